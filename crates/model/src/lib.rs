@@ -1,0 +1,21 @@
+//! fief's nouns: what a person writes down (documents), the numbers that follow from it (slots),
+//! and the checks that need nothing but the documents themselves.
+//!
+//! Architecture invariant: this room is pure. It opens no file, asks no kernel, and knows neither the
+//! daemon nor the datapath; whatever it says about a document it says from the text alone.
+#![forbid(unsafe_code)]
+
+pub mod diagnostic;
+pub mod document;
+pub mod mac;
+pub mod schema;
+pub mod slot;
+pub mod tenant;
+pub mod validate;
+
+pub use diagnostic::Diagnostic;
+pub use document::{Document, Located, Source, parse};
+pub use mac::Mac;
+pub use slot::Slot;
+pub use tenant::{Interface, Isolation, Members, Metadata, Route, RouteKind, Tenant, TenantSpec};
+pub use validate::validate;

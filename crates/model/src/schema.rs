@@ -1,0 +1,101 @@
+//! The JSON schema of a document, for editors.
+
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
+use crate::Tenant;
+use crate::document::API_VERSION;
+
+/// The JSON schema of a `fief/v1alpha1` document.
+pub fn schema() -> Value {
+    let mut schema = of_kind::<Tenant>("Tenant");
+    tidy(&mut schema);
+    for (pointer, more) in [
+        ("/$defs/Metadata/properties/name", json!({ "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" })),
+        ("/$defs/Interface/properties/name", json!({ "pattern": "^[!-.0-9;-~]{1,15}$" })),
+        ("/$defs/Mac", json!({ "pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$" })),
+        ("/$defs/Route/properties/metric", json!({ "maximum": 4_294_967_294_u32 })),
+        ("/$defs/Route/properties/mtu", json!({ "minimum": 68, "maximum": 65535 })),
+    ] {
+        refine(&mut schema, pointer, more);
+    }
+    schema
+}
+
+/// A kind's own schema with the two keys that every document has.
+fn of_kind<T: JsonSchema>(kind: &str) -> Value {
+    let mut schema = schemars::schema_for!(T).to_value();
+    schema["title"] = json!(format!("{API_VERSION} {kind}"));
+    let header = json!({
+        "apiVersion": { "description": "The version of this format.", "const": API_VERSION },
+        "kind": { "description": "What the document describes.", "const": kind },
+    });
+    if let Some(properties) = schema["properties"].as_object_mut()
+        && let Value::Object(header) = header
+    {
+        let own = std::mem::replace(properties, header);
+        properties.extend(own);
+    }
+    let mut required = vec![json!("apiVersion"), json!("kind")];
+    required.extend(schema["required"].as_array().into_iter().flatten().cloned());
+    schema["required"] = Value::Array(required);
+    schema["additionalProperties"] = json!(false);
+    schema
+}
+
+/// Takes out what Rust's types say and documents do not: an optional field may be left out, but not be null
+/// ([`crate::parse`] refuses a key without a value), and formats that no editor knows.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Array(types)) = fields.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = &types[..] {
+                    let only = only.clone();
+                    fields.insert("type".into(), only);
+                }
+            }
+            if fields.get("format").is_some_and(|format| format == "ip" || format == "uint32") {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Adds what the type cannot say, where that type occurs.
+fn refine(schema: &mut Value, pointer: &str, more: Value) {
+    if let (Some(Value::Object(found)), Value::Object(more)) = (schema.pointer_mut(pointer), more) {
+        found.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_names_the_header_and_nothing_unknown() {
+        let schema = schema();
+        assert_eq!(schema["properties"]["apiVersion"]["const"], "fief/v1alpha1");
+        assert_eq!(schema["properties"]["kind"]["const"], "Tenant");
+        assert_eq!(schema["required"], json!(["apiVersion", "kind", "metadata"]));
+        assert_eq!(schema["additionalProperties"], false);
+        for (name, definition) in schema["$defs"].as_object().unwrap() {
+            if definition["type"] == "object" {
+                assert_eq!(definition["additionalProperties"], false, "{name}");
+            }
+        }
+        for pointer in [
+            "/$defs/Metadata/properties/name/pattern",
+            "/$defs/Interface/properties/name/pattern",
+            "/$defs/Mac/pattern",
+            "/$defs/Route/properties/mtu/maximum",
+        ] {
+            assert!(schema.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert!(!schema.to_string().contains("\"null\""), "{schema:#}");
+    }
+}

@@ -1,0 +1,194 @@
+//! `kind: Tenant`: an address space with labels, interfaces, routes and members.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Mac;
+
+/// A tenant as a person wrote it, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tenant {
+    /// Who it is.
+    pub metadata: Metadata,
+    /// What it has.
+    #[serde(default)]
+    pub spec: TenantSpec,
+}
+
+/// Name and labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// A DNS label (RFC 1123): 1..=63 of `a-z0-9-`, no hyphen at either end. Unique among tenants.
+    pub name: String,
+    /// Free labels, with the syntax Kubernetes gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a tenant has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantSpec {
+    /// How the tenant is kept apart from the others.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// The devices it uses and the addresses it has on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
+    /// Its routes; netplan's keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Who may read it and act as it.
+    #[serde(default, skip_serializing_if = "Members::is_empty")]
+    pub members: Members,
+    /// May its sockets reach the host's own addresses, 127.0.0.0/8 and ::1 included?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_access: bool,
+}
+
+/// How a tenant is kept apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// The cheapest kind that can hold what the tenant asks for.
+    #[default]
+    Auto,
+    /// A policy-routing table in the host's own stack.
+    Fib,
+}
+
+/// A device the tenant uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Interface {
+    /// The device's name (IFNAMSIZ: 1..=15 bytes).
+    pub name: String,
+    /// Addresses with their prefix length; each belongs to one tenant on the host at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<IpNet>,
+    /// Does fief add the addresses (true) or must they be there already (false)?
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub manage: bool,
+    /// Does what arrives here for an address that is nobody's belong to this tenant?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
+    /// If given, only these source MACs bring packets for this tenant on this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<Vec<Mac>>,
+}
+
+/// One route of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Route {
+    /// A prefix, an address, or `default` (of the family of `via` or `from`).
+    pub to: String,
+    /// The gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The device, where the gateway alone does not say it (a link-local gateway, a route without one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The preferred source address; one of the tenant's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// What the route does.
+    #[serde(default, rename = "type", skip_serializing_if = "RouteKind::is_unicast")]
+    pub kind: RouteKind,
+    /// The kernel's priority; lower wins. 0..=4294967294.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// Is the gateway reachable on the link although no address of ours covers it?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_link: bool,
+    /// The path's MTU in bytes, 68..=65535 (IPv6: from 1280).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}
+
+/// What a route does with its packets (rtnetlink(7), `rtm_type`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteKind {
+    /// Forwards them.
+    #[default]
+    Unicast,
+    /// Drops them silently.
+    Blackhole,
+    /// Drops them; the sender sees EHOSTUNREACH.
+    Unreachable,
+    /// Drops them; the sender sees EACCES.
+    Prohibit,
+}
+
+/// Users and groups, by name or number; supplementary groups count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Members {
+    /// Users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// Groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
+impl Members {
+    /// Is nobody named?
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+}
+
+impl RouteKind {
+    fn is_unicast(&self) -> bool {
+        *self == RouteKind::Unicast
+    }
+}
+
+impl Route {
+    /// The prefix this route leads to, host bits cleared.
+    ///
+    /// `default` takes the family of `via` or `from`; validation refuses a `default` that has neither.
+    pub fn prefix(&self) -> Option<IpNet> {
+        if self.to == "default" {
+            let v6 = self.via.or(self.from)?.is_ipv6();
+            let any = if v6 { "::/0" } else { "0.0.0.0/0" };
+            return any.parse().ok();
+        }
+        let net = self.to.parse::<IpNet>().ok();
+        let host = || self.to.parse::<IpAddr>().ok().map(IpNet::from);
+        net.or_else(host).map(|net| net.trunc())
+    }
+}
+
+impl Tenant {
+    /// Every address of the tenant with the device that carries it.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Interface, IpNet)> {
+        self.spec.interfaces.iter().flat_map(|i| i.addresses.iter().map(move |a| (i, *a)))
+    }
+
+    /// The device a route leaves by: the one it names, else the one whose prefix covers its gateway.
+    pub fn device_of<'a>(&'a self, route: &'a Route) -> Option<&'a str> {
+        if let Some(name) = &route.interface {
+            return Some(name);
+        }
+        let via = route.via?;
+        self.addresses().find(|(_, net)| net.contains(&via)).map(|(i, _)| i.name.as_str())
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}

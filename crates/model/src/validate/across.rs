@@ -1,0 +1,113 @@
+//! What only one tenant on a host can have: a name, an address, the default of a device.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::Findings;
+use crate::{Located, Tenant};
+
+/// Who has what, so far.
+pub(super) struct Claims<'a> {
+    tenants: HashMap<&'a str, &'a Located>,
+    addresses: HashMap<IpAddr, Claim<'a>>,
+    defaults: HashMap<&'a str, Claim<'a>>,
+}
+
+/// A tenant's hold on something.
+#[derive(Clone, Copy)]
+struct Claim<'a> {
+    tenant: &'a Tenant,
+    /// None: it was applied earlier.
+    written: Option<&'a Located>,
+    interface: usize,
+    address: usize,
+}
+
+impl<'a> Claims<'a> {
+    pub(super) fn new(incoming: &'a [Located], stored: &[&'a Tenant]) -> Claims<'a> {
+        let mut claims =
+            Claims { tenants: HashMap::new(), addresses: HashMap::new(), defaults: HashMap::new() };
+        let coming: HashSet<&str> = incoming.iter().map(|located| located.document.name()).collect();
+        for tenant in stored.iter().filter(|tenant| !coming.contains(tenant.metadata.name.as_str())) {
+            claims.each(tenant, None, |_, _| {});
+        }
+        claims
+    }
+
+    pub(super) fn check(&mut self, located: &'a Located, tenant: &'a Tenant, findings: &mut Findings<'_>) {
+        let name = tenant.metadata.name.as_str();
+        if let Some(first) = self.tenants.get(name) {
+            let place = place(first, "metadata.name");
+            findings.refuse(
+                "metadata.name",
+                format!("tenant `{name}` is described twice"),
+                format!("keep one description; the first is at {place}"),
+            );
+            // Whatever else the two share follows from this.
+            return;
+        }
+        self.tenants.insert(name, located);
+        self.each(tenant, Some(located), |own, other| {
+            let interface = &tenant.spec.interfaces[own.interface];
+            match interface.addresses.get(own.address) {
+                Some(net) => findings.refuse(
+                    &own.path(),
+                    format!("{} belongs to tenant {}", net.addr(), other.describe()),
+                    "give one of the two another address; a local address tells which tenant a packet is for",
+                ),
+                None => findings.refuse(
+                    &own.path(),
+                    format!("`{}` has a default tenant already: {}", interface.name, other.describe()),
+                    "delete `default: true` in one of the two",
+                ),
+            }
+        });
+    }
+
+    /// Claims everything of a tenant's, and tells of what another has.
+    fn each(
+        &mut self,
+        tenant: &'a Tenant,
+        written: Option<&'a Located>,
+        mut taken: impl FnMut(Claim<'a>, Claim<'a>),
+    ) {
+        let mut settle = |held: &mut Claim<'a>, own: Claim<'a>| {
+            if !std::ptr::eq(held.tenant, tenant) {
+                taken(own, *held);
+            }
+        };
+        for (index, interface) in tenant.spec.interfaces.iter().enumerate() {
+            let own = Claim { tenant, written, interface: index, address: usize::MAX };
+            for (number, net) in interface.addresses.iter().enumerate() {
+                let own = Claim { address: number, ..own };
+                settle(self.addresses.entry(net.addr()).or_insert(own), own);
+            }
+            if interface.default {
+                settle(self.defaults.entry(&interface.name).or_insert(own), own);
+            }
+        }
+    }
+}
+
+impl Claim<'_> {
+    fn path(&self) -> String {
+        let interface = format!("spec.interfaces[{}]", self.interface);
+        match self.address {
+            usize::MAX => format!("{interface}.default"),
+            number => format!("{interface}.addresses[{number}]"),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let name = &self.tenant.metadata.name;
+        match self.written {
+            Some(located) => format!("`{name}` ({})", place(located, &self.path())),
+            None => format!("`{name}` (applied earlier)"),
+        }
+    }
+}
+
+fn place(located: &Located, path: &str) -> String {
+    let (line, column) = located.positions.at(path);
+    format!("{}:{line}:{column}", located.source)
+}
