@@ -1,0 +1,99 @@
+//! What changes on the host, as it happens (rtnetlink(7) multicast groups).
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_bindings::rt_rule::OpNewruleDo;
+
+use super::{Socket, messages_in};
+use crate::{Address, Family, HostError, Link, Route, Rule};
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A device appeared or changed.
+    Link(Link),
+    /// A device is gone.
+    LinkGone(u32),
+    /// An address appeared or changed.
+    Address(Address),
+    /// An address is gone.
+    AddressGone(Address),
+    /// A route of ours appeared or changed.
+    Route(Route),
+    /// A route of ours is gone.
+    RouteGone(Route),
+    /// A rule of ours appeared.
+    Rule(Family, Rule),
+    /// A rule of ours is gone.
+    RuleGone(Family, Rule),
+    /// The `local` rule came to preference 0 (true) or went from there (false).
+    LocalRule(Family, bool),
+    /// A per-device setting (rp_filter among them) changed.
+    Setting,
+}
+
+/// A subscription to everything fief depends on.
+pub struct Monitor {
+    socket: Socket,
+}
+
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_NETCONF
+/// (linux/rtnetlink.h).
+const GROUPS: [u32; 8] = [1, 5, 7, 8, 9, 11, 19, 24];
+const RTM_NEWNETCONF: u16 = 80;
+
+impl Monitor {
+    /// Subscribes. Subscribe first, list second: then nothing falls between.
+    pub fn open() -> Result<Monitor, HostError> {
+        let socket = Socket::open(libc::NETLINK_ROUTE)?;
+        // 16,384 tenants put back after a flap are some 10^5 messages of about 200 bytes, counted with overhead.
+        socket.grow_receive_buffer(128 * 1024 * 1024);
+        for group in GROUPS {
+            socket.subscribe(group)?;
+        }
+        Ok(Monitor { socket })
+    }
+
+    /// Hands every waiting event to `each` without waiting for more.
+    ///
+    /// Errors: [`HostError::Overrun`] when events were lost; list again.
+    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<(), HostError> {
+        while let Some(length) = self.socket.try_receive()? {
+            for (header, body) in messages_in(&self.socket.buffer[..length]) {
+                if let Some(event) = event(header.kind, body) {
+                    each(event);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn event(kind: u16, body: &[u8]) -> Option<Event> {
+    match kind {
+        libc::RTM_NEWLINK => Link::decode(body).map(Event::Link),
+        libc::RTM_DELLINK => Link::decode(body).map(|link| Event::LinkGone(link.index)),
+        libc::RTM_NEWADDR => Address::decode(body).map(Event::Address),
+        libc::RTM_DELADDR => Address::decode(body).map(Event::AddressGone),
+        libc::RTM_NEWROUTE => Route::decode(body).map(Event::Route),
+        libc::RTM_DELROUTE => Route::decode(body).map(Event::RouteGone),
+        libc::RTM_NEWRULE => rule_event(body, Event::Rule, true),
+        libc::RTM_DELRULE => rule_event(body, Event::RuleGone, false),
+        RTM_NEWNETCONF => Some(Event::Setting),
+        _ => None,
+    }
+}
+
+fn rule_event(body: &[u8], ours: impl Fn(Family, Rule) -> Event, came: bool) -> Option<Event> {
+    if let Some((family, rule)) = Rule::decode(body) {
+        return Some(ours(family, rule));
+    }
+    let family = Family::from_af(OpNewruleDo::decode_request(body).0.family)?;
+    Rule::is_local_first(body).then_some(Event::LocalRule(family, came))
+}

@@ -1,0 +1,130 @@
+//! Policy routing rules (ip-rule(8), net/core/fib_rules.c), of our protocol only.
+
+use netlink_bindings::rt_rule::{
+    FibRuleHdr, IterableFibRuleAttrs, OpDelruleDo, OpNewruleDo, PushFibRuleAttrs,
+};
+
+use super::Message;
+use crate::{Family, PROTOCOL};
+
+const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_GOTO: u8 = 2;
+const FR_ACT_UNREACHABLE: u8 = 7;
+const FIB_RULE_INVERT: u32 = 2;
+
+/// One rule of ours: `[not] fwmark MARK/MASK ACTION` at a preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule {
+    /// Where in the list; lower comes first, equal ones in the order they were added.
+    pub preference: u32,
+    /// The mark to compare with, after masking.
+    pub mark: u32,
+    /// The bits that count; 0 matches everything.
+    pub mask: u32,
+    /// Matches when the mark does NOT compare.
+    pub invert: bool,
+    /// What follows.
+    pub action: RuleAction,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RuleAction {
+    /// Goes on at the first rule with this preference.
+    Goto(u32),
+    /// Looks into this table, and goes on if that has no answer.
+    Lookup(u32),
+    /// Ends with ENETUNREACH.
+    Unreachable,
+}
+
+impl Rule {
+    /// The request that adds it. Adding twice makes two: fib_rules has no notion of replacing.
+    pub(crate) fn add(&self, family: Family) -> Message {
+        Message::new(
+            libc::RTM_NEWRULE,
+            libc::NLM_F_CREATE,
+            format!("add rule {}", self.show(family)),
+            |body| {
+                self.encode(OpNewruleDo::encode_request(body, &self.header(family)));
+            },
+        )
+    }
+
+    /// The request that removes the first rule with this preference, selector and action.
+    /// The kernel does not compare goto targets.
+    pub(crate) fn delete(&self, family: Family) -> Message {
+        Message::new(libc::RTM_DELRULE, 0, format!("delete rule {}", self.show(family)), |body| {
+            self.encode(OpDelruleDo::encode_request(body, &self.header(family)));
+        })
+    }
+
+    /// Reads a rule from a listing or a notification; `None` if it is not ours or not of our kind.
+    pub(crate) fn decode(body: &[u8]) -> Option<(Family, Rule)> {
+        let (header, attributes): (FibRuleHdr, IterableFibRuleAttrs<'_>) = OpNewruleDo::decode_request(body);
+        let family = Family::from_af(header.family)?;
+        if attributes.get_protocol().ok()? != PROTOCOL {
+            return None;
+        }
+        let action = match header.action {
+            FR_ACT_TO_TBL => RuleAction::Lookup(attributes.get_table().unwrap_or(u32::from(header.table))),
+            FR_ACT_GOTO => RuleAction::Goto(attributes.get_goto().ok()?),
+            FR_ACT_UNREACHABLE => RuleAction::Unreachable,
+            _ => return None,
+        };
+        let rule = Rule {
+            preference: attributes.get_priority().unwrap_or(0),
+            mark: attributes.get_fwmark().unwrap_or(0),
+            mask: attributes.get_fwmask().unwrap_or(0),
+            invert: header.flags & FIB_RULE_INVERT != 0,
+            action,
+        };
+        Some((family, rule))
+    }
+
+    /// Is this the kernel's own first rule, `0: from all lookup local`?
+    pub(crate) fn is_local_first(body: &[u8]) -> bool {
+        let (header, attributes) = OpNewruleDo::decode_request(body);
+        let table = attributes.get_table().unwrap_or(u32::from(header.table));
+        attributes.get_priority().unwrap_or(0) == 0 && table == u32::from(libc::RT_TABLE_LOCAL)
+    }
+
+    /// As `ip rule` would take it, for people.
+    pub fn show(&self, family: Family) -> String {
+        let not = if self.invert { "not " } else { "" };
+        let selector = match self.mask {
+            0 => "from all".to_owned(),
+            mask => format!("{not}fwmark {:#x}/{mask:#x}", self.mark),
+        };
+        let action = match self.action {
+            RuleAction::Goto(target) => format!("goto {target}"),
+            RuleAction::Lookup(table) => format!("lookup {table}"),
+            RuleAction::Unreachable => "unreachable".to_owned(),
+        };
+        format!("{family} {}: {selector} {action}", self.preference)
+    }
+
+    fn header(&self, family: Family) -> FibRuleHdr {
+        let mut header = FibRuleHdr::new();
+        header.family = family.af();
+        header.flags = if self.invert { FIB_RULE_INVERT } else { 0 };
+        header.action = match self.action {
+            RuleAction::Goto(_) => FR_ACT_GOTO,
+            RuleAction::Lookup(_) => FR_ACT_TO_TBL,
+            RuleAction::Unreachable => FR_ACT_UNREACHABLE,
+        };
+        header
+    }
+
+    fn encode(&self, attributes: PushFibRuleAttrs<&mut Vec<u8>>) {
+        let mut attributes = attributes.push_priority(self.preference).push_protocol(PROTOCOL);
+        if self.mask != 0 {
+            attributes = attributes.push_fwmark(self.mark).push_fwmask(self.mask);
+        }
+        match self.action {
+            RuleAction::Goto(target) => drop(attributes.push_goto(target)),
+            RuleAction::Lookup(table) => drop(attributes.push_table(table)),
+            RuleAction::Unreachable => {}
+        }
+    }
+}

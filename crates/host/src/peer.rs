@@ -1,0 +1,48 @@
+//! Who is at the other end of a Unix socket (unix(7)).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// The peer's effective user, effective group and supplementary groups, as the kernel saw them when the connection
+/// was made (SO_PEERCRED, SO_PEERGROUPS). The groups' first is the effective one.
+pub fn credentials(socket: impl AsFd) -> io::Result<(u32, Vec<u32>)> {
+    let fd = socket.as_fd();
+    let peer = rustix::net::sockopt::socket_peercred(fd)?;
+    let mut groups = vec![peer.gid.as_raw()];
+    groups.extend(supplementary(fd.as_raw_fd())?);
+    Ok((peer.uid.as_raw(), groups))
+}
+
+/// The process at the other end, by number.
+pub fn process(socket: impl AsFd) -> io::Result<i32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.pid.as_raw_nonzero().get())
+}
+
+fn supplementary(fd: i32) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0u32; 64];
+    loop {
+        let mut bytes = (groups.len() * size_of::<u32>()) as libc::socklen_t;
+        // SAFETY: the pointer and length describe `groups`, which outlives the call; the kernel writes at most
+        // `bytes` and stores how much it wrote or would need.
+        let done = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &mut bytes,
+            )
+        };
+        let count = bytes as usize / size_of::<u32>();
+        if done == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // ERANGE says how many there are: at most NGROUPS_MAX, 65536.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}

@@ -1,0 +1,31 @@
+//! Switches under /proc/sys (sysctl(8)) of the current network namespace.
+
+use crate::HostError;
+
+/// Reads one, without the newline. `name` has dots, as `net.ipv4.fwmark_reflect`; a device name in it is given
+/// with its dots as slashes.
+pub fn read(name: &str) -> Result<String, HostError> {
+    let text =
+        std::fs::read_to_string(path(name)).map_err(|e| HostError::io(format!("read sysctl {name}"), e))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Writes one.
+pub fn write(name: &str, value: &str) -> Result<(), HostError> {
+    std::fs::write(path(name), value).map_err(|e| HostError::io(format!("set sysctl {name} to {value}"), e))
+}
+
+/// The strictest rp_filter in force for a device: the larger of its own and that of `all`
+/// (Documentation/networking/ip-sysctl.rst).
+pub fn reverse_path_filter(device: &str) -> u8 {
+    let value = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+        std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0)
+    };
+    value("all").max(value(device))
+}
+
+fn path(name: &str) -> String {
+    // /proc/sys is a view of the reader's own namespace; see proc_sys(5).
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}

@@ -1,0 +1,200 @@
+//! The verbs: what fief asks of a host, as a trait with a real and an in-memory implementation.
+
+use std::net::IpAddr;
+
+use netlink_bindings::rt_addr::OpGetaddrDump;
+use netlink_bindings::rt_link::OpGetlinkDump;
+use netlink_bindings::rt_route::OpGetrouteDump;
+use netlink_bindings::rt_rule::OpGetruleDump;
+
+use crate::netlink::{Message, Socket};
+use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both of them.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    pub(crate) fn af(self) -> u8 {
+        match self {
+            Family::V4 => libc::AF_INET as u8,
+            Family::V6 => libc::AF_INET6 as u8,
+        }
+    }
+
+    pub(crate) fn from_af(af: u8) -> Option<Family> {
+        match i32::from(af) {
+            libc::AF_INET => Some(Family::V4),
+            libc::AF_INET6 => Some(Family::V6),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// Everything on the host that concerns fief.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Every device.
+    pub links: Vec<Link>,
+    /// Every address, ours and others'.
+    pub addresses: Vec<Address>,
+    /// Our routes.
+    pub routes: Vec<Route>,
+    /// Our rules, in the kernel's order.
+    pub rules: Vec<(Family, Rule)>,
+    /// Families whose `local` rule is at preference 0.
+    pub local_first: Vec<Family>,
+}
+
+/// One request to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each says itself")]
+pub enum Change {
+    AddRule(Family, Rule),
+    DeleteRule(Family, Rule),
+    SetRoute(Route),
+    DeleteRoute(Route),
+    AddAddress(Address),
+    DeleteAddress(Address),
+    /// Put the `local` rule back to preference 0.
+    LocalRuleFirst(Family),
+    /// Take the `local` rule away from preference 0; another lookup of `local` must stand somewhere.
+    LocalRuleAway(Family),
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Change::AddRule(family, rule) => write!(f, "add rule {}", rule.show(*family)),
+            Change::DeleteRule(family, rule) => write!(f, "delete rule {}", rule.show(*family)),
+            Change::SetRoute(route) => write!(f, "set route {}", route.show()),
+            Change::DeleteRoute(route) => write!(f, "delete route {}", route.show()),
+            Change::AddAddress(a) => write!(f, "add address {} to device #{}", a.net, a.device),
+            Change::DeleteAddress(a) => write!(f, "delete address {} from device #{}", a.net, a.device),
+            Change::LocalRuleFirst(family) => write!(f, "put the {family} local rule back to preference 0"),
+            Change::LocalRuleAway(family) => write!(f, "take the {family} local rule away from preference 0"),
+        }
+    }
+}
+
+/// A host whose configuration can be listed and changed.
+pub trait Host {
+    /// Lists everything that concerns fief.
+    fn list(&mut self) -> Result<Listing, HostError>;
+    /// Makes the changes in order and returns the answer to each; a refused one does not stop the others.
+    fn change(&mut self, changes: &[Change]) -> Vec<Result<(), HostError>>;
+}
+
+/// The real one: the network namespace of the thread that opened it.
+pub struct LinuxHost {
+    socket: Socket,
+}
+
+impl LinuxHost {
+    /// Opens the current thread's network namespace.
+    pub fn open() -> Result<LinuxHost, HostError> {
+        Ok(LinuxHost { socket: Socket::open(libc::NETLINK_ROUTE)? })
+    }
+
+    fn try_list(&mut self) -> Result<Listing, HostError> {
+        let mut listing = Listing::default();
+        let socket = &mut self.socket;
+        let link_dump = |body: &mut Vec<u8>| drop(OpGetlinkDump::encode_request(body, &Default::default()));
+        socket.dump(libc::RTM_GETLINK, "list devices", link_dump, |_, body| {
+            listing.links.extend(Link::decode(body))
+        })?;
+        let address_dump =
+            |body: &mut Vec<u8>| drop(OpGetaddrDump::encode_request(body, &Default::default()));
+        socket.dump(libc::RTM_GETADDR, "list addresses", address_dump, |_, body| {
+            listing.addresses.extend(Address::decode(body));
+        })?;
+        for family in Family::BOTH {
+            let mut header = netlink_bindings::rt_route::Rtmsg::new();
+            header.rtm_family = family.af();
+            header.rtm_protocol = PROTOCOL;
+            let route_dump = |body: &mut Vec<u8>| drop(OpGetrouteDump::encode_request(body, &header));
+            socket.dump(libc::RTM_GETROUTE, "list routes", route_dump, |_, body| {
+                listing.routes.extend(Route::decode(body));
+            })?;
+            let mut header = netlink_bindings::rt_rule::FibRuleHdr::new();
+            header.family = family.af();
+            let rule_dump = |body: &mut Vec<u8>| drop(OpGetruleDump::encode_request(body, &header));
+            socket.dump(libc::RTM_GETRULE, "list rules", rule_dump, |_, body| {
+                listing.rules.extend(Rule::decode(body));
+                if Rule::is_local_first(body) {
+                    listing.local_first.push(family);
+                }
+            })?;
+        }
+        Ok(listing)
+    }
+}
+
+impl Host for LinuxHost {
+    fn list(&mut self) -> Result<Listing, HostError> {
+        // A dump that was interrupted by a change is asked for again; somebody who changes things without pause
+        // must not keep us here for ever.
+        for _ in 0..20 {
+            match self.try_list() {
+                Err(HostError::Overrun) => {}
+                done => return done,
+            }
+        }
+        Err(HostError::Overrun)
+    }
+
+    fn change(&mut self, changes: &[Change]) -> Vec<Result<(), HostError>> {
+        let mut messages: Vec<Message> = changes.iter().map(message).collect();
+        self.socket.execute(&mut messages)
+    }
+}
+
+fn message(change: &Change) -> Message {
+    match change {
+        Change::AddRule(family, rule) => rule.add(*family),
+        Change::DeleteRule(family, rule) => rule.delete(*family),
+        Change::SetRoute(route) => route.set(),
+        Change::DeleteRoute(route) => route.delete(),
+        Change::AddAddress(address) => address.add(),
+        Change::DeleteAddress(address) => address.delete(),
+        Change::LocalRuleFirst(family) => local_rule(libc::RTM_NEWRULE, *family),
+        Change::LocalRuleAway(family) => local_rule(libc::RTM_DELRULE, *family),
+    }
+}
+
+/// The kernel's own first rule, `0: from all lookup local` (fib_default_rules_init).
+fn local_rule(kind: u16, family: Family) -> Message {
+    use netlink_bindings::rt_rule::{FibRuleHdr, OpNewruleDo};
+    const RTPROT_KERNEL: u8 = 2;
+    let flags = if kind == libc::RTM_NEWRULE { libc::NLM_F_CREATE | libc::NLM_F_EXCL } else { 0 };
+    Message::new(kind, flags, format!("move the {family} local rule"), |body| {
+        let mut header = FibRuleHdr::new();
+        header.family = family.af();
+        header.action = 1;
+        header.table = libc::RT_TABLE_LOCAL;
+        let attributes = OpNewruleDo::encode_request(body, &header).push_priority(0);
+        drop(attributes.push_table(u32::from(libc::RT_TABLE_LOCAL)).push_protocol(RTPROT_KERNEL));
+    })
+}
