@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+// The programs, one line each: where they sit, and which room of lib/ decides.
+//
+//   wire_ingress, wire_egress   tcx on every device that some tenant names
+//   lo_ingress                  tcx on lo: traffic between sockets of this host crosses no other device
+//   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES
+//   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that
+//   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/abi.h"
+#include "lib/sockets.h"
+#include "lib/wire.h"
+
+SEC("classifier")
+int wire_ingress(struct __sk_buff *skb)
+{
+	if (is_for_a_vlan(skb))
+		return TCX_NEXT;
+	if (skb->pkt_type == PACKET_LOOPBACK)
+		return looped_back(skb);
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return ingress4(skb);
+	case bpf_htons(ETH_P_IPV6):
+		return ingress6(skb);
+	case bpf_htons(ETH_P_ARP):
+		return ingress_arp(skb);
+	default:
+		return TCX_NEXT;
+	}
+}
+
+SEC("classifier")
+int wire_egress(struct __sk_buff *skb)
+{
+	return egress(skb);
+}
+
+SEC("classifier")
+int lo_ingress(struct __sk_buff *skb)
+{
+	return loopback(skb);
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return is_ours(ctx) ? reach4(ctx, ctx->user_ip4) : 1;
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return is_ours(ctx) ? reach6(ctx) : 1;
+}
+
+SEC("cgroup/sendmsg4")
+int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return is_ours(ctx) ? reach4(ctx, ctx->user_ip4) : 1;
+}
+
+SEC("cgroup/sendmsg6")
+int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return is_ours(ctx) ? reach6(ctx) : 1;
+}
+
+SEC("sockops")
+int accepted(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && is_ours(ctx))
+		reduce_mark(ctx);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int on_receive(struct __sk_buff *skb)
+{
+	return receive(skb);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

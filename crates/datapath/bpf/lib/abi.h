@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the daemon and the programs share: settings, maps, counters. The Rust side is src/maps.rs; both change together. */
+#ifndef FIEF_ABI_H
+#define FIEF_ABI_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+/* Set by the loader before the programs are verified, so that they are constants to the verifier. */
+const volatile __u32 fief_mask = 0xffff;       /* our field in the packet mark */
+const volatile __u32 fief_shift = 0;           /* its lowest bit */
+const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the tree? */
+const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
+
+#define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
+#define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
+
+/* A local address of this host: slot 0 is the host's own. */
+struct owner {
+	__u32 slot;
+	__u32 ifindex;
+	__u32 flags;
+};
+
+struct exit_key {
+	__u32 slot;
+	__u32 ifindex;
+};
+
+struct neighbour_key {
+	__u32 slot;
+	__u32 ifindex;
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+struct counters {
+	__u64 rx_packets;
+	__u64 rx_bytes;
+	__u64 tx_packets;
+	__u64 tx_bytes;
+	__u64 drop_device_in;
+	__u64 drop_neighbour;
+	__u64 drop_crossing;
+	__u64 drop_device_out;
+	__u64 drop_spoof;
+	__u64 drop_listener;
+	__u64 drop_redirect;
+};
+
+struct in6 {
+	__u32 w[4];
+};
+
+/* Every local address of this namespace, IPv4 then IPv6, in network byte order. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, __be32);
+	__type(value, struct owner);
+} fief_own4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, struct in6);
+	__type(value, struct owner);
+} fief_own6 SEC(".maps");
+
+/* Whose is a packet that arrives on a device for an address that is nobody's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct owner);
+} fief_defaults SEC(".maps");
+
+/* By which devices a tenant's packets may leave and arrive. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, struct exit_key);
+	__type(value, __u32);
+} fief_exits SEC(".maps");
+
+/* Which source MACs bring packets for a tenant that has FIEF_NEIGHBOURS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, struct neighbour_key);
+	__type(value, __u32);
+} fief_neighbours SEC(".maps");
+
+/* Slot -> flags: FIEF_HOST_ACCESS. A slot that is not here has no tenant. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} fief_tenants SEC(".maps");
+
+/* Slot -> counters; slot 0 counts what concerns no tenant. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct counters);
+} fief_counters SEC(".maps");
+
+static __always_inline __u32 slot_of(__u32 mark)
+{
+	return (mark & fief_mask) >> fief_shift;
+}
+
+static __always_inline __u32 with_slot(__u32 mark, __u32 slot)
+{
+	return (mark & ~fief_mask) | (slot << fief_shift);
+}
+
+#define COUNT(slot_, field)                                                     \
+	do {                                                                    \
+		__u32 key_ = (slot_);                                           \
+		struct counters *c_ = bpf_map_lookup_elem(&fief_counters, &key_); \
+		if (c_)                                                         \
+			c_->field++;                                            \
+	} while (0)
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What sockets ask for (cgroup programs). A cgroup reaches into every network namespace, so each program first makes
+ * sure that the socket lives in ours. */
+#ifndef FIEF_SOCKETS_H
+#define FIEF_SOCKETS_H
+
+#include <linux/errno.h>
+#include <stdbool.h>
+
+#include "wire.h"
+
+#ifndef SOL_SOCKET
+#define SOL_SOCKET 1
+#define SO_MARK 36
+#endif
+
+static __always_inline __u32 socket_slot(struct bpf_sock_addr *ctx)
+{
+	return ctx->sk ? slot_of(ctx->sk->mark) : 0;
+}
+
+/* Refuses a local destination that is another's with EACCES; what is not local is the routing tables' affair. */
+static __always_inline int reach_local(struct bpf_sock_addr *ctx, bool is_local, const struct owner *called)
+{
+	__u32 from = socket_slot(ctx), to = called ? called->slot : 0;
+
+	if (!is_local && !called)
+		return 1;
+	/* With `local` behind the tree another's address is a remote one to this tenant, and may well exist there. */
+	if (fief_local_moved && from && called)
+		return 1;
+	if (may_reach(from, to))
+		return 1;
+	COUNT(from ? from : to, drop_crossing);
+	bpf_set_retval(-EACCES);
+	return 0;
+}
+
+static __always_inline int reach4(struct bpf_sock_addr *ctx, __be32 address)
+{
+	/* 0.0.0.0 as a destination means this host (RFC 1122, 3.2.1.3). */
+	bool is_local = !address || (bpf_ntohl(address) >> 24) == 127;
+
+	return reach_local(ctx, is_local, bpf_map_lookup_elem(&fief_own4, &address));
+}
+
+static __always_inline int reach6(struct bpf_sock_addr *ctx)
+{
+	struct in6 a = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
+	bool is_local;
+
+	if (!a.w[0] && !a.w[1] && a.w[2] == bpf_htonl(0xffff))
+		return reach4(ctx, a.w[3]);
+	is_local = !a.w[0] && !a.w[1] && !a.w[2] && (!a.w[3] || a.w[3] == bpf_htonl(1));
+	return reach_local(ctx, is_local, bpf_map_lookup_elem(&fief_own6, &a));
+}
+
+static __always_inline bool is_ours(void *ctx)
+{
+	return bpf_get_netns_cookie(ctx) == fief_netns_cookie;
+}
+
+/* tcp_fwmark_accept gives an accepted socket the WHOLE mark of its SYN; only our field is ours to give. */
+static __always_inline void reduce_mark(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	__u32 mark;
+
+	if (!sk)
+		return;
+	mark = sk->mark;
+	if (!slot_of(mark) || !(mark & ~fief_mask))
+		return;
+	mark &= fief_mask;
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
+}
+
+/* A socket that is a tenant's own gets that tenant's packets only. This hook has no namespace cookie before
+ * Linux 6.15; a packet is known to be ours by its destination, an address of this host with the packet's slot. */
+static __always_inline int receive(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	__u32 packet = slot_of(skb->mark), socket;
+	struct owner *called = 0;
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	socket = slot_of(sk->mark);
+	if (!socket || socket == packet)
+		return 1;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 address;
+
+		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
+			return 1;
+		called = bpf_map_lookup_elem(&fief_own4, &address);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct in6 address;
+
+		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
+			return 1;
+		called = bpf_map_lookup_elem(&fief_own6, &address);
+	}
+	if (!called || called->slot != packet)
+		return 1;
+	COUNT(packet, drop_listener);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Packets on the devices that tenants name (tcx), and on lo. */
+#ifndef FIEF_WIRE_H
+#define FIEF_WIRE_H
+
+#include "packet.h"
+
+/* To whom a packet belongs that came in on a device. */
+struct belongs {
+	__u32 slot;
+	__u32 flags;
+	bool refused;
+};
+
+static __always_inline bool may_use(__u32 slot, __u32 ifindex)
+{
+	struct exit_key key = { .slot = slot, .ifindex = ifindex };
+
+	return bpf_map_lookup_elem(&fief_exits, &key);
+}
+
+/* Destination address, else the interface's default, else nobody. */
+static __always_inline struct belongs owner_on(__u32 ifindex, const struct owner *called)
+{
+	struct belongs b = {};
+
+	if (!called) {
+		called = bpf_map_lookup_elem(&fief_defaults, &ifindex);
+		if (called) {
+			b.slot = called->slot;
+			b.flags = called->flags;
+		}
+		return b;
+	}
+	b.slot = called->slot;
+	b.flags = called->flags;
+	b.refused = called->slot && called->ifindex != ifindex && !may_use(called->slot, ifindex);
+	return b;
+}
+
+static __always_inline bool from_a_neighbour(struct __sk_buff *skb, __u32 slot)
+{
+	struct neighbour_key key = { .slot = slot, .ifindex = skb->ifindex };
+
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, key.mac, ETH_ALEN))
+		return false;
+	return bpf_map_lookup_elem(&fief_neighbours, &key);
+}
+
+/* The checks that every kind of packet for a tenant goes through; counts what it refuses. */
+static __always_inline bool is_admitted(struct __sk_buff *skb, const struct belongs *b)
+{
+	if (b->refused) {
+		COUNT(b->slot, drop_device_in);
+		return false;
+	}
+	if (b->flags & FIEF_NEIGHBOURS && !from_a_neighbour(skb, b->slot)) {
+		COUNT(b->slot, drop_neighbour);
+		return false;
+	}
+	return true;
+}
+
+static __always_inline int to_tenant(struct __sk_buff *skb, __u32 slot)
+{
+	struct counters *c = bpf_map_lookup_elem(&fief_counters, &slot);
+
+	skb->mark = with_slot(skb->mark, slot);
+	if (c) {
+		c->rx_packets++;
+		c->rx_bytes += skb->len - ETH_HLEN;
+	}
+	return TCX_NEXT;
+}
+
+/* A copy of our own multicast, looped back to the sender's host (dev_loopback_xmit): its mark is still the sender's. */
+static __always_inline int looped_back(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex, slot = slot_of(skb->mark);
+	struct owner *d = bpf_map_lookup_elem(&fief_defaults, &ifindex);
+
+	if (slot == (d ? d->slot : 0))
+		return TCX_NEXT;
+	COUNT(slot, drop_crossing);
+	return TCX_DROP;
+}
+
+static __always_inline int ingress4(struct __sk_buff *skb)
+{
+	struct belongs b;
+	struct iphdr ip;
+
+	if (read_net(skb, 0, &ip, sizeof(ip)))
+		return TCX_DROP;
+	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own4, &ip.daddr));
+	if (!is_admitted(skb, &b))
+		return TCX_DROP;
+	/* A tenant's routes come from its documents; no neighbour changes them. */
+	if (b.slot && is_redirect4(skb, &ip)) {
+		COUNT(b.slot, drop_redirect);
+		return TCX_DROP;
+	}
+	if (!b.slot) {
+		skb->mark = with_slot(skb->mark, 0);
+		return TCX_NEXT;
+	}
+	return to_tenant(skb, b.slot);
+}
+
+static __always_inline int ingress6(struct __sk_buff *skb)
+{
+	struct owner *source;
+	struct belongs b;
+	struct ipv6hdr ip;
+	struct in6 *from = (struct in6 *)&ip.saddr;
+
+	if (read_net(skb, 0, &ip, sizeof(ip)))
+		return TCX_DROP;
+	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own6, &ip.daddr));
+	if (!is_admitted(skb, &b))
+		return TCX_DROP;
+	/* IPv4 refuses our own addresses as a source by itself (fib_validate_source); IPv6 does not. */
+	source = is_unicast6(from) ? bpf_map_lookup_elem(&fief_own6, from) : 0;
+	if (source && (!fief_local_moved || source->slot == b.slot)) {
+		COUNT(b.slot, drop_spoof);
+		return TCX_DROP;
+	}
+	if (b.slot && is_redirect6(skb, &ip)) {
+		COUNT(b.slot, drop_redirect);
+		return TCX_DROP;
+	}
+	if (!b.slot) {
+		skb->mark = with_slot(skb->mark, 0);
+		return TCX_NEXT;
+	}
+	return to_tenant(skb, b.slot);
+}
+
+/* ARP has no route and needs no mark; but who may not bring packets may not ask either. */
+static __always_inline int ingress_arp(struct __sk_buff *skb)
+{
+	struct arp_body arp;
+	struct owner *called;
+	struct belongs b;
+	__be32 target;
+
+	if (read_net(skb, 0, &arp, sizeof(arp)))
+		return TCX_NEXT;
+	target = arp.target;
+	called = bpf_map_lookup_elem(&fief_own4, &target);
+	if (!called)
+		return TCX_NEXT;
+	b = owner_on(skb->ifindex, called);
+	return is_admitted(skb, &b) ? TCX_NEXT : TCX_DROP;
+}
+
+static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, const struct owner *source)
+{
+	__u32 ifindex = skb->ifindex;
+
+	/* The common case is one lookup: our own address on the device that carries it. */
+	if (source && source->slot == slot && source->ifindex == ifindex)
+		return true;
+	if (source && source->slot != slot && !fief_local_moved) {
+		COUNT(slot, drop_spoof);
+		return false;
+	}
+	if (may_use(slot, ifindex))
+		return true;
+	COUNT(slot, drop_device_out);
+	return false;
+}
+
+static __always_inline int egress(struct __sk_buff *skb)
+{
+	__u32 slot = slot_of(skb->mark);
+	struct owner *source = 0;
+	struct counters *c;
+
+	if (!slot)
+		return TCX_NEXT;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 from;
+
+		if (read_net(skb, offsetof(struct iphdr, saddr), &from, sizeof(from)))
+			return TCX_DROP;
+		source = bpf_map_lookup_elem(&fief_own4, &from);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct in6 from;
+
+		if (read_net(skb, offsetof(struct ipv6hdr, saddr), &from, sizeof(from)))
+			return TCX_DROP;
+		source = bpf_map_lookup_elem(&fief_own6, &from);
+	}
+	if (!leaves_rightly(skb, slot, source))
+		return TCX_DROP;
+	c = bpf_map_lookup_elem(&fief_counters, &slot);
+	if (c) {
+		c->tx_packets++;
+		c->tx_bytes += skb->len - ETH_HLEN;
+	}
+	return TCX_NEXT;
+}
+
+/* May a packet of `from` be delivered to a local address of `to`? Slot 0, the host, counts as a slot. */
+static __always_inline bool may_reach(__u32 from, __u32 to)
+{
+	__u32 *flags;
+
+	if (from == to)
+		return true;
+	if (!from || to)
+		return false;
+	flags = bpf_map_lookup_elem(&fief_tenants, &from);
+	return flags && *flags & FIEF_HOST_ACCESS;
+}
+
+static __always_inline int loopback(struct __sk_buff *skb)
+{
+	__u32 from = slot_of(skb->mark), to = 0;
+	struct owner *called = 0;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 address;
+
+		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
+			return TCX_DROP;
+		called = bpf_map_lookup_elem(&fief_own4, &address);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct in6 address;
+
+		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
+			return TCX_DROP;
+		called = bpf_map_lookup_elem(&fief_own6, &address);
+	}
+	if (called)
+		to = called->slot;
+	if (may_reach(from, to))
+		return TCX_NEXT;
+	COUNT(from ? from : to, drop_crossing);
+	return TCX_DROP;
+}
+
+#endif

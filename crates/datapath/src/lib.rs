@@ -1,0 +1,184 @@
+//! The programs in the kernel: compiled from C, loaded, attached, pinned, fed.
+//!
+//! Maps and links are pinned, so the datapath keeps working while the daemon is down, and a restarted daemon adopts
+//! what it finds: links whose programs are the same bytes with the same settings stay as they are, others are
+//! replaced one by one, the new one attached before the old one goes.
+//!
+//! Architecture invariant: nothing here decides; the maps are filled with what the daemon's plan says.
+
+mod attach;
+pub mod maps;
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::{Ebpf, EbpfLoader};
+use fief_marks::MarkLayout;
+use sha2::{Digest, Sha256};
+
+pub use attach::Device;
+pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner};
+
+/// The compiled programs, aligned as the ELF reader wants them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fief.bpf.o"));
+/// What the maps look like; another text means other maps.
+static ABI: &str = include_str!("../bpf/lib/abi.h");
+
+/// What the programs take as constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Our field in the packet mark.
+    pub layout: MarkLayout,
+    /// Does the host's `local` rule stand behind the tree?
+    pub local_moved: bool,
+    /// The cookie of our network namespace.
+    pub netns_cookie: u64,
+}
+
+/// What can go wrong with programs and maps.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// Loading or verifying failed.
+    #[error("load the bpf programs: {0}")]
+    Load(String),
+    /// Attaching failed.
+    #[error("attach bpf program {program} to {place}: {error}")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The device or control group.
+        place: String,
+        /// Why.
+        error: String,
+    },
+    /// A map refused an entry, because it is full or memory is short.
+    #[error("write bpf map {map}: {error}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// A pin or its directory could not be handled.
+    #[error("{what} {path}: {source}")]
+    Pin {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The loaded programs with their maps.
+pub struct Datapath {
+    programs: Ebpf,
+    maps: Maps,
+    links: PathBuf,
+    digest: String,
+}
+
+impl Datapath {
+    /// Loads and verifies the programs and opens their maps, making those that are not pinned yet. Attaches nothing.
+    ///
+    /// `pins` is a directory on a bpf file system; it is made if missing.
+    pub fn load(pins: &Path, settings: &Settings) -> Result<Datapath, DatapathError> {
+        let maps = pins.join(format!("maps-{}", digest(&[ABI.as_bytes()])));
+        let links = pins.join("links");
+        for directory in [&maps, &links] {
+            std::fs::create_dir_all(directory).map_err(|source| DatapathError::Pin {
+                what: "create directory",
+                path: directory.clone(),
+                source,
+            })?;
+        }
+        let (mask, shift) = (settings.layout.mask(), settings.layout.shift());
+        let (moved, cookie) = (u32::from(settings.local_moved), settings.netns_cookie);
+        let mut programs = EbpfLoader::new()
+            .default_map_pin_directory(&maps)
+            .override_global("fief_mask", &mask, true)
+            .override_global("fief_shift", &shift, true)
+            .override_global("fief_local_moved", &moved, true)
+            .override_global("fief_netns_cookie", &cookie, true)
+            .load(OBJECT)
+            .map_err(|e| DatapathError::Load(chain(&e)))?;
+        attach::load_all(&mut programs)?;
+        let constants = format!("{mask} {shift} {moved} {cookie}");
+        let digest = digest(&[OBJECT, constants.as_bytes()]);
+        let maps = Maps::open(&mut programs)?;
+        remove_other_maps(pins, &digest_of_maps());
+        Ok(Datapath { programs, maps, links, digest })
+    }
+
+    /// The maps.
+    pub fn maps(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+
+    /// What a slot's packets did.
+    pub fn counters(&self, slot: u32) -> Counters {
+        self.maps.counters(slot)
+    }
+
+    /// Attaches the device programs to exactly these devices (and the loopback program to `lo`, index 1), adopting
+    /// what is attached already and detaching the rest. Returns what could not be attached.
+    pub fn attach_devices(&mut self, devices: &[Device]) -> Vec<DatapathError> {
+        attach::devices(&mut self.programs, &self.links, &self.digest, devices)
+    }
+
+    /// Attaches the socket programs to a control group (version 2).
+    pub fn attach_cgroup(&mut self, path: &Path, cgroup: impl AsFd) -> Result<(), DatapathError> {
+        attach::cgroup(&mut self.programs, &self.links, &self.digest, path, cgroup.as_fd())
+    }
+
+    /// Detaches everything and removes every pin.
+    pub fn remove(self, pins: &Path) -> Result<(), DatapathError> {
+        drop(self);
+        remove_pins(pins)
+    }
+}
+
+/// Removes every pin below a directory, and the directory: links detach and maps go when nobody else holds them.
+pub fn remove_pins(pins: &Path) -> Result<(), DatapathError> {
+    match std::fs::remove_dir_all(pins) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DatapathError::Pin { what: "remove pins below", path: pins.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_other_maps(pins: &Path, ours: &str) {
+    let Ok(entries) = std::fs::read_dir(pins) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("maps-") && name != ours {
+            tracing::info!(directory = name, "removing the maps of an earlier version");
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn digest_of_maps() -> String {
+    format!("maps-{}", digest(&[ABI.as_bytes()]))
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An error with its causes in one line; the verifier's log is the last of them and only its end matters.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    let keep = text.len().saturating_sub(4000);
+    let start = (keep..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[start..].to_owned()
+}

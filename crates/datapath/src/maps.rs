@@ -1,0 +1,242 @@
+//! The maps, typed. The C side is bpf/lib/abi.h; both change together.
+
+use std::collections::{HashMap as Table, HashSet};
+use std::hash::Hash;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::{Ebpf, Pod};
+
+use crate::{DatapathError, chain};
+
+/// Only listed source MACs bring packets.
+pub const NEIGHBOURS: u32 = 1;
+/// May reach the host's own addresses.
+pub const HOST_ACCESS: u32 = 2;
+
+/// Whose an address is: `struct owner`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The slot; 0 is the host itself.
+    pub slot: u32,
+    /// The device that carries it.
+    pub ifindex: u32,
+    /// [`NEIGHBOURS`].
+    pub flags: u32,
+}
+
+/// By which device a tenant may leave: `struct exit_key`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Exit {
+    /// The slot.
+    pub slot: u32,
+    /// The device.
+    pub ifindex: u32,
+}
+
+/// Who brings packets for a tenant on a device: `struct neighbour_key`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Neighbour {
+    /// The slot.
+    pub slot: u32,
+    /// The device.
+    pub ifindex: u32,
+    /// The source MAC.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// `struct counters`, one tenant's on one processor, or summed up.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the wire types, where each is explained")]
+pub struct Counters {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub drop_device_in: u64,
+    pub drop_neighbour: u64,
+    pub drop_crossing: u64,
+    pub drop_device_out: u64,
+    pub drop_spoof: u64,
+    pub drop_listener: u64,
+    pub drop_redirect: u64,
+}
+
+// SAFETY: repr(C), integers only, no padding: every bit pattern is a value and every byte is initialised.
+unsafe impl Pod for Owner {}
+// SAFETY: as above.
+unsafe impl Pod for Exit {}
+// SAFETY: as above; the two bytes behind the MAC are a field of their own.
+unsafe impl Pod for Neighbour {}
+// SAFETY: as above.
+unsafe impl Pod for Counters {}
+
+/// What the maps hold, all but the counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Every local IPv4 address.
+    pub own4: Table<Ipv4Addr, Owner>,
+    /// Every local IPv6 address.
+    pub own6: Table<Ipv6Addr, Owner>,
+    /// Whose what arrives on a device is, if it calls nobody.
+    pub defaults: Table<u32, Owner>,
+    /// By which devices tenants may leave.
+    pub exits: HashSet<Exit>,
+    /// Which MACs bring packets for whom.
+    pub neighbours: HashSet<Neighbour>,
+    /// Slot to flags.
+    pub tenants: Table<u32, u32>,
+}
+
+/// The open maps, with what we know to be in them.
+pub struct Maps {
+    own4: Mirror<[u8; 4], Owner>,
+    own6: Mirror<[u8; 16], Owner>,
+    defaults: Mirror<u32, Owner>,
+    exits: Mirror<Exit, u32>,
+    neighbours: Mirror<Neighbour, u32>,
+    tenants: Mirror<u32, u32>,
+    counters: PerCpuHashMap<MapData, u32, Counters>,
+    counted: HashSet<u32>,
+    processors: usize,
+}
+
+impl Maps {
+    pub(crate) fn open(programs: &mut Ebpf) -> Result<Maps, DatapathError> {
+        let counters = take(programs, "fief_counters")?;
+        let counters: PerCpuHashMap<_, u32, Counters> =
+            PerCpuHashMap::try_from(counters).map_err(|e| map_error("fief_counters", &e))?;
+        let counted = counters.keys().filter_map(Result::ok).collect();
+        let processors = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::Map {
+            map: "fief_counters",
+            error: format!("{what}: {e}"),
+        })?;
+        Ok(Maps {
+            own4: Mirror::open(programs, "fief_own4")?,
+            own6: Mirror::open(programs, "fief_own6")?,
+            defaults: Mirror::open(programs, "fief_defaults")?,
+            exits: Mirror::open(programs, "fief_exits")?,
+            neighbours: Mirror::open(programs, "fief_neighbours")?,
+            tenants: Mirror::open(programs, "fief_tenants")?,
+            counters,
+            counted,
+            processors,
+        })
+    }
+
+    /// Writes what is new or different; deletes nothing. To be called before addresses appear.
+    pub fn add(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
+        for slot in wanted.tenants.keys().copied().chain([0]) {
+            self.count(slot)?;
+        }
+        self.tenants.add(wanted.tenants.iter().map(|(k, v)| (*k, *v)))?;
+        self.exits.add(wanted.exits.iter().map(|k| (*k, 1)))?;
+        self.neighbours.add(wanted.neighbours.iter().map(|k| (*k, 1)))?;
+        self.defaults.add(wanted.defaults.iter().map(|(k, v)| (*k, *v)))?;
+        self.own4.add(wanted.own4.iter().map(|(k, v)| (k.octets(), *v)))?;
+        self.own6.add(wanted.own6.iter().map(|(k, v)| (k.octets(), *v)))
+    }
+
+    /// Deletes what is not wanted. To be called after addresses are gone.
+    pub fn prune(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
+        self.own4.prune(|k| wanted.own4.contains_key(&Ipv4Addr::from(*k)))?;
+        self.own6.prune(|k| wanted.own6.contains_key(&Ipv6Addr::from(*k)))?;
+        self.defaults.prune(|k| wanted.defaults.contains_key(k))?;
+        self.neighbours.prune(|k| wanted.neighbours.contains(k))?;
+        self.exits.prune(|k| wanted.exits.contains(k))?;
+        self.tenants.prune(|k| wanted.tenants.contains_key(k))?;
+        let gone: Vec<u32> =
+            self.counted.iter().copied().filter(|s| *s != 0 && !wanted.tenants.contains_key(s)).collect();
+        for slot in gone {
+            let _ = self.counters.remove(&slot);
+            self.counted.remove(&slot);
+        }
+        Ok(())
+    }
+
+    /// What a slot's packets did, summed over the processors; zeros if it has no counters.
+    pub fn counters(&self, slot: u32) -> Counters {
+        let Ok(each) = self.counters.get(&slot, 0) else { return Counters::default() };
+        each.iter().fold(Counters::default(), |sum, one| sum.plus(one))
+    }
+
+    fn count(&mut self, slot: u32) -> Result<(), DatapathError> {
+        if self.counted.contains(&slot) {
+            return Ok(());
+        }
+        let failed = |error: String| DatapathError::Map { map: "fief_counters", error };
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); self.processors])
+            .map_err(|e| failed(e.to_string()))?;
+        self.counters.insert(slot, zeros, 0).map_err(|e| failed(chain(&e)))?;
+        self.counted.insert(slot);
+        Ok(())
+    }
+}
+
+impl Counters {
+    fn plus(self, other: &Counters) -> Counters {
+        Counters {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            drop_device_in: self.drop_device_in + other.drop_device_in,
+            drop_neighbour: self.drop_neighbour + other.drop_neighbour,
+            drop_crossing: self.drop_crossing + other.drop_crossing,
+            drop_device_out: self.drop_device_out + other.drop_device_out,
+            drop_spoof: self.drop_spoof + other.drop_spoof,
+            drop_listener: self.drop_listener + other.drop_listener,
+            drop_redirect: self.drop_redirect + other.drop_redirect,
+        }
+    }
+}
+
+/// A hash map and what is in it, so that a change costs only what changed.
+struct Mirror<K: Pod, V: Pod> {
+    name: &'static str,
+    map: HashMap<MapData, K, V>,
+    held: Table<K, V>,
+}
+
+impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Mirror<K, V> {
+    fn open(programs: &mut Ebpf, name: &'static str) -> Result<Mirror<K, V>, DatapathError> {
+        let map = HashMap::try_from(take(programs, name)?).map_err(|e| map_error(name, &e))?;
+        let held = map.iter().filter_map(Result::ok).collect();
+        Ok(Mirror { name, map, held })
+    }
+
+    fn add(&mut self, wanted: impl Iterator<Item = (K, V)>) -> Result<(), DatapathError> {
+        for (key, value) in wanted {
+            if self.held.get(&key) != Some(&value) {
+                self.map.insert(key, value, 0).map_err(|e| map_error(self.name, &e))?;
+                self.held.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn prune(&mut self, keep: impl Fn(&K) -> bool) -> Result<(), DatapathError> {
+        let gone: Vec<K> = self.held.keys().filter(|k| !keep(k)).copied().collect();
+        for key in gone {
+            match self.map.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => drop(self.held.remove(&key)),
+                Err(error) => return Err(map_error(self.name, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, DatapathError> {
+    programs.take_map(name).ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
+}
+
+fn map_error(map: &'static str, error: &MapError) -> DatapathError {
+    DatapathError::Map { map, error: chain(error) }
+}
