@@ -1,0 +1,148 @@
+//! The daemon's API as calls that block: one method an endpoint.
+//!
+//! A [`Client`] holds a current-thread runtime, so it must not be used from inside another one.
+//! Each call is one connection: the daemon reads the caller's credentials off the socket, and a call that
+//! waits (a watch) never stands in the way of the next.
+
+mod error;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Method;
+use serde::de::DeserializeOwned;
+
+pub use error::ClientError;
+use wire::{Answer, Call};
+
+use crate::{ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TenantView};
+
+/// Longer than any apply takes; a daemon that is silent for so long is stuck.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The response header that carries the revision of a listing.
+pub const REVISION_HEADER: &str = "fief-revision";
+
+/// Speaks to one daemon.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// All tenants, and the revision at which they looked like this.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The tenants.
+    pub tenants: Vec<TenantView>,
+    /// What to give [`Client::tenants_since`] to wait for the next change.
+    pub revision: Revision,
+}
+
+/// A point in the daemon's history. Later is greater, as long as the daemon lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Client {
+    /// A client of the daemon that has these places. Connects with each call, not before.
+    pub fn new(paths: &Paths) -> Result<Client, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Client { socket: paths.socket(), runtime: runtime.map_err(ClientError::Runtime)? })
+    }
+
+    /// Makes the documents true; with `dry_run`, says what that would take.
+    pub fn apply(&self, request: &ApplyRequest) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::post("/v1/apply", request)?)
+    }
+
+    /// What an apply would change, and how. Changes nothing.
+    pub fn diff(&self, request: &ApplyRequest) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::post("/v1/diff", request)?)
+    }
+
+    /// Deletes what the documents name.
+    pub fn delete(&self, request: &DeleteRequest) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::post("/v1/delete", request)?)
+    }
+
+    /// Deletes one tenant.
+    pub fn delete_tenant(&self, name: &str) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::new(Method::DELETE, format!("/v1/tenants/{}", escaped(name))))
+    }
+
+    /// All tenants as they are now.
+    pub fn tenants(&self) -> Result<Listing, ClientError> {
+        self.listing(Call::get("/v1/tenants"))
+    }
+
+    /// All tenants, once something is newer than `seen`; after a minute of quiet, as they are then.
+    pub fn tenants_since(&self, seen: Revision) -> Result<Listing, ClientError> {
+        self.listing(Call::get(format!("/v1/tenants?since={}", seen.0)))
+    }
+
+    /// One tenant.
+    pub fn tenant(&self, name: &str) -> Result<TenantView, ClientError> {
+        self.json(Call::get(format!("/v1/tenants/{}", escaped(name))))
+    }
+
+    /// How the daemon is.
+    pub fn status(&self) -> Result<DaemonStatus, ClientError> {
+        self.json(Call::get("/v1/status"))
+    }
+
+    /// Looks the host over.
+    pub fn doctor(&self) -> Result<Vec<Check>, ClientError> {
+        self.json(Call::get("/v1/doctor"))
+    }
+
+    /// The sockets of one tenant, or all that the caller may see.
+    pub fn sockets(&self, tenant: Option<&str>) -> Result<Vec<SocketView>, ClientError> {
+        let query = tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default();
+        self.json(Call::get(format!("/v1/sockets{query}")))
+    }
+
+    /// Reads the documents in the configuration directory again.
+    pub fn reload(&self) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::new(Method::POST, "/v1/reload"))
+    }
+
+    /// The OpenAPI document of this API.
+    pub fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.json(Call::get("/openapi.json"))
+    }
+
+    fn listing(&self, call: Call) -> Result<Listing, ClientError> {
+        let answer = self.send(&call)?;
+        let revision = answer.header(REVISION_HEADER).and_then(|text| text.parse().ok()).map(Revision);
+        let revision = revision.ok_or_else(|| ClientError::NoRevision { call: call.to_string() })?;
+        Ok(Listing { tenants: answer.json(&call)?, revision })
+    }
+
+    fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
+        self.send(&call)?.json(&call)
+    }
+
+    fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+        self.runtime.block_on(async {
+            let sent = tokio::time::timeout(PATIENCE, wire::send(&self.socket, call));
+            sent.await
+                .unwrap_or_else(|_| Err(ClientError::Silent { call: call.to_string(), after: PATIENCE }))
+        })
+    }
+}
+
+/// `text` as one segment of a path or one value of a query (RFC 3986, section 2.3).
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'.' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

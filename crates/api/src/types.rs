@@ -1,0 +1,289 @@
+//! The wire types. Every one of them is JSON in camelCase; the OpenAPI document is made from them.
+
+use fief_model::{Diagnostic, Tenant};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A document's text as the caller read it, with the name to show in complaints.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SourceText {
+    /// File name, or `-` for standard input.
+    pub name: String,
+    /// YAML, one or more documents.
+    pub text: String,
+}
+
+/// `POST /v1/apply`: make these documents true.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The documents.
+    pub sources: Vec<SourceText>,
+    /// The set they belong to; `default` if left out.
+    #[serde(default)]
+    pub set: Option<String>,
+    /// Delete what earlier applies of the same set made and this one does not name.
+    #[serde(default)]
+    pub prune: bool,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `POST /v1/delete`: delete the objects these documents name (their specs are not looked at).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// The documents.
+    pub sources: Vec<SourceText>,
+}
+
+/// What happens to one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is new.
+    Create,
+    /// It is there and becomes different.
+    Change,
+    /// It goes.
+    Delete,
+    /// It is there as asked.
+    Unchanged,
+}
+
+/// One object of an apply, delete or diff.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Its kind, `Tenant`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What happens to it.
+    pub action: Action,
+    /// For a change: a unified diff of the two YAML documents, old to new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+    /// Where it stands after the call (absent in a dry run and for deletions).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TenantStatus>,
+}
+
+/// The answer to apply, delete and diff.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyResponse {
+    /// One entry an object, in the order of the documents, deletions last.
+    pub outcomes: Vec<Outcome>,
+    /// In a dry run: the steps on the host, in order, in words (routes, rules, sysctls, programs).
+    #[serde(default)]
+    pub steps: Vec<String>,
+}
+
+/// A document with where it stands.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantView {
+    /// The document.
+    #[schema(value_type = Object)]
+    pub tenant: Tenant,
+    /// The set that made it.
+    pub set: String,
+    /// Where it stands.
+    pub status: TenantStatus,
+}
+
+/// Where a tenant stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// Its number on this host.
+    pub slot: u16,
+    /// Its routing table.
+    pub table: u32,
+    /// Its packet mark, value and mask, as `0x7/0xffff`.
+    pub mark: String,
+    /// The isolation in force: `fib`.
+    pub isolation: String,
+    /// `Ready`, `Pending` or `Deleting`.
+    pub phase: Phase,
+    /// Why it stands there; one condition for each thing the host lacks.
+    pub conditions: Vec<Condition>,
+    /// What its packets did since the datapath was loaded.
+    pub counters: Counters,
+}
+
+/// The short of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Phase {
+    /// Everything the document asks for is there.
+    Ready,
+    /// The host lacks something just now; that part of its traffic goes nowhere.
+    Pending,
+}
+
+/// Something the host lacks or somebody keeps changing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// CamelCase word for programs: `DeviceMissing`, `LinkDown`, `AddressMissing`, `Contended`, ...
+    pub reason: String,
+    /// Sentence for people, with the name of the thing and the remedy.
+    pub message: String,
+}
+
+/// Packets of one tenant. Bytes are those of the frame without its Ethernet header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Packets taken from the wire for this tenant.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Packets of this tenant given to the wire.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Dropped: the address was called on a device that is not this tenant's.
+    pub drop_device_in: u64,
+    /// Dropped: the source MAC is not among the tenant's `neighbours`.
+    pub drop_neighbour: u64,
+    /// Dropped: a packet of this tenant for another's (or the host's) address, or the other way round.
+    pub drop_crossing: u64,
+    /// Dropped: a packet of this tenant about to leave by a device that is not its own.
+    pub drop_device_out: u64,
+    /// Dropped: the source address is another tenant's.
+    pub drop_spoof: u64,
+    /// Dropped: the socket it would have reached is another tenant's.
+    pub drop_listener: u64,
+    /// Dropped: an ICMP redirect; a tenant's routes come from its document alone.
+    pub drop_redirect: u64,
+}
+
+impl Counters {
+    /// Packets dropped, whatever the reason.
+    pub fn drops(&self) -> u64 {
+        // Every field by name: a new reason to drop must be counted here to compile.
+        let Counters {
+            rx_packets: _,
+            rx_bytes: _,
+            tx_packets: _,
+            tx_bytes: _,
+            drop_device_in,
+            drop_neighbour,
+            drop_crossing,
+            drop_device_out,
+            drop_spoof,
+            drop_listener,
+            drop_redirect,
+        } = *self;
+        drop_device_in
+            + drop_neighbour
+            + drop_crossing
+            + drop_device_out
+            + drop_spoof
+            + drop_listener
+            + drop_redirect
+    }
+}
+
+/// A socket with its tenant, `GET /v1/sockets`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SocketView {
+    /// The tenant's name, or `-` for the host.
+    pub tenant: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `ESTABLISHED`, `LISTEN`, ...
+    pub state: String,
+    /// `address:port`.
+    pub local: String,
+    /// `address:port`.
+    pub remote: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonStatus {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its `--root`, `/` if none.
+    pub root: String,
+    /// The cgroup its socket programs are attached to.
+    pub cgroup: String,
+    /// The field in the packet mark, as `0xffff`.
+    pub mark_mask: String,
+    /// `keep` or `move`.
+    pub local_rule: String,
+    /// Tenants that are Ready.
+    pub ready: usize,
+    /// Tenants that are Pending.
+    pub pending: usize,
+    /// Objects put back after somebody changed them, since the daemon started.
+    pub repairs: u64,
+    /// How long the last reconciliation took, in milliseconds.
+    pub last_reconcile_ms: f64,
+    /// The global switches that fief has set: name, value before, value now.
+    pub sysctls: Vec<SysctlView>,
+    /// Trouble of the host as a whole, if any.
+    pub conditions: Vec<Condition>,
+}
+
+/// A global switch that fief has set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SysctlView {
+    /// Name with dots, as sysctl(8) has it.
+    pub name: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub now: String,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, with a remark.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One line of `fief doctor`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was seen, in a line.
+    pub seen: String,
+    /// What to do about it, where something can be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Any answer that is not a success.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// One sentence.
+    pub error: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Complaints about the documents.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub diagnostics: Vec<Diagnostic>,
+}

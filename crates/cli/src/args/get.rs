@@ -1,0 +1,28 @@
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
+
+/// `fief get`
+#[derive(Debug, Args)]
+#[command(after_help = "RX and TX are bytes, DROPS packets, each since the datapath was loaded.\n\
+    `fief get all -o yaml` prints what `fief apply -f -` reads; -o json adds where each object stands.")]
+pub struct GetArgs {
+    /// What to list
+    #[arg(value_name = "KIND", default_value = "all")]
+    pub kind: GetKind,
+    /// Only the one with this name
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
+    /// Then wait, and print what changes (-o json: one event a line)
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GetKind {
+    /// Tenants
+    #[value(alias = "tenant")]
+    Tenants,
+    /// Everything there is
+    All,
+}

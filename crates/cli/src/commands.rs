@@ -1,0 +1,13 @@
+//! What each subcommand does, one file each.
+
+pub mod apply;
+pub mod completion;
+pub mod delete;
+pub mod diff;
+pub mod doctor;
+pub mod get;
+pub mod man;
+pub mod schema;
+pub mod sockets;
+pub mod status;
+pub mod validate;

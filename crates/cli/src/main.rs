@@ -1,0 +1,44 @@
+//! `fief`, the command line: reads what the user typed, asks the daemon, prints what it said.
+//!
+//! Architecture invariant: nothing here touches the host's network. What is to happen to it is the daemon's work,
+//! and what is wrong with a document is for `fief-model` to say.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod complaints;
+mod context;
+mod outcomes;
+mod report;
+mod screen;
+mod sources;
+mod table;
+mod tenants;
+mod text;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use context::Context;
+
+fn main() -> ExitCode {
+    let Cli { root, output, command } = Cli::parse();
+    let mut context = Context::new(root.as_deref(), output);
+    let trouble = if matches!(command, Command::Diff(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
+    let ran = match command {
+        Command::Apply(args) => commands::apply::run(args, &mut context),
+        Command::Diff(args) => commands::diff::run(args, &mut context),
+        Command::Validate(args) => commands::validate::run(args, &mut context),
+        Command::Delete(args) => commands::delete::run(args, &mut context),
+        Command::Get(args) => commands::get::run(args, &mut context),
+        Command::Status => commands::status::run(&mut context),
+        Command::Doctor => commands::doctor::run(&mut context),
+        Command::Sockets(args) => commands::sockets::run(args, &mut context),
+        Command::Schema => commands::schema::run(&mut context),
+        Command::Completion(args) => commands::completion::run(args, &mut context),
+        Command::Man(args) => commands::man::run(args, &mut context),
+    };
+    let flushed = ran.and_then(|status| context.out.flush().map(|()| status));
+    flushed.unwrap_or_else(|error| report::print(&error, context.format, trouble))
+}

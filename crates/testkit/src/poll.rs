@@ -1,0 +1,32 @@
+//! Waiting for something, never longer than agreed.
+
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Calls `probe` until it succeeds, and fails the test with its last complaint when `timeout` is over.
+#[track_caller]
+pub fn eventually<T>(timeout: Duration, probe: impl FnMut() -> Result<T, String>) -> T {
+    match attempt(timeout, probe) {
+        Ok(value) => value,
+        Err(last) => panic!("not within {timeout:?}: {last}"),
+    }
+}
+
+/// Calls `probe` until it succeeds, or gives its last complaint when `timeout` is over. It is called once at least.
+pub fn attempt<T>(timeout: Duration, mut probe: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let end = Instant::now() + timeout;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let complaint = match probe() {
+            Ok(value) => return Ok(value),
+            Err(complaint) => complaint,
+        };
+        if Instant::now() >= end {
+            return Err(complaint);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
