@@ -1,0 +1,184 @@
+//! One function an endpoint.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{HeaderName, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use fief_api::{
+    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView, TenantView,
+};
+use serde::Deserialize;
+
+use super::answers::{applied, error, forbidden, gone, ok};
+use crate::engine::Handle;
+use crate::members::Caller;
+
+type Asked<T> = Result<Json<T>, JsonRejection>;
+type Who = ConnectInfo<Caller>;
+
+/// A quiet watch is answered after this long.
+const LONGEST_WATCH: Duration = Duration::from_secs(60);
+const REVISION: HeaderName = HeaderName::from_static(fief_api::client::REVISION_HEADER);
+
+/// Makes documents true.
+#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
+    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn apply(State(engine): State<Handle>, who: Who, asked: Asked<ApplyRequest>) -> Response {
+    write(who, asked, "change anything", async |request| {
+        applied(engine.ask(move |e| e.apply(&request)).await)
+    })
+    .await
+}
+
+/// Says what apply would change.
+#[utoipa::path(post, path = "/v1/diff", request_body = ApplyRequest,
+    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn diff(State(engine): State<Handle>, who: Who, asked: Asked<ApplyRequest>) -> Response {
+    write(who, asked, "compare documents", async |request| {
+        applied(engine.ask(move |e| e.diff(&request)).await)
+    })
+    .await
+}
+
+/// Deletes what documents name.
+#[utoipa::path(post, path = "/v1/delete", request_body = DeleteRequest,
+    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn delete(State(engine): State<Handle>, who: Who, asked: Asked<DeleteRequest>) -> Response {
+    write(who, asked, "delete anything", async |request| {
+        applied(engine.ask(move |e| e.delete(&request)).await)
+    })
+    .await
+}
+
+/// Deletes one tenant.
+#[utoipa::path(delete, path = "/v1/tenants/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn delete_tenant(
+    State(engine): State<Handle>,
+    who: Who,
+    Path(name): Path<String>,
+) -> Response {
+    if !who.0.may_write() {
+        return forbidden("delete anything");
+    }
+    applied(engine.ask(move |e| e.delete_names(vec![name])).await)
+}
+
+/// Reads the configuration directory again.
+#[utoipa::path(post, path = "/v1/reload",
+    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub(super) async fn reload(State(engine): State<Handle>, who: Who) -> Response {
+    if !who.0.may_write() {
+        return forbidden("reload");
+    }
+    applied(engine.ask(crate::files::apply).await)
+}
+
+/// Options of a listing.
+#[derive(Deserialize)]
+pub(super) struct Watch {
+    since: Option<u64>,
+}
+
+/// Lists tenants: all of them, or those that the caller is a member of. With `since`, waits for a change.
+#[utoipa::path(get, path = "/v1/tenants", params(("since" = Option<u64>, Query)),
+    responses((status = 200, body = Vec<TenantView>)))]
+pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch): Query<Watch>) -> Response {
+    let mut revision = engine.revision();
+    if let Some(since) = watch.since {
+        // Running out of time is an answer too: the same list again.
+        let _ = tokio::time::timeout(LONGEST_WATCH, revision.wait_for(|now| *now > since)).await;
+    }
+    // Read before the list: a change in between shows up as a newer revision next time.
+    let number = *revision.borrow();
+    let ConnectInfo(caller) = who;
+    let views = engine.ask(move |e| {
+        let all = caller.may_write();
+        let seen = e.tenants().filter(|s| all || caller.is_member(&s.members));
+        seen.map(|s| e.view(s)).collect::<Vec<TenantView>>()
+    });
+    match views.await {
+        Some(views) => ([(REVISION, number.to_string())], Json(views)).into_response(),
+        None => gone(),
+    }
+}
+
+/// One tenant.
+#[utoipa::path(get, path = "/v1/tenants/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = TenantView), (status = 404, body = ErrorBody)))]
+pub(super) async fn tenant(State(engine): State<Handle>, who: Who, Path(name): Path<String>) -> Response {
+    let ConnectInfo(caller) = who;
+    let wanted = name.clone();
+    let view = engine.ask(move |e| {
+        let stored = e.tenant(&wanted).filter(|s| caller.may_write() || caller.is_member(&s.members))?;
+        Some(e.view(stored))
+    });
+    match view.await {
+        None => gone(),
+        Some(Some(view)) => ok(view),
+        // To whom a tenant is none of their business it does not exist.
+        Some(None) => {
+            error(StatusCode::NOT_FOUND, format!("there is no tenant {name}"), Some("see `fief get tenants`"))
+        }
+    }
+}
+
+/// The daemon as a whole.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = DaemonStatus), (status = 403, body = ErrorBody)))]
+pub(super) async fn status(State(engine): State<Handle>, who: Who) -> Response {
+    if !who.0.may_write() {
+        return forbidden("see the daemon's status");
+    }
+    engine.ask(|e| e.daemon_status()).await.map_or_else(gone, ok)
+}
+
+/// What this host has and lacks.
+#[utoipa::path(get, path = "/v1/doctor", responses((status = 200, body = Vec<Check>), (status = 403, body = ErrorBody)))]
+pub(super) async fn doctor(State(engine): State<Handle>, who: Who) -> Response {
+    if !who.0.may_write() {
+        return forbidden("examine the host");
+    }
+    engine.ask(|e| crate::doctor::examine(e)).await.map_or_else(gone, ok)
+}
+
+/// Options of the list of sockets.
+#[derive(Deserialize)]
+pub(super) struct OfTenant {
+    tenant: Option<String>,
+}
+
+/// Every TCP and UDP socket with its tenant.
+#[utoipa::path(get, path = "/v1/sockets", params(("tenant" = Option<String>, Query)),
+    responses((status = 200, body = Vec<SocketView>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn sockets(State(engine): State<Handle>, who: Who, Query(of): Query<OfTenant>) -> Response {
+    let ConnectInfo(caller) = who;
+    let answer = engine.ask(move |e| match &of.tenant {
+        None if !caller.may_write() => forbidden("see every socket; name a tenant you are a member of"),
+        Some(name) if !e.tenant(name).is_some_and(|s| caller.may_write() || caller.is_member(&s.members)) => {
+            error(StatusCode::NOT_FOUND, format!("there is no tenant {name}"), Some("see `fief get tenants`"))
+        }
+        tenant => match e.sockets(tenant.as_deref()) {
+            Ok(sockets) => ok(sockets),
+            Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string(), None),
+        },
+    });
+    answer.await.unwrap_or_else(gone)
+}
+
+/// Everything else.
+pub(super) async fn unknown(uri: Uri) -> Response {
+    error(StatusCode::NOT_FOUND, format!("there is no endpoint {}", uri.path()), Some("see /openapi.json"))
+}
+
+async fn write<T>(who: Who, asked: Asked<T>, what: &str, work: impl AsyncFnOnce(T) -> Response) -> Response {
+    if !who.0.may_write() {
+        return forbidden(what);
+    }
+    match asked {
+        Ok(Json(request)) => work(request).await,
+        Err(rejection) => error(rejection.status(), rejection.body_text(), Some("see /openapi.json")),
+    }
+}

@@ -1,0 +1,74 @@
+//! The API: HTTP/1.1 and JSON on a Unix socket.
+//!
+//! A handler finds out who asks, hands a piece of work to the engine, and turns the result into an answer. Root and
+//! the group `fief` may write and read everything; a tenant's members may read their tenant.
+
+mod answers;
+mod handlers;
+mod openapi;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::Connected;
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+
+use crate::engine::Handle;
+use crate::members::Caller;
+
+/// 32 MiB of documents, escaped as JSON strings.
+const LARGEST_BODY: usize = 80 * 1024 * 1024;
+
+/// Binds the socket. A file left by a daemon that died is replaced; the directory is made.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let directory = path.parent().context("the socket has no directory")?;
+    std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    // Only one daemon gets here in a network namespace; the file is a dead one's.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("bind {}", path.display()))?;
+    // Everybody may ask; who may do what is decided by the peer's credentials.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves until `stop` resolves.
+pub async fn serve(
+    listener: UnixListener,
+    engine: Handle,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let service = router(engine).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
+}
+
+fn router(engine: Handle) -> Router {
+    Router::new()
+        .route("/v1/apply", post(handlers::apply))
+        .route("/v1/diff", post(handlers::diff))
+        .route("/v1/delete", post(handlers::delete))
+        .route("/v1/reload", post(handlers::reload))
+        .route("/v1/tenants", get(handlers::tenants))
+        .route("/v1/tenants/{name}", get(handlers::tenant).delete(handlers::delete_tenant))
+        .route("/v1/status", get(handlers::status))
+        .route("/v1/doctor", get(handlers::doctor))
+        .route("/v1/sockets", get(handlers::sockets))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(handlers::unknown)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(engine)
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
+        match fief_host::peer::credentials(stream.io()) {
+            Ok((user, groups)) => Caller { user, groups },
+            // Whoever cannot be known is nobody (65534, the overflow id of the kernel).
+            Err(_) => Caller { user: 65_534, groups: vec![65_534] },
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The OpenAPI document, made from the handlers and the wire types.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::handlers;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "fiefd", description = "Tenants of one host. HTTP/1.1 on a Unix socket."),
+    paths(
+        handlers::apply,
+        handlers::diff,
+        handlers::delete,
+        handlers::delete_tenant,
+        handlers::reload,
+        handlers::tenants,
+        handlers::tenant,
+        handlers::status,
+        handlers::doctor,
+        handlers::sockets,
+    )
+)]
+struct Api;
+
+pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Api::openapi())
+}

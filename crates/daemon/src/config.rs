@@ -1,0 +1,103 @@
+//! `fiefd.yaml`: the few things that are chosen once for a host.
+
+use std::path::Path;
+
+use fief_marks::MarkLayout;
+use serde::Deserialize;
+
+/// Where the host's own `local` rule stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalRule {
+    /// At preference 0, untouched: another tenant's local address is refused (EACCES), and a remote network that
+    /// uses such an address cannot be reached.
+    #[default]
+    Keep,
+    /// Behind the tree: every tenant sees its own local addresses only.
+    Move,
+}
+
+/// The daemon's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Our field in the packet mark.
+    pub mark_mask: MarkLayout,
+    /// Where the `local` rule stands.
+    pub local_rule: LocalRule,
+    /// Routing table of slot n is this plus n; a multiple of 256.
+    pub table_base: u32,
+    /// Preference of the one rule that stands before the host's own, 1..=32764.
+    pub rule_preference: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            mark_mask: MarkLayout::default(),
+            local_rule: LocalRule::default(),
+            table_base: 256_000_000,
+            rule_preference: 10,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file; what it leaves out, or a missing file, is the default.
+    pub fn read(path: &Path) -> anyhow::Result<Config> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) => anyhow::bail!("read {}: {error}", path.display()),
+        };
+        Config::parse(&text).map_err(|error| error.context(format!("in {}", path.display())))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Config::default());
+        }
+        let config: Config = serde_saphyr::from_str(text)?;
+        anyhow::ensure!(
+            config.table_base % 256 == 0
+                && config.table_base >= 256
+                && config.table_base <= u32::MAX - 0xffff,
+            "tableBase {} must be a multiple of 256 between 256 and 4294901760: tables hash by their low byte",
+            config.table_base
+        );
+        anyhow::ensure!(
+            (1..=32_764).contains(&config.rule_preference),
+            "rulePreference {} must lie between 1 and 32764: behind the local rule and before main",
+            config.rule_preference
+        );
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_the_default() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
+        let config = Config::parse("markMask: \"0xffff0000\"\nlocalRule: move\n").unwrap();
+        assert_eq!((config.mark_mask.mask(), config.local_rule), (0xffff_0000, LocalRule::Move));
+        assert_eq!(config.table_base, Config::default().table_base);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_remedy() {
+        for (text, says) in [
+            ("markMask: \"0xf0f0\"", "adjacent"),
+            ("tableBase: 1000", "multiple of 256"),
+            ("rulePreference: 0", "between 1 and 32764"),
+            ("localrule: move", "localrule"),
+            ("localRule: away", "away"),
+        ] {
+            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

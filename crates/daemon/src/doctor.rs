@@ -1,0 +1,120 @@
+//! What this host has and lacks, in lines that a person can act on.
+
+use fief_api::{Check, Verdict};
+use fief_host::{cgroup, kernel};
+
+use crate::engine::Engine;
+use crate::plan::{Backend, Fib};
+
+/// Looks at everything fief depends on.
+pub fn examine(engine: &Engine) -> Vec<Check> {
+    let mut checks =
+        vec![kernel_version(), bpf_file_system(engine), cgroup_hierarchy(engine), capabilities()];
+    checks.extend(backends());
+    checks.push(marks(engine));
+    checks.extend(engine.daemon_status().conditions.into_iter().map(|c| Check {
+        name: c.reason,
+        verdict: Verdict::Fail,
+        seen: c.message,
+        remedy: None,
+    }));
+    checks.push(tenants(engine));
+    checks
+}
+
+fn kernel_version() -> Check {
+    let (major, minor) = kernel::version();
+    match kernel::require_floor() {
+        Ok(()) => ok("kernel", format!("Linux {major}.{minor}")),
+        Err(error) => fail("kernel", error.to_string(), "boot a newer kernel"),
+    }
+}
+
+fn bpf_file_system(engine: &Engine) -> Check {
+    let path = engine.bpffs();
+    if kernel::is_bpffs(&path) {
+        ok("bpf file system", format!("mounted at {}", path.display()))
+    } else {
+        warn(
+            "bpf file system",
+            format!("none at {} yet", path.display()),
+            "fiefd mounts one for the first tenant",
+        )
+    }
+}
+
+fn cgroup_hierarchy(engine: &Engine) -> Check {
+    match cgroup::mount_point() {
+        Ok(mount) => ok(
+            "cgroup",
+            format!("version 2 at {}; programs at {}", mount.display(), engine.cgroup().display()),
+        ),
+        Err(error) => fail("cgroup", error.to_string(), "mount -t cgroup2 none /sys/fs/cgroup"),
+    }
+}
+
+/// CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF: bits 12, 21 and 39 of CapEff (capabilities(7)).
+fn capabilities() -> Check {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let missing: Vec<&str> = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")]
+        .into_iter()
+        .filter(|(bit, _)| effective & (1 << bit) == 0)
+        .map(|(_, name)| name)
+        .collect();
+    if missing.is_empty() {
+        ok("capabilities", "all there".into())
+    } else {
+        fail("capabilities", format!("fiefd lacks {}", missing.join(", ")), "run fiefd as root")
+    }
+}
+
+fn backends() -> Vec<Check> {
+    vec![
+        ok(&format!("isolation {}", Fib.name()), "possible: policy routing is there".into()),
+        warn(
+            "isolation vrf",
+            "not in this version of fief".into(),
+            "use fib: local addresses unique on the host",
+        ),
+        warn(
+            "isolation netns",
+            "not in this version of fief".into(),
+            "use fib: local addresses unique on the host",
+        ),
+    ]
+}
+
+fn marks(engine: &Engine) -> Check {
+    let status = engine.daemon_status();
+    ok(
+        "mark field",
+        format!("{} (markMask in fiefd.yaml); local rule: {}", status.mark_mask, status.local_rule),
+    )
+}
+
+fn tenants(engine: &Engine) -> Check {
+    let status = engine.daemon_status();
+    let seen = format!("{} ready, {} pending", status.ready, status.pending);
+    if status.pending == 0 {
+        ok("tenants", seen)
+    } else {
+        warn("tenants", seen, "see the conditions: fief get tenants -o json")
+    }
+}
+
+fn ok(name: &str, seen: String) -> Check {
+    Check { name: name.into(), verdict: Verdict::Ok, seen, remedy: None }
+}
+
+fn warn(name: &str, seen: String, remedy: &str) -> Check {
+    Check { name: name.into(), verdict: Verdict::Warn, seen, remedy: Some(remedy.into()) }
+}
+
+fn fail(name: &str, seen: String, remedy: &str) -> Check {
+    Check { name: name.into(), verdict: Verdict::Fail, seen, remedy: Some(remedy.into()) }
+}

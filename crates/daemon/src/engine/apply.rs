@@ -1,0 +1,227 @@
+//! From documents to the store: everything is checked before anything is kept, and kept before anything is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, Outcome, SourceText};
+use fief_model::{Diagnostic, Document, Located, Slot, Source, Tenant};
+use similar::TextDiff;
+
+use super::Engine;
+use crate::members;
+use crate::plan::desire::desire;
+use crate::plan::{backend, plan};
+use crate::slots;
+use crate::store::{MemberIds, Stored};
+
+/// The set that documents belong to when nobody names one.
+const DEFAULT_SET: &str = "default";
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The documents are wrong.
+    Documents(Vec<Diagnostic>),
+    /// The request cannot be granted; with a remedy.
+    Conflict(String, Option<String>),
+    /// There is no such object.
+    Missing(String),
+    /// The store failed.
+    Store(String),
+}
+
+/// The answer to apply, delete and diff.
+pub type Applied = Result<ApplyResponse, Refusal>;
+
+/// What a request would do.
+struct Intent {
+    put: Vec<Stored>,
+    delete: Vec<String>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Engine {
+    /// Makes the documents true, or says what that would do.
+    pub(crate) fn apply(&mut self, request: &ApplyRequest) -> Applied {
+        let intent = self.intend(request)?;
+        if request.dry_run {
+            return Ok(self.rehearse(intent));
+        }
+        self.commit(intent)
+    }
+
+    /// Says what apply would change, as differences of documents.
+    pub(crate) fn diff(&mut self, request: &ApplyRequest) -> Applied {
+        let intent = self.intend(request)?;
+        Ok(ApplyResponse { outcomes: intent.outcomes, steps: Vec::new() })
+    }
+
+    /// Deletes what the documents name.
+    pub(crate) fn delete(&mut self, request: &DeleteRequest) -> Applied {
+        let documents = parse(&request.sources)?;
+        let names: Vec<String> = documents.iter().map(|l| l.document.name().to_owned()).collect();
+        self.delete_names(names)
+    }
+
+    /// Deletes tenants by name.
+    pub(crate) fn delete_names(&mut self, names: Vec<String>) -> Applied {
+        let absent: Vec<&String> = names.iter().filter(|n| !self.tenants.contains_key(*n)).collect();
+        if let Some(name) = absent.first() {
+            let more =
+                if absent.len() > 1 { format!(" (and {} more)", absent.len() - 1) } else { String::new() };
+            return Err(Refusal::Missing(format!("there is no tenant {name}{more}; nothing was deleted")));
+        }
+        let unique: BTreeSet<String> = names.into_iter().collect();
+        let outcomes = unique.iter().map(|name| outcome(name, Action::Delete)).collect();
+        self.commit(Intent { put: Vec::new(), delete: unique.into_iter().collect(), outcomes })
+    }
+
+    fn intend(&self, request: &ApplyRequest) -> Result<Intent, Refusal> {
+        let documents = parse(&request.sources)?;
+        let set = request.set.as_deref().unwrap_or(DEFAULT_SET);
+        let named: BTreeSet<&str> = documents.iter().map(|l| l.document.name()).collect();
+        let delete = self.surplus(request.prune.then_some(set), &named)?;
+        let is_kept = |name: &str| !named.contains(name) && !delete.iter().any(|d| d == name);
+        let kept: Vec<&Tenant> =
+            self.tenants.iter().filter(|(name, _)| is_kept(name)).map(|(_, s)| &s.tenant).collect();
+        let mut complaints = fief_model::validate(&documents, &kept);
+        let members = resolve_members(&documents, &mut complaints);
+        choose_backends(&documents, &mut complaints);
+        if !complaints.is_empty() {
+            return Err(Refusal::Documents(complaints));
+        }
+        let tenants: Vec<Tenant> = documents.into_iter().map(|l| tenant_of(l.document)).collect();
+        let mut fresh = self.fresh_slots(&tenants)?.into_iter();
+        let mut intent = Intent { put: Vec::new(), delete, outcomes: Vec::new() };
+        for (tenant, members) in tenants.into_iter().zip(members) {
+            let old = self.tenants.get(&tenant.metadata.name);
+            let slot = match old {
+                Some(old) => old.slot,
+                None => fresh.next().ok_or_else(|| Refusal::Conflict("no slot is free".into(), None))?,
+            };
+            let stored = Stored { tenant, set: set.to_owned(), slot, members };
+            intent.outcomes.push(compare(old, &stored));
+            if old != Some(&stored) {
+                intent.put.push(stored);
+            }
+        }
+        intent.outcomes.extend(intent.delete.iter().map(|name| outcome(name, Action::Delete)));
+        Ok(intent)
+    }
+
+    /// What a prune of this set deletes.
+    fn surplus(&self, set: Option<&str>, named: &BTreeSet<&str>) -> Result<Vec<String>, Refusal> {
+        let Some(set) = set else { return Ok(Vec::new()) };
+        let of_set = self.tenants.iter().filter(|(_, s)| s.set == set);
+        let surplus: Vec<String> =
+            of_set.map(|(name, _)| name.clone()).filter(|name| !named.contains(name.as_str())).collect();
+        if named.is_empty() && !surplus.is_empty() {
+            return Err(Refusal::Conflict(
+                format!("pruning would leave nothing of set {set} ({} tenants)", surplus.len()),
+                Some("if that is meant, delete them by name: fief delete tenant NAME".into()),
+            ));
+        }
+        Ok(surplus)
+    }
+
+    fn fresh_slots(&self, tenants: &[Tenant]) -> Result<Vec<Slot>, Refusal> {
+        let count = tenants.iter().filter(|t| !self.tenants.contains_key(&t.metadata.name)).count();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        // Slots of tenants that go in the same request are not reused at once: their packets may still be on the way.
+        let taken: BTreeSet<Slot> = self.tenants.values().map(|s| s.slot).collect();
+        let layout = self.config.mark_mask;
+        let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
+        let carried: BTreeSet<u16> = sockets.iter().map(|s| layout.number(s.mark)).collect();
+        slots::allocate(layout, &taken, &carried, count).map_err(|e| Refusal::Conflict(e.to_string(), None))
+    }
+
+    fn rehearse(&mut self, intent: Intent) -> ApplyResponse {
+        let mut tenants: BTreeMap<&str, &Stored> =
+            self.tenants.iter().map(|(n, s)| (n.as_str(), s)).collect();
+        tenants.retain(|name, _| !intent.delete.iter().any(|d| d == name));
+        tenants.extend(intent.put.iter().map(|s| (s.tenant.metadata.name.as_str(), s)));
+        let (tree, observed) = (&self.tree, &self.observed);
+        let desired = tenants.values().map(|s| (s.slot, desire(tree, &s.tenant, s.slot, observed))).collect();
+        let steps = self.describe(&plan(tree, &desired, observed));
+        ApplyResponse { outcomes: intent.outcomes, steps }
+    }
+
+    fn commit(&mut self, intent: Intent) -> Applied {
+        let put: Vec<&Stored> = intent.put.iter().collect();
+        let delete: Vec<&str> = intent.delete.iter().map(String::as_str).collect();
+        self.store.change_tenants(&put, &delete).map_err(|e| Refusal::Store(e.to_string()))?;
+        for name in &intent.delete {
+            self.tenants.remove(name);
+        }
+        for stored in intent.put {
+            self.tenants.insert(stored.tenant.metadata.name.clone(), stored);
+        }
+        self.reconcile();
+        self.touch();
+        let mut outcomes = intent.outcomes;
+        for outcome in outcomes.iter_mut().filter(|o| o.action != Action::Delete) {
+            outcome.status = self.tenants.get(&outcome.name).map(|stored| self.status_of(stored));
+        }
+        Ok(ApplyResponse { outcomes, steps: Vec::new() })
+    }
+}
+
+fn parse(sources: &[SourceText]) -> Result<Vec<Located>, Refusal> {
+    let sources: Vec<Source> =
+        sources.iter().map(|s| Source { name: s.name.clone(), text: s.text.clone() }).collect();
+    fief_model::parse(&sources).map_err(Refusal::Documents)
+}
+
+fn tenant_of(document: Document) -> Tenant {
+    match document {
+        Document::Tenant(tenant) => tenant,
+    }
+}
+
+fn resolve_members(documents: &[Located], complaints: &mut Vec<Diagnostic>) -> Vec<MemberIds> {
+    let resolve = |located: &Located| {
+        let Document::Tenant(tenant) = &located.document;
+        let (ids, unknown) = members::resolve(&tenant.spec.members);
+        for (path, message, help) in unknown {
+            complaints.push(complaint(located, &path, message, help));
+        }
+        ids
+    };
+    documents.iter().map(resolve).collect()
+}
+
+fn choose_backends(documents: &[Located], complaints: &mut Vec<Diagnostic>) {
+    for located in documents {
+        let Document::Tenant(tenant) = &located.document;
+        if let Err(reason) = backend::choose(tenant) {
+            let message = format!("no isolation can hold this tenant: {reason}");
+            complaints.push(complaint(located, "spec.isolation", message, "see `fief doctor`".into()));
+        }
+    }
+}
+
+fn complaint(located: &Located, path: &str, message: String, help: String) -> Diagnostic {
+    let (line, column) = located.positions.at(path);
+    Diagnostic { source: located.source.to_string(), line, column, message, help: Some(help) }
+}
+
+fn compare(old: Option<&Stored>, new: &Stored) -> Outcome {
+    let name = &new.tenant.metadata.name;
+    let Some(old) = old else { return outcome(name, Action::Create) };
+    if old.tenant == new.tenant {
+        let action = if old == new { Action::Unchanged } else { Action::Change };
+        return outcome(name, action);
+    }
+    let (before, after) = (yaml(&old.tenant), yaml(&new.tenant));
+    let diff = TextDiff::from_lines(&before, &after).unified_diff().header("stored", "applied").to_string();
+    Outcome { diff: Some(diff), ..outcome(name, Action::Change) }
+}
+
+fn yaml(tenant: &Tenant) -> String {
+    Document::Tenant(tenant.clone()).to_yaml()
+}
+
+fn outcome(name: &str, action: Action) -> Outcome {
+    Outcome { kind: "Tenant".into(), name: name.into(), action, diff: None, status: None }
+}

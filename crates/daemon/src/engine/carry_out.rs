@@ -1,0 +1,278 @@
+//! Carrying a plan out, in the one order in which nothing is ever open: switches, maps, programs, guard, then what
+//! makes packets come; and backwards when things go.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+use fief_api::Condition;
+use fief_datapath::{Datapath, Device, Settings};
+use fief_host::nft::GuardSets;
+use fief_host::{Change, Host, HostError, kernel, sysctl};
+use fief_model::Slot;
+
+use super::Engine;
+use crate::config::LocalRule;
+use crate::plan::Plan;
+use crate::store::Switch;
+
+/// Changes between two looks at the events, which would overrun otherwise.
+const CHUNK: usize = 1024;
+
+impl Engine {
+    /// Does what the plan says; returns whether anything was done.
+    pub(super) fn carry_out(&mut self, plan: Plan) -> bool {
+        if plan.guard.is_none() {
+            return self.withdraw(plan);
+        }
+        let before = std::mem::take(&mut self.trouble);
+        if let Err(condition) = self.prepare(&plan) {
+            // Without switches, programs and guard no tenant's packet may move: nothing else is done.
+            if before.first() != Some(&condition) {
+                tracing::error!(reason = condition.reason, "{}", condition.message);
+            }
+            self.trouble = vec![condition];
+            self.wake_at = Some(Instant::now() + std::time::Duration::from_secs(5));
+            return false;
+        }
+        let mut did = self.make(plan.add, true);
+        did |= self.make(plan.remove, false);
+        if let Err(error) = self.finish(&plan.entries, plan.guard.as_ref()) {
+            self.trouble.push(condition("DatapathStale", error));
+        }
+        did
+    }
+
+    /// Everything that must stand before the first packet of a tenant moves.
+    fn prepare(&mut self, plan: &Plan) -> Result<(), Condition> {
+        self.set_switches(&plan.sysctls).map_err(|e| condition("SwitchRefused", e))?;
+        self.load().map_err(|e| condition("DatapathMissing", e))?;
+        let Some(datapath) = self.datapath.as_mut() else { return Ok(()) };
+        datapath.maps().add(&plan.entries).map_err(|e| condition("DatapathFull", e))?;
+        let devices: Vec<Device> = plan
+            .devices
+            .iter()
+            .map(|index| Device { index: *index, name: self.observed.link_name(*index).to_owned() })
+            .collect();
+        if self.attached != devices || self.attached.is_empty() {
+            let errors = datapath.attach_devices(&devices);
+            // A device that vanished under our hands is not an error: its event is on the way.
+            if let Some(error) = errors.into_iter().next() {
+                return Err(condition("AttachRefused", error));
+            }
+            self.attached = devices;
+        }
+        let mut both = plan.guard.clone().unwrap_or_default();
+        if let Some(held) = self.guard.held() {
+            both = union(both, held);
+        }
+        self.guard.hold(&both).map_err(|e| condition("GuardRefused", e))
+    }
+
+    fn finish(
+        &mut self,
+        entries: &fief_datapath::maps::Entries,
+        guard: Option<&GuardSets>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(datapath) = self.datapath.as_mut() {
+            datapath.maps().prune(entries)?;
+        }
+        if let Some(guard) = guard {
+            self.guard.hold(guard)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> anyhow::Result<()> {
+        if self.datapath.is_some() {
+            return Ok(());
+        }
+        let bpffs = self.paths.bpffs();
+        kernel::mount_bpffs(&bpffs)?;
+        let settings = Settings {
+            layout: self.config.mark_mask,
+            local_moved: self.config.local_rule == LocalRule::Move,
+            netns_cookie: kernel::network_namespace_cookie()?,
+        };
+        let mut datapath = Datapath::load(&bpffs.join("fief"), &settings)?;
+        let cgroup = std::fs::File::open(&self.cgroup)
+            .map_err(|e| HostError::io(format!("open control group {}", self.cgroup.display()), e))?;
+        datapath.attach_cgroup(&self.cgroup, &cgroup)?;
+        self.datapath = Some(datapath);
+        self.attached.clear();
+        Ok(())
+    }
+
+    /// The last tenant is gone: takes away all that is ours, in the opposite order.
+    fn withdraw(&mut self, plan: Plan) -> bool {
+        let pins = self.paths.bpffs().join("fief");
+        let switches = self.store.switches().unwrap_or_default();
+        if plan.is_quiet() && self.datapath.is_none() && switches.is_empty() && !pins.exists() {
+            return false;
+        }
+        let mut did = self.make(plan.add, true);
+        did |= self.make(plan.remove, false);
+        if let Err(error) = self.guard.remove() {
+            tracing::warn!(%error, "the nft table stays");
+        }
+        let removed = match self.datapath.take() {
+            Some(datapath) => datapath.remove(&pins),
+            None => fief_datapath::remove_pins(&pins),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, "some bpf pins stay");
+        }
+        self.attached.clear();
+        self.trouble.clear();
+        self.restore_switches();
+        did
+    }
+
+    /// Makes changes, those that may be made now. `adding` ones are remembered, so that a second time is a repair.
+    fn make(&mut self, changes: Vec<Change>, adding: bool) -> bool {
+        let now = Instant::now();
+        let mut allowed = Vec::with_capacity(changes.len());
+        for change in changes {
+            let key = hash(&change);
+            let due = self.repairs.may_repair(&key, now).and_then(|()| self.refusals.may_repair(&key, now));
+            match due {
+                Ok(()) => allowed.push(change),
+                Err(at) => self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at))),
+            }
+        }
+        for chunk in allowed.chunks(CHUNK) {
+            let answers = self.host.change(chunk);
+            for (change, answer) in chunk.iter().zip(answers) {
+                self.note(change, answer, adding, now);
+            }
+            self.take_events();
+        }
+        !allowed.is_empty()
+    }
+
+    fn note(&mut self, change: &Change, answer: Result<(), HostError>, adding: bool, now: Instant) {
+        let key = hash(change);
+        match answer {
+            Err(error) if is_done_already(change, &error) => {}
+            Err(error) => {
+                let pause = self.refusals.repaired(key, now);
+                if pause.is_none() {
+                    tracing::warn!(%error, "refused by the kernel");
+                }
+                self.wake_at = Some(now + pause.unwrap_or(std::time::Duration::from_millis(200)));
+                if let Some(slot) = self.slot_of(change) {
+                    self.refused.insert(key, (slot, condition("Refused", error)));
+                }
+            }
+            Ok(()) if !adding => {
+                self.refused.remove(&key);
+                if let Some(made) = counterpart(change) {
+                    self.installed.remove(&hash(&made));
+                }
+            }
+            Ok(()) => {
+                self.refused.remove(&key);
+                if self.installed.insert(key) {
+                    return;
+                }
+                self.repaired += 1;
+                let pause = self.repairs.repaired(key, now);
+                tracing::warn!(
+                    "somebody removed or changed what fief had made; made again: {change}; {}",
+                    match pause {
+                        None => "at once".to_owned(),
+                        Some(p) =>
+                            format!("this happens again and again, so the next time is in {} s", p.as_secs()),
+                    }
+                );
+            }
+        }
+    }
+
+    fn slot_of(&self, change: &Change) -> Option<Slot> {
+        let slot =
+            |table: u32| u16::try_from(table.checked_sub(self.tree.table_base)?).ok().and_then(Slot::new);
+        match change {
+            Change::SetRoute(route) | Change::DeleteRoute(route) => slot(route.table),
+            Change::AddAddress(address) | Change::DeleteAddress(address) => {
+                let has = |d: &crate::plan::Desired| d.addresses.contains(address);
+                self.desired.iter().find(|(_, d)| has(d)).map(|(slot, _)| *slot)
+            }
+            _ => None,
+        }
+    }
+
+    fn set_switches(&mut self, wanted: &[(String, String)]) -> anyhow::Result<()> {
+        let known = self.store.switches()?;
+        for (name, value) in wanted {
+            let now = sysctl::read(name)?;
+            if now == *value {
+                continue;
+            }
+            if !known.contains_key(name) {
+                let switch = Switch { before: now, set: value.clone() };
+                self.store.remember_switches(&[(name, &switch)])?;
+            }
+            sysctl::write(name, value)?;
+            tracing::info!(name, value, "sysctl set");
+        }
+        Ok(())
+    }
+
+    fn restore_switches(&mut self) {
+        let known = self.store.switches().unwrap_or_default();
+        for (name, switch) in &known {
+            // What somebody changed since is theirs.
+            if sysctl::read(name).is_ok_and(|now| now == switch.set)
+                && let Err(error) = sysctl::write(name, &switch.before)
+            {
+                tracing::warn!(%error, "sysctl not put back");
+                return;
+            }
+        }
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        if let Err(error) = self.store.forget_switches(&names) {
+            tracing::warn!(%error, "switches not forgotten");
+        }
+    }
+}
+
+/// What was asked for is so already: an object that somebody removed before us, or added before us.
+fn is_done_already(change: &Change, error: &HostError) -> bool {
+    let gone = [libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
+    match change {
+        Change::DeleteRule(..)
+        | Change::DeleteRoute(_)
+        | Change::DeleteAddress(_)
+        | Change::LocalRuleAway(_) => error.errno().is_some_and(|errno| gone.contains(&errno)),
+        Change::LocalRuleFirst(_) => error.errno() == Some(libc::EEXIST),
+        _ => false,
+    }
+}
+
+/// The change that made what this one removes.
+fn counterpart(change: &Change) -> Option<Change> {
+    match change {
+        Change::DeleteRule(family, rule) => Some(Change::AddRule(*family, *rule)),
+        Change::DeleteRoute(route) => Some(Change::SetRoute(route.clone())),
+        Change::DeleteAddress(address) => Some(Change::AddAddress(*address)),
+        _ => None,
+    }
+}
+
+fn union(mut a: GuardSets, b: &GuardSets) -> GuardSets {
+    a.devices.extend(&b.devices);
+    a.own4.extend(&b.own4);
+    a.own6.extend(&b.own6);
+    a.exits.extend(&b.exits);
+    a
+}
+
+fn hash(change: &Change) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    change.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn condition(reason: &str, error: impl std::fmt::Display) -> Condition {
+    Condition { reason: reason.into(), message: error.to_string() }
+}

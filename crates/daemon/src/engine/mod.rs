@@ -1,0 +1,298 @@
+//! The engine: one thread that owns the store, the host and the datapath, and does one thing at a time.
+//!
+//! Commands come from the API through a channel, events from the kernel through netlink; both end in [`Engine::reconcile`],
+//! which plans from what is stored and what is observed and carries the plan out. Nothing polls: the thread sleeps
+//! until a command, an event, or the end of a pause somebody earned.
+
+mod apply;
+mod carry_out;
+mod views;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use fief_api::{Condition, Paths};
+use fief_datapath::Datapath;
+use fief_host::nft::Guard;
+use fief_host::{Host, HostError, LinuxHost, Monitor};
+use fief_model::Slot;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use tokio::sync::{oneshot, watch};
+
+use crate::config::{Config, LocalRule};
+use crate::contention::Contention;
+use crate::observed::Observed;
+use crate::plan::desire::desire;
+use crate::plan::{Desired, Tree, plan};
+use crate::store::{Store, Stored};
+
+pub use apply::{Applied, Refusal};
+
+/// A full listing is made once things have been quiet for this long, in case an event lied.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A piece of work for the engine's thread.
+type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+
+/// How others speak to the engine.
+#[derive(Clone)]
+pub struct Handle {
+    jobs: Sender<Job>,
+    bell: Arc<OwnedFd>,
+    revision: watch::Receiver<u64>,
+}
+
+/// Everything the daemon knows and owns.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) paths: Paths,
+    pub(crate) cgroup: PathBuf,
+    tree: Tree,
+    store: Store,
+    tenants: BTreeMap<String, Stored>,
+    host: LinuxHost,
+    monitor: Monitor,
+    observed: Observed,
+    desired: HashMap<Slot, Desired>,
+    datapath: Option<Datapath>,
+    attached: Vec<fief_datapath::Device>,
+    guard: Guard,
+    /// Hashes of the changes that were made and are still wanted.
+    installed: HashSet<u64>,
+    repairs: Contention<u64>,
+    refusals: Contention<u64>,
+    refused: HashMap<u64, (Slot, Condition)>,
+    trouble: Vec<Condition>,
+    repaired: u64,
+    last_reconcile: Duration,
+    wake_at: Option<Instant>,
+    verify_at: Option<Instant>,
+    jobs: Receiver<Job>,
+    bell: Arc<OwnedFd>,
+    revision: watch::Sender<u64>,
+    stop: bool,
+}
+
+impl Handle {
+    /// Runs a piece of work on the engine's thread and waits for its result. `None` when the engine is gone.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |engine| drop(reply.send(work(engine)))));
+        answer.await.ok()
+    }
+
+    /// Tells the engine to end after what it is doing.
+    pub fn stop(&self) {
+        self.send(Box::new(|engine| engine.stop = true));
+    }
+
+    /// The number that grows with every change of a tenant or its status.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.clone()
+    }
+
+    fn send(&self, job: Job) {
+        if self.jobs.send(job).is_ok() {
+            // A full counter (2^64 - 2 rings) is the only failure, and then the bell rings anyway.
+            let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Engine {
+    /// Opens everything in the current thread's network namespace. Changes nothing on the host.
+    pub fn open(config: Config, paths: Paths, cgroup: PathBuf) -> anyhow::Result<(Engine, Handle)> {
+        let store = Store::open(&paths.state())?;
+        let tenants = store.tenants()?;
+        let layout = config.mark_mask;
+        if let Some(stored) = tenants.values().find(|s| s.slot.number() > layout.highest()) {
+            anyhow::bail!(
+                "tenant {} has slot {}, which the mark field {layout} cannot hold; widen markMask in fiefd.yaml",
+                stored.tenant.metadata.name,
+                stored.slot
+            );
+        }
+        let tree = Tree {
+            layout,
+            entry: config.rule_preference,
+            table_base: config.table_base,
+            move_local: config.local_rule == LocalRule::Move,
+        };
+        // Subscribed before the first listing: what happens in between is then an event.
+        let monitor = Monitor::open()?;
+        let host = LinuxHost::open()?;
+        let (sender, jobs) = channel();
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (revision, watcher) = watch::channel(1);
+        let handle = Handle { jobs: sender, bell: bell.clone(), revision: watcher };
+        let engine = Engine {
+            config,
+            paths,
+            cgroup,
+            tree,
+            store,
+            tenants,
+            host,
+            monitor,
+            observed: Observed::default(),
+            desired: HashMap::new(),
+            datapath: None,
+            attached: Vec::new(),
+            guard: Guard::open(layout)?,
+            installed: HashSet::new(),
+            repairs: Contention::default(),
+            refusals: Contention::default(),
+            refused: HashMap::new(),
+            trouble: Vec::new(),
+            repaired: 0,
+            last_reconcile: Duration::ZERO,
+            wake_at: None,
+            verify_at: None,
+            jobs,
+            bell,
+            revision,
+            stop: false,
+        };
+        Ok((engine, handle))
+    }
+
+    /// Lists the host and makes it as the store says: adopts what an earlier daemon left, removes what is surplus.
+    pub fn begin(&mut self) -> Result<(), HostError> {
+        self.list()?;
+        self.reconcile();
+        Ok(())
+    }
+
+    /// Works until told to stop.
+    pub fn run(mut self) {
+        while !self.stop {
+            if let Err(error) = self.wait() {
+                tracing::error!(%error, "waiting failed");
+                return;
+            }
+            let changed = self.take_events();
+            while !self.stop {
+                match self.jobs.try_recv() {
+                    Ok(job) => job(&mut self),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            let now = Instant::now();
+            let verify = self.verify_at.is_some_and(|at| at <= now);
+            if verify && self.list().is_err() {
+                self.wake_at = Some(now + Duration::from_secs(1));
+                continue;
+            }
+            if verify {
+                self.verify_at = None;
+                self.attached.clear();
+            }
+            if changed || verify || self.wake_at.is_some_and(|at| at <= now) {
+                self.reconcile();
+            }
+        }
+    }
+
+    /// Plans and carries out until there is nothing to do, or nothing that may be done yet.
+    pub(crate) fn reconcile(&mut self) {
+        let begin = Instant::now();
+        self.wake_at = None;
+        let mut busy = false;
+        // A second round sees what the first one's changes really did; a fourth would mean that they do not hold,
+        // and then the pauses of contention decide.
+        for _ in 0..3 {
+            if self.observed.devices_changed() {
+                // A device takes with it what lay on it; making that again is no repair.
+                self.installed.clear();
+                self.refusals = Contention::default();
+            }
+            self.desire();
+            let plan = plan(&self.tree, &self.desired, &self.observed);
+            let did = self.carry_out(plan);
+            busy |= did;
+            self.take_events();
+            if !did {
+                break;
+            }
+        }
+        if busy {
+            self.verify_at = Some(Instant::now() + QUIET);
+            self.touch();
+        }
+        self.repairs.forgive(begin);
+        self.refusals.forgive(begin);
+        self.last_reconcile = begin.elapsed();
+        if busy {
+            tracing::info!(
+                ms = self.last_reconcile.as_secs_f64() * 1e3,
+                tenants = self.tenants.len(),
+                "reconciled"
+            );
+        }
+    }
+
+    fn desire(&mut self) {
+        let (tree, observed) = (&self.tree, &self.observed);
+        self.desired =
+            self.tenants.values().map(|s| (s.slot, desire(tree, &s.tenant, s.slot, observed))).collect();
+    }
+
+    /// Lists everything anew.
+    fn list(&mut self) -> Result<(), HostError> {
+        // Events that are older than the listing would be counted twice.
+        while self.monitor.drain(|_| ()).is_err() {}
+        let listing =
+            self.host.list().inspect_err(|error| tracing::warn!(%error, "listing the host failed"))?;
+        self.observed = Observed::from_listing(listing);
+        Ok(())
+    }
+
+    /// Takes waiting events in; says whether there were any. Lost events mean a new listing.
+    fn take_events(&mut self) -> bool {
+        let mut any = false;
+        let observed = &mut self.observed;
+        let drained = self.monitor.drain(|event| {
+            any = true;
+            observed.apply(event);
+        });
+        if let Err(error) = drained {
+            tracing::warn!(%error, "events were lost");
+            if self.list().is_err() {
+                self.wake_at = Some(Instant::now() + Duration::from_secs(1));
+            }
+            return true;
+        }
+        any
+    }
+
+    /// Notes that tenants or their status changed.
+    pub(crate) fn touch(&mut self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    fn wait(&self) -> std::io::Result<()> {
+        let due = [self.wake_at, self.verify_at].into_iter().flatten().min();
+        let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let pause = pause
+            .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });
+        let bell: &OwnedFd = &self.bell;
+        let mut fds =
+            [PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
+        match poll(&mut fds, pause.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut rings = [0; 8];
+        // EAGAIN only says that nobody rang.
+        let _ = rustix::io::read(bell, &mut rings);
+        Ok(())
+    }
+}

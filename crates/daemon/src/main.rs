@@ -1,0 +1,147 @@
+//! fiefd: keeps a host as its tenants' documents say.
+
+mod api;
+mod config;
+mod contention;
+mod doctor;
+mod engine;
+mod files;
+mod lock;
+mod members;
+mod observed;
+mod plan;
+mod slots;
+mod store;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use fief_api::Paths;
+use fief_host::{cgroup, kernel};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::engine::{Engine, Handle};
+
+/// Keeps a host as its tenants' documents say.
+#[derive(Parser)]
+#[command(name = "fiefd", version)]
+struct Arguments {
+    /// Keep state, configuration, socket and bpf pins below DIR, and a control group of its own: runs beside a real
+    /// fiefd, in a network namespace of its own
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Configuration file [default: fiefd.yaml in /etc/fief, or in DIR/etc/fief]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Control group (version 2) whose processes' sockets are served [default: the root of the hierarchy, or with
+    /// --root a group named after DIR]
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Log as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    log(arguments.log_json);
+    match run(&arguments) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    kernel::require_floor()?;
+    anyhow::ensure!(rustix::process::geteuid().is_root(), "fiefd must run as root");
+    let root = arguments.root.as_deref().map(absolute).transpose()?;
+    let paths = Paths::new(root.as_deref());
+    let config_file = arguments.config.clone().unwrap_or_else(|| paths.config().join("fiefd.yaml"));
+    let config = Config::read(&config_file)?;
+    let lock = lock::take()?;
+    let cgroup = match &arguments.cgroup {
+        Some(path) => path.clone(),
+        None => default_cgroup(root.as_deref())?,
+    };
+    let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup)?;
+    engine.begin().context("look at the host")?;
+    if let Err(refusal) = files::apply(&mut engine) {
+        // The tenants of the last good configuration stay: a typing mistake must not stop them.
+        tracing::error!(?refusal, "the documents in {} were refused", paths.config().display());
+    }
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(&paths, handle.clone()))?;
+    handle.stop();
+    let _ = thread.join();
+    drop(lock);
+    Ok(())
+}
+
+async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let socket = paths.socket();
+    let listener = api::bind(&socket)?;
+    // Without systemd there is nobody to notify, and that is fine.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(pid = std::process::id(), socket = %socket.display(), "ready");
+    let reloader = handle.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match reloader.ask(files::apply).await {
+                Some(Err(refusal)) => tracing::error!(?refusal, "reload refused"),
+                _ => tracing::info!("reloaded"),
+            }
+        }
+    });
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    };
+    // A watcher may hold its connection for a minute; stopping does not wait for it.
+    let (told, wait) = tokio::sync::oneshot::channel::<()>();
+    let graceful = async move {
+        stop.await;
+        let _ = told.send(());
+    };
+    tokio::select! {
+        done = api::serve(listener, handle, graceful) => done?,
+        () = async { let _ = wait.await; tokio::time::sleep(std::time::Duration::from_secs(1)).await; } => {}
+    }
+    let _ = std::fs::remove_file(&socket);
+    tracing::info!("stopped; the tenants' datapath stays");
+    Ok(())
+}
+
+fn default_cgroup(root: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let mount = cgroup::mount_point()?;
+    let Some(root) = root else { return Ok(mount) };
+    let mut hasher = DefaultHasher::new();
+    root.hash(&mut hasher);
+    let path = mount.join(format!("fief-{:016x}", hasher.finish()));
+    cgroup::create(&path)?;
+    Ok(path)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
+    path.canonicalize().with_context(|| format!("find {}", path.display()))
+}
+
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("FIEF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.with_target(false).init() }
+}

@@ -1,0 +1,165 @@
+//! What is on the host, as far as fief knows: a listing, kept current by events.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use fief_host::{Address, Event, Family, Link, Listing, Route, RouteKey, Rule};
+
+/// The host as last seen.
+#[derive(Debug, Default)]
+pub struct Observed {
+    links: BTreeMap<u32, Link>,
+    names: HashMap<String, u32>,
+    addresses: HashMap<(u32, IpAddr), Address>,
+    foreign: HashMap<IpAddr, Address>,
+    routes: HashMap<RouteKey, Route>,
+    rules: BTreeMap<(Family, Rule), usize>,
+    /// Families whose `local` rule is at preference 0.
+    pub local_first: BTreeSet<Family>,
+    /// Is rp_filter in force on some device?
+    pub filters_reverse_path: bool,
+    /// Did a device come, go or change since somebody last asked ([`Observed::devices_changed`])?
+    devices_changed: bool,
+}
+
+impl Observed {
+    /// What a listing says.
+    pub fn from_listing(listing: Listing) -> Observed {
+        let mut observed =
+            Observed { local_first: listing.local_first.into_iter().collect(), ..Observed::default() };
+        let events = listing.links.into_iter().map(Event::Link);
+        let events = events.chain(listing.addresses.into_iter().map(Event::Address));
+        let events = events.chain(listing.routes.into_iter().map(Event::Route));
+        let events = events.chain(listing.rules.into_iter().map(|(f, r)| Event::Rule(f, r)));
+        events.for_each(|event| observed.apply(event));
+        observed.look_at_settings();
+        observed
+    }
+
+    /// Takes an event in.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Link(link) => self.link_changed(link),
+            Event::LinkGone(index) => self.link_gone(index),
+            Event::Address(address) => {
+                self.addresses.insert((address.device, address.net.addr()), address);
+                if !address.ours {
+                    self.foreign.insert(address.net.addr(), address);
+                }
+            }
+            Event::AddressGone(address) => self.address_gone(address),
+            Event::Route(route) => drop(self.routes.insert(route.key(), route)),
+            Event::RouteGone(route) => drop(self.routes.remove(&route.key())),
+            Event::Rule(family, rule) => *self.rules.entry((family, rule)).or_default() += 1,
+            Event::RuleGone(family, rule) => {
+                if let Some(count) = self.rules.get_mut(&(family, rule)) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.rules.remove(&(family, rule));
+                    }
+                }
+            }
+            Event::LocalRule(family, true) => drop(self.local_first.insert(family)),
+            Event::LocalRule(family, false) => drop(self.local_first.remove(&family)),
+            Event::Setting => self.look_at_settings(),
+        }
+    }
+
+    /// Did a device come, go, rise, fall or change its name since this was last asked?
+    pub fn devices_changed(&mut self) -> bool {
+        std::mem::take(&mut self.devices_changed)
+    }
+
+    /// A device by its name now.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.names.get(name).and_then(|index| self.links.get(index))
+    }
+
+    /// A device's name now.
+    pub fn link_name(&self, index: u32) -> &str {
+        self.links.get(&index).map_or("?", |link| &link.name)
+    }
+
+    /// Every address.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.addresses.values().copied()
+    }
+
+    /// Is this address of ours on its device, with this length?
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.addresses.get(&(address.device, address.net.addr())) == Some(address)
+    }
+
+    /// An address that is on some device and not ours.
+    pub fn foreign_address(&self, address: IpAddr) -> Option<Address> {
+        self.foreign.get(&address).copied()
+    }
+
+    /// Every route of ours.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values()
+    }
+
+    /// The route of ours with this key.
+    pub fn route(&self, key: &RouteKey) -> Option<&Route> {
+        self.routes.get(key)
+    }
+
+    /// Our rules of a family, as often as they are there.
+    pub fn rules(&self, family: Family) -> impl Iterator<Item = Rule> + '_ {
+        let of_family = self.rules.iter().filter(move |((f, _), _)| *f == family);
+        of_family.flat_map(|((_, rule), count)| std::iter::repeat_n(*rule, *count))
+    }
+
+    fn link_changed(&mut self, link: Link) {
+        if self.links.get(&link.index) == Some(&link) {
+            return;
+        }
+        self.devices_changed = true;
+        if let Some(old) = self.links.get(&link.index) {
+            if old.name != link.name && self.names.get(&old.name) == Some(&link.index) {
+                self.names.remove(&old.name);
+            }
+            // A device that goes down takes its routes with it, and IPv4 says nothing of them (fib_disable_ip).
+            if !link.up || !old.up {
+                self.forget_routes(|route| route.device == Some(link.index));
+            }
+        }
+        self.names.insert(link.name.clone(), link.index);
+        self.links.insert(link.index, link);
+    }
+
+    fn link_gone(&mut self, index: u32) {
+        self.devices_changed = true;
+        if let Some(link) = self.links.remove(&index)
+            && self.names.get(&link.name) == Some(&index)
+        {
+            self.names.remove(&link.name);
+        }
+        self.addresses.retain(|(device, _), _| *device != index);
+        self.foreign.retain(|_, a| a.device != index);
+        self.forget_routes(|route| route.device == Some(index));
+    }
+
+    fn address_gone(&mut self, address: Address) {
+        let ip = address.net.addr();
+        self.addresses.remove(&(address.device, ip));
+        if self.foreign.get(&ip).is_some_and(|a| a.device == address.device) {
+            self.foreign.remove(&ip);
+        }
+        // IPv4 drops routes that prefer this source, silently (fib_sync_down_addr).
+        if ip.is_ipv4() {
+            self.forget_routes(|route| route.source == Some(ip));
+        }
+    }
+
+    fn forget_routes(&mut self, which: impl Fn(&Route) -> bool) {
+        self.routes.retain(|_, route| !which(route));
+    }
+
+    fn look_at_settings(&mut self) {
+        let names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
+        self.filters_reverse_path =
+            names.chain(["all"]).any(|name| fief_host::sysctl::reverse_path_filter(name) != 0);
+    }
+}

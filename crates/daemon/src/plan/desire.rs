@@ -1,0 +1,307 @@
+//! What a tenant's document means on this host as it is now.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use fief_api::Condition;
+use fief_datapath::maps::Neighbour;
+use fief_datapath::{HOST_ACCESS, NEIGHBOURS, Owner};
+use fief_host::{Address, Family, Link, Route, RouteKind};
+use fief_model::{Interface, Slot, Tenant};
+use ipnet::IpNet;
+
+use super::Tree;
+use crate::observed::Observed;
+
+/// The metric of the unreachable default that every table ends in.
+const LAST: u32 = u32::MAX;
+
+/// What one tenant needs.
+#[derive(Debug, Default)]
+pub struct Desired {
+    /// Flags of the tenant in the datapath.
+    pub flags: u32,
+    /// Devices it may leave by.
+    pub devices: BTreeSet<u32>,
+    /// Its local addresses.
+    pub owned: Vec<(IpAddr, Owner)>,
+    /// Devices whose strays are its own.
+    pub defaults: Vec<Owner>,
+    /// Who brings packets for it.
+    pub neighbours: Vec<Neighbour>,
+    /// Addresses to be on devices.
+    pub addresses: Vec<Address>,
+    /// Its routes; the table is filled in by the plan.
+    pub routes: Vec<Route>,
+    /// What the host lacks.
+    pub conditions: Vec<Condition>,
+}
+
+/// A switch of the host as a whole.
+pub type Setting = (String, String);
+
+/// What this tenant needs of the host as it is observed.
+pub fn desire(tree: &Tree, tenant: &Tenant, slot: Slot, observed: &Observed) -> Desired {
+    let mut desired = Desired::default();
+    if tenant.spec.host_access {
+        desired.flags |= HOST_ACCESS;
+    }
+    for family in Family::BOTH {
+        desired.routes.push(unreachable_default(family));
+    }
+    for (position, interface) in tenant.spec.interfaces.iter().enumerate() {
+        match observed.link(&interface.name) {
+            None => desired.lacks(
+                "DeviceMissing",
+                format!(
+                    "device {0} is not there; its part of the tenant starts when {0} appears",
+                    interface.name
+                ),
+            ),
+            Some(link) => on_device(tree, slot, interface, position as u32, link, observed, &mut desired),
+        }
+    }
+    routes(tenant, observed, &mut desired);
+    prefer_later(&mut desired.routes);
+    if tree.move_local && tenant.spec.host_access {
+        host_as_local(observed, &mut desired);
+    }
+    desired
+}
+
+impl Desired {
+    fn lacks(&mut self, reason: &str, message: String) {
+        self.conditions.push(Condition { reason: reason.into(), message });
+    }
+}
+
+fn on_device(
+    tree: &Tree,
+    slot: Slot,
+    interface: &Interface,
+    position: u32,
+    link: &Link,
+    observed: &Observed,
+    desired: &mut Desired,
+) {
+    let slot = u32::from(slot.number());
+    let flags = if interface.neighbours.is_some() { NEIGHBOURS } else { 0 };
+    let owner = Owner { slot, ifindex: link.index, flags };
+    desired.devices.insert(link.index);
+    if interface.default {
+        desired.defaults.push(owner);
+    }
+    let macs = interface.neighbours.iter().flatten();
+    desired.neighbours.extend(macs.map(|mac| Neighbour {
+        slot,
+        ifindex: link.index,
+        mac: mac.0,
+        pad: [0; 2],
+    }));
+    if !link.up {
+        let text = format!("device {0} is down; bring it up: ip link set {0} up", link.name);
+        desired.lacks("LinkDown", text);
+    } else if !link.carrier {
+        desired
+            .lacks("NoCarrier", format!("device {} has no carrier; check the cable or the peer", link.name));
+    }
+    let mut usable = Vec::new();
+    for net in &interface.addresses {
+        if claim(interface, link, *net, observed, desired) {
+            desired.owned.push((net.addr(), owner));
+            usable.push(*net);
+        }
+    }
+    if link.up {
+        desired.routes.extend(connected(&usable, link.index, position));
+        if tree.move_local {
+            desired.routes.extend(local(interface, &usable, link.index));
+        }
+    }
+}
+
+/// Decides about one address: to be added, there already, or not to be had.
+fn claim(interface: &Interface, link: &Link, net: IpNet, observed: &Observed, desired: &mut Desired) -> bool {
+    let foreign = observed.foreign_address(net.addr());
+    let (address, name) = (net.addr(), &link.name);
+    match (interface.manage, foreign) {
+        (true, None) => {
+            // IPv6 addresses vanish from a device that goes down; they are asked for when it is up.
+            if link.up || address.is_ipv4() {
+                desired.addresses.push(Address { device: link.index, net: IpNet::from(address), ours: true });
+            }
+            true
+        }
+        (true, Some(other)) => {
+            let on = observed.link_name(other.device);
+            desired.lacks(
+                "AddressTaken",
+                format!("{address} is on device {on} already and is not fief's; remove it, or write `manage: false`"),
+            );
+            false
+        }
+        (false, Some(other)) if other.device == link.index => true,
+        (false, _) => {
+            desired.lacks(
+                "AddressMissing",
+                format!("{address} is not on device {name}; add it, or leave out `manage: false`"),
+            );
+            false
+        }
+    }
+}
+
+/// The prefixes on the wire. Addresses are added with their full length: in IPv4 a second address of a prefix would
+/// be a secondary one and go when the first goes, and the prefix belongs into the tenant's table only.
+fn connected(nets: &[IpNet], device: u32, position: u32) -> Vec<Route> {
+    let mut seen = BTreeSet::new();
+    let mut routes = Vec::new();
+    for net in nets.iter().filter(|n| n.prefix_len() < n.max_prefix_len()) {
+        if seen.insert(net.trunc()) {
+            let metric = position + if net.addr().is_ipv6() { 256 } else { 0 };
+            routes.push(unicast(net.trunc(), metric, device, Some(net.addr())));
+        }
+    }
+    if nets.iter().any(|n| n.addr().is_ipv6()) {
+        let link_local = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 64);
+        routes.push(unicast(link_local, 256 + position, device, None));
+    }
+    routes
+}
+
+/// What the `local` table would say, for the mode in which the tenant's own table is asked first.
+fn local(interface: &Interface, nets: &[IpNet], device: u32) -> Vec<Route> {
+    let one = |prefix: IpNet, kind| Route { kind, ..unicast(prefix, 0, device, None) };
+    let mut routes: Vec<Route> = nets.iter().map(|n| one(IpNet::from(n.addr()), RouteKind::Local)).collect();
+    if !interface.default {
+        return with_v6_metric(routes);
+    }
+    for net in nets {
+        if let IpNet::V4(v4) = net
+            && v4.prefix_len() < 31
+        {
+            routes.push(one(IpNet::from(IpAddr::V4(v4.broadcast())), RouteKind::Broadcast));
+        }
+    }
+    routes.push(one(IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST)), RouteKind::Broadcast));
+    let multicast = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
+    routes.push(Route { metric: 256, ..one(multicast, RouteKind::Multicast) });
+    with_v6_metric(routes)
+}
+
+/// The host's own addresses as local ones of this tenant: hostAccess where `local` is asked behind the tree.
+fn host_as_local(observed: &Observed, desired: &mut Desired) {
+    const LOOPBACK: u32 = 1;
+    let mut routes = vec![
+        unicast(IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), 0, LOOPBACK, None),
+        unicast(IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)), 0, LOOPBACK, None),
+    ];
+    for address in observed.addresses().filter(|a| !a.ours && a.device != LOOPBACK) {
+        routes.push(unicast(IpNet::from(address.net.addr()), 0, address.device, None));
+    }
+    routes.iter_mut().for_each(|r| r.kind = RouteKind::Local);
+    desired.routes.extend(with_v6_metric(routes));
+}
+
+fn routes(tenant: &Tenant, observed: &Observed, desired: &mut Desired) {
+    for route in &tenant.spec.routes {
+        let Some(prefix) = route.prefix() else { continue };
+        let kind = match route.kind {
+            fief_model::RouteKind::Unicast => RouteKind::Unicast,
+            fief_model::RouteKind::Blackhole => RouteKind::Blackhole,
+            fief_model::RouteKind::Unreachable => RouteKind::Unreachable,
+            fief_model::RouteKind::Prohibit => RouteKind::Prohibit,
+        };
+        let device = match kind {
+            RouteKind::Unicast => match tenant.device_of(route).and_then(|name| observed.link(name)) {
+                // A missing device has its condition already.
+                Some(link) if link.up => Some(link.index),
+                _ => continue,
+            },
+            _ => None,
+        };
+        let family = Family::of(prefix.addr());
+        let own = |net: &IpNet| Family::of(net.addr()) == family;
+        let source = route.from.or_else(|| {
+            let name = tenant.device_of(route)?;
+            let on_it: Vec<IpNet> = tenant
+                .addresses()
+                .filter(|(i, net)| i.name == name && own(net))
+                .map(|(_, net)| net)
+                .collect();
+            let covering = on_it.iter().find(|net| route.via.is_some_and(|via| net.contains(&via)));
+            covering.or(on_it.first()).map(|net| net.addr())
+        });
+        let source = source.filter(|s| device.is_some() && desired.owned.iter().any(|(a, _)| a == s));
+        desired.routes.push(Route {
+            table: 0,
+            prefix,
+            metric: metric(route.metric, family),
+            kind,
+            device,
+            via: route.via,
+            source,
+            on_link: route.on_link,
+            mtu: route.mtu,
+        });
+    }
+}
+
+/// Of two routes with the same prefix and metric the later one counts: a document may replace a connected route.
+fn prefer_later(routes: &mut Vec<Route>) {
+    let mut seen = std::collections::HashSet::new();
+    routes.reverse();
+    routes.retain(|route| seen.insert(route.key()));
+    routes.reverse();
+}
+
+/// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it
+/// has to look with the packet's mark.
+pub fn sysctls<'a>(
+    tree: &Tree,
+    _tenants: impl Iterator<Item = &'a Desired>,
+    observed: &Observed,
+) -> Vec<Setting> {
+    let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
+    if tree.move_local || observed.filters_reverse_path {
+        names.push("net.ipv4.conf.all.src_valid_mark");
+    }
+    names.into_iter().map(|name| (name.to_owned(), "1".to_owned())).collect()
+}
+
+/// IPv6 has no metric 0: it becomes 1024 (IP6_RT_PRIO_USER).
+fn metric(asked: Option<u32>, family: Family) -> u32 {
+    match (asked.unwrap_or(0), family) {
+        (0, Family::V6) => 1024,
+        (metric, _) => metric,
+    }
+}
+
+fn with_v6_metric(mut routes: Vec<Route>) -> Vec<Route> {
+    for route in routes.iter_mut().filter(|r| r.metric == 0) {
+        route.metric = metric(None, route.family());
+    }
+    routes
+}
+
+fn unreachable_default(family: Family) -> Route {
+    let any = match family {
+        Family::V4 => IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        Family::V6 => IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    };
+    Route { kind: RouteKind::Unreachable, device: None, ..unicast(any, LAST, 0, None) }
+}
+
+fn unicast(prefix: IpNet, metric: u32, device: u32, source: Option<IpAddr>) -> Route {
+    Route {
+        table: 0,
+        prefix,
+        metric,
+        kind: RouteKind::Unicast,
+        device: Some(device),
+        via: None,
+        source,
+        on_link: false,
+        mtu: None,
+    }
+}

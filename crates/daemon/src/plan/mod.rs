@@ -1,0 +1,161 @@
+//! Deciding, without touching anything: documents and what is there in, steps out.
+//!
+//! [`desire`] says what one tenant's document means on this host as it is now; [`plan`] compares all of them with what
+//! was observed. Both are pure: the same input gives the same steps, so a dry run shows exactly what would be done.
+
+pub mod backend;
+pub mod desire;
+pub mod tree;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use fief_datapath::maps::Entries;
+use fief_host::nft::GuardSets;
+use fief_host::{Address, Change, Family, Route, RouteKey, Rule};
+use fief_model::Slot;
+
+pub use backend::{Backend, Fib};
+pub use desire::Desired;
+pub use tree::Tree;
+
+use crate::observed::Observed;
+
+/// What is to be done, in order: switches, entries, `add`, `remove`, entries that go.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Global switches and their values.
+    pub sysctls: Vec<(String, String)>,
+    /// What the maps shall hold at the end.
+    pub entries: Entries,
+    /// What the guard table shall hold at the end; `None` if it shall not be there.
+    pub guard: Option<GuardSets>,
+    /// The devices the programs sit on at the end.
+    pub devices: BTreeSet<u32>,
+    /// Objects to add or replace, in order.
+    pub add: Vec<Change>,
+    /// Objects to remove, in order, after everything was added.
+    pub remove: Vec<Change>,
+}
+
+impl Plan {
+    /// Is there nothing to ask of netlink?
+    pub fn is_quiet(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// Compares what all tenants desire with what is there.
+pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
+    gather(tree, tenants, observed, &mut plan);
+    let wanted_rules = tree.rules(&slots);
+    let (mut late_add, mut early_remove) = (Vec::new(), Vec::new());
+    for family in Family::BOTH {
+        let there: Vec<Rule> = observed.rules(family).collect();
+        let (add, remove) = tree::changes(family, &there, &wanted_rules);
+        // The ends stand before anything else, so that nothing that follows can be walked past.
+        let (ends, rest): (Vec<_>, Vec<_>) = add.into_iter().partition(is_end);
+        plan.add.extend(ends);
+        late_add.extend(rest);
+        early_remove.extend(remove);
+    }
+    compare_addresses(tenants, observed, &mut plan);
+    compare_routes(tree, tenants, observed, &mut plan);
+    plan.add.extend(late_add);
+    for family in Family::BOTH {
+        let first = observed.local_first.contains(&family);
+        match (tree.move_local && !slots.is_empty(), first) {
+            (true, true) => plan.add.push(Change::LocalRuleAway(family)),
+            (false, false) => plan.add.push(Change::LocalRuleFirst(family)),
+            _ => {}
+        }
+    }
+    early_remove.append(&mut plan.remove);
+    plan.remove = early_remove;
+    plan
+}
+
+/// Joins what the tenants want of the datapath and adds the host's own addresses.
+fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
+    if tenants.is_empty() {
+        return;
+    }
+    let entries = &mut plan.entries;
+    let mut guard = GuardSets::default();
+    for address in observed.addresses().filter(|a| !a.ours) {
+        let owner = fief_datapath::Owner { slot: 0, ifindex: address.device, flags: 0 };
+        // Loopback addresses are the host's without an entry; a link-local one may stand on every device.
+        match address.net.addr() {
+            IpAddr::V4(a) if !a.is_loopback() => drop(entries.own4.insert(a, owner)),
+            IpAddr::V6(a) if !a.is_loopback() && !a.is_unicast_link_local() => {
+                drop(entries.own6.insert(a, owner))
+            }
+            _ => {}
+        }
+    }
+    for (slot, desired) in tenants {
+        let slot = u32::from(slot.number());
+        entries.tenants.insert(slot, desired.flags);
+        for device in &desired.devices {
+            entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
+            guard.exits.insert((slot << tree.layout.shift(), *device));
+            guard.devices.insert(*device);
+        }
+        for (address, owner) in &desired.owned {
+            match address {
+                IpAddr::V4(a) => {
+                    guard.own4.insert(*a);
+                    entries.own4.insert(*a, *owner);
+                }
+                IpAddr::V6(a) => {
+                    guard.own6.insert(*a);
+                    entries.own6.insert(*a, *owner);
+                }
+            }
+        }
+        entries.defaults.extend(desired.defaults.iter().map(|o| (o.ifindex, *o)));
+        entries.neighbours.extend(desired.neighbours.iter().copied());
+    }
+    plan.devices = guard.devices.clone();
+    plan.guard = Some(guard);
+    plan.sysctls = desire::sysctls(tree, tenants.values(), observed);
+}
+
+fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
+    let wanted: HashSet<Address> = tenants.values().flat_map(|d| d.addresses.iter().copied()).collect();
+    let mut missing: Vec<Address> = wanted.iter().filter(|a| !observed.has_address(a)).copied().collect();
+    let mut surplus: Vec<Address> = observed.addresses().filter(|a| a.ours && !wanted.contains(a)).collect();
+    missing.sort_by_key(|a| (a.device, a.net));
+    surplus.sort_by_key(|a| (a.device, a.net));
+    plan.remove.extend(surplus.iter().copied().map(Change::DeleteAddress));
+    // An address that moves between devices must leave the one before it can be on the other.
+    let moving = |a: &Address| missing.iter().any(|m| m.net == a.net);
+    let (moves, _): (Vec<_>, Vec<_>) = surplus.iter().partition(|a| missing.len() < 64 && moving(a));
+    plan.add.extend(moves.into_iter().copied().map(Change::DeleteAddress));
+    plan.add.extend(missing.into_iter().map(Change::AddAddress));
+}
+
+fn compare_routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
+    let mut wanted = HashSet::<RouteKey>::new();
+    let mut slots: Vec<&Slot> = tenants.keys().collect();
+    slots.sort();
+    for slot in slots {
+        let table = tree.table_base + u32::from(slot.number());
+        for route in &tenants[slot].routes {
+            let route = Route { table, ..route.clone() };
+            wanted.insert(route.key());
+            if observed.route(&route.key()) != Some(&route) {
+                plan.add.push(Change::SetRoute(route));
+            }
+        }
+    }
+    let mut surplus: Vec<&Route> = observed.routes().filter(|r| !wanted.contains(&r.key())).collect();
+    surplus.sort_by_key(|r| r.key());
+    plan.remove.extend(surplus.into_iter().cloned().map(Change::DeleteRoute));
+}
+
+fn is_end(change: &Change) -> bool {
+    matches!(change, Change::AddRule(_, rule) if rule.action == fief_host::RuleAction::Unreachable)
+}

@@ -1,0 +1,168 @@
+//! The rule tree: from a mark to a table in a number of rules that grows with the logarithm of the tenants, not with
+//! their number.
+//!
+//! # Theory of operation
+//!
+//! `ip rule` is a list walked from the top; one rule a tenant would make the last of 16,384 tenants pay for 16,383
+//! comparisons on every packet. A `goto` skips forward, so the list can hold a binary tree over the high bits of the
+//! slot, with buckets of sixteen slots for leaves:
+//!
+//! ```text
+//!   ENTRY      not fwmark 0/MASK          goto ROOT        behind the host's own first rule
+//!   ...        (the host's rules, main, default: only packets without a slot come here)
+//!   node       fwmark BIT/MASKBIT         goto its right subtree; else fall into the left one
+//!   bucket     fwmark SLOT/MASK           lookup TABLE     up to sixteen, all at one preference
+//!   guard      unreachable                                 behind every bucket
+//!   END        unreachable                                 behind everything
+//! ```
+//!
+//! A node stands only where both its subtrees have tenants (a Patricia tree), so one tenant costs two rules. Every
+//! possible node and bucket has a preference of its own, whatever else exists, so a change touches one bucket and at
+//! most two nodes. The tree lies behind `default` (32767), where nobody's rules are: packets without a slot never
+//! get there, and no rule of the host's is jumped over by them.
+//!
+//! Leaves compare the whole field. Whatever way a packet falls through the tree, it meets its own leaf or a guard,
+//! never a neighbour's table; so a tree that is being changed is never wrong, and with the order of [`changes`] it
+//! never misses either.
+
+use std::collections::BTreeSet;
+
+use fief_host::{Change, Family, Rule, RuleAction};
+use fief_marks::MarkLayout;
+use fief_model::Slot;
+
+/// Slots in a bucket, as bits.
+const BUCKET_BITS: u32 = 4;
+/// Preference of the tree's first possible node.
+const ROOT: u32 = 0x1_0000;
+
+/// Where the tree is, for which field, and which tables it leads to.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree {
+    /// The field in the mark.
+    pub layout: MarkLayout,
+    /// Preference of the entry rule, below `main`.
+    pub entry: u32,
+    /// Table of slot n is `table_base + n`.
+    pub table_base: u32,
+    /// Does the host's `local` rule move behind the entry?
+    pub move_local: bool,
+}
+
+impl Tree {
+    /// Every rule that these slots need, the same for both families; empty if there is no slot.
+    pub fn rules(&self, slots: &BTreeSet<Slot>) -> Vec<Rule> {
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let mut rules = Vec::with_capacity(slots.len() + slots.len() / 4 + 4);
+        let slots: Vec<u16> = slots.iter().map(|s| s.number()).collect();
+        let height = self.layout.width() - BUCKET_BITS.min(self.layout.width());
+        let root = self.subtree(&slots, height, ROOT, &mut rules);
+        rules.push(self.entry_rule(root));
+        if self.move_local {
+            rules.push(self.moved_local());
+        }
+        rules.push(everything(self.end(), RuleAction::Unreachable));
+        rules
+    }
+
+    /// The rule that sends marked packets into the tree.
+    fn entry_rule(&self, root: u32) -> Rule {
+        let action = RuleAction::Goto(root);
+        Rule { preference: self.entry, mark: 0, mask: self.layout.mask(), invert: true, action }
+    }
+
+    /// Where `local` stands in the mode `localRule: move`: next behind the entry, for packets without a slot.
+    fn moved_local(&self) -> Rule {
+        everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
+    }
+
+    /// The preference behind every possible node and bucket.
+    fn end(&self) -> u32 {
+        ROOT + size(self.layout.width() - BUCKET_BITS.min(self.layout.width()))
+    }
+
+    /// Writes the rules of a non-empty subtree of `height` levels whose preferences begin at `at`; returns the
+    /// preference of its first rule.
+    fn subtree(&self, slots: &[u16], height: u32, at: u32, rules: &mut Vec<Rule>) -> u32 {
+        if height == 0 {
+            rules.extend(slots.iter().map(|slot| self.leaf(at, *slot)));
+            rules.push(everything(at + 1, RuleAction::Unreachable));
+            return at;
+        }
+        let bit = 1u16 << (height - 1 + BUCKET_BITS);
+        let right_at = at + 1 + size(height - 1);
+        let (left, right) = slots.split_at(slots.partition_point(|slot| slot & bit == 0));
+        match (left.is_empty(), right.is_empty()) {
+            (false, true) => self.subtree(left, height - 1, at + 1, rules),
+            (true, false) => self.subtree(right, height - 1, right_at, rules),
+            _ => {
+                self.subtree(left, height - 1, at + 1, rules);
+                let target = self.subtree(right, height - 1, right_at, rules);
+                let mark = u32::from(bit) << self.layout.shift();
+                let action = RuleAction::Goto(target);
+                rules.push(Rule { preference: at, mark, mask: mark, invert: false, action });
+                at
+            }
+        }
+    }
+
+    fn leaf(&self, preference: u32, slot: u16) -> Rule {
+        let mark = u32::from(slot) << self.layout.shift();
+        let action = RuleAction::Lookup(self.table_base + u32::from(slot));
+        Rule { preference, mark, mask: self.layout.mask(), invert: false, action }
+    }
+}
+
+/// The changes that lead from the rules that are there to the wanted ones, in an order in which no tenant that is in
+/// both loses a packet: what is jumped to before what jumps, and the other way round when things go.
+pub fn changes(family: Family, there: &[Rule], wanted: &[Rule]) -> (Vec<Change>, Vec<Change>) {
+    let mut missing = subtract(wanted, there);
+    let mut surplus = subtract(there, wanted);
+    // Descending: the kernel then finds each place, and each goto its target, near the head of the list.
+    missing.sort_by_key(|r| (rank(r), std::cmp::Reverse(r.preference)));
+    surplus.sort_by_key(|r| (std::cmp::Reverse(rank(r)), r.preference));
+    let add = missing.into_iter().map(|r| Change::AddRule(family, r)).collect();
+    let remove = surplus.into_iter().map(|r| Change::DeleteRule(family, r)).collect();
+    (add, remove)
+}
+
+/// Adding goes up this scale, removing goes down: ends, then tables, then jumps.
+fn rank(rule: &Rule) -> u8 {
+    match rule.action {
+        RuleAction::Unreachable => 0,
+        RuleAction::Lookup(_) => 1,
+        RuleAction::Goto(_) if rule.invert => 3,
+        RuleAction::Goto(_) => 2,
+    }
+}
+
+/// `from` without `less`, counting duplicates.
+fn subtract(from: &[Rule], less: &[Rule]) -> Vec<Rule> {
+    let mut counts = std::collections::HashMap::<Rule, usize>::new();
+    for rule in less {
+        *counts.entry(*rule).or_default() += 1;
+    }
+    let is_left = |rule: &&Rule| match counts.get_mut(*rule) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    };
+    from.iter().filter(is_left).copied().collect()
+}
+
+fn everything(preference: u32, action: RuleAction) -> Rule {
+    Rule { preference, mark: 0, mask: 0, invert: false, action }
+}
+
+/// Preferences that a subtree of `height` levels takes: two a bucket, one a node.
+fn size(height: u32) -> u32 {
+    3 * (1 << height) - 1
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! The tree walked as the kernel walks it (fib_rules_lookup).
+
+use super::*;
+
+fn tree(mask: u32) -> Tree {
+    Tree { layout: MarkLayout::new(mask).unwrap(), entry: 10, table_base: 256_000_000, move_local: false }
+}
+
+fn slots(numbers: impl IntoIterator<Item = u16>) -> BTreeSet<Slot> {
+    numbers.into_iter().filter_map(Slot::new).collect()
+}
+
+/// The table a mark ends in, `None` for unreachable, with the number of rules looked at. Panics if it falls out.
+fn walk(rules: &[Rule], mark: u32) -> (Option<u32>, usize) {
+    let mut list = rules.to_vec();
+    list.sort_by_key(|r| r.preference);
+    let (mut at, mut looked) = (0, 0);
+    loop {
+        let rule = list.get(at).unwrap_or_else(|| panic!("mark {mark:#x} fell out of the list"));
+        looked += 1;
+        let hit = (mark & rule.mask == rule.mark) != rule.invert;
+        at += 1;
+        match rule.action {
+            _ if !hit => {}
+            RuleAction::Unreachable => return (None, looked),
+            RuleAction::Lookup(table) => return (Some(table), looked),
+            // An unresolved goto is passed over.
+            RuleAction::Goto(target) => {
+                if let Some(to) = list.iter().position(|r| r.preference == target) {
+                    assert!(to >= at, "goto {target} leads backwards");
+                    at = to;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_slot_finds_its_table_and_every_other_number_nothing() {
+    for mask in [0xffff, 0xffff_0000, 0x0fff_0000, 0xf0] {
+        let tree = tree(mask);
+        let highest = tree.layout.highest();
+        for set in [
+            slots([1]),
+            slots([1, 2, 15, 16, 17]),
+            slots((1..=highest).step_by(7)),
+            slots([highest & 0xff0c]),
+        ] {
+            let rules = tree.rules(&set);
+            for number in (1..=highest).step_by(3).chain(set.iter().map(|s| s.number())) {
+                let wanted = Slot::new(number)
+                    .filter(|s| set.contains(s))
+                    .map(|s| 256_000_000 + u32::from(s.number()));
+                let mark = tree.layout.mark(number).unwrap();
+                assert_eq!(walk(&rules, mark).0, wanted, "slot {number} under {mask:#x}");
+                assert_eq!(walk(&rules, mark | !mask).0, wanted, "slot {number} with foreign bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn sixteen_thousand_tenants_cost_few_rules() {
+    let set = slots(1..=16_384);
+    let rules = tree(0xffff).rules(&set);
+    assert!(rules.len() as f64 / (set.len() as f64) < 1.14, "{} rules", rules.len());
+    let worst = set.iter().map(|s| walk(&rules, u32::from(s.number())).1).max().unwrap();
+    assert!(worst <= 1 + 11 + 16, "{worst} rules looked at");
+    assert_eq!(walk(&tree(0xffff).rules(&slots([1])), 1).1, 2, "one tenant: the entry and its leaf");
+}
+
+#[test]
+fn a_packet_without_a_slot_is_left_to_the_host() {
+    let rules = tree(0xffff).rules(&slots([1, 700]));
+    let entry = rules.iter().find(|r| r.preference == 10).unwrap();
+    assert!(entry.invert && entry.mark == 0, "the entry must let mark 0 pass: {entry:?}");
+    assert!(rules.iter().filter(|r| r.preference != 10).all(|r| r.preference > 32_767));
+}
+
+#[test]
+fn one_tenant_more_or_less_touches_a_bucket_and_loses_nobody_on_the_way() {
+    let tree = tree(0xffff);
+    let before = slots((1..600).step_by(5));
+    let list = |set: &BTreeSet<Slot>| tree.rules(set);
+    for number in [2u16, 3, 601, 4096, 40_000] {
+        let mut after = before.clone();
+        after.insert(Slot::new(number).unwrap());
+        for (from, to) in [(&before, &after), (&after, &before)] {
+            let (add, remove) = changes(Family::V4, &list(from), &list(to));
+            assert!(add.len() + remove.len() <= 6, "slot {number}: {add:?} {remove:?}");
+            let mut rules = list(from);
+            rules.sort_by_key(|r| r.preference);
+            for change in add.iter().chain(&remove) {
+                match change {
+                    Change::AddRule(_, r) => {
+                        let at = rules.partition_point(|o| o.preference <= r.preference);
+                        rules.insert(at, *r);
+                    }
+                    Change::DeleteRule(_, r) => {
+                        let same = |o: &Rule| {
+                            (o.preference, o.mark, o.mask) == (r.preference, r.mark, r.mask)
+                                && std::mem::discriminant(&o.action) == std::mem::discriminant(&r.action)
+                        };
+                        let at = rules.iter().position(same).unwrap();
+                        rules.remove(at);
+                    }
+                    other => panic!("{other:?}"),
+                }
+                for slot in from.intersection(to) {
+                    let table = 256_000_000 + u32::from(slot.number());
+                    assert_eq!(walk(&rules, slot.number().into()).0, Some(table), "{slot} after {change:?}");
+                }
+            }
+            let mut wanted = list(to);
+            wanted.sort();
+            rules.sort();
+            assert_eq!(rules, wanted);
+        }
+    }
+}
