@@ -27,6 +27,7 @@ use netlink_bindings::nftables::{
     OpNewruleDo, OpNewsetDo, OpNewsetelemDo, OpNewtableDo, PayloadBase, PushExprListAttrs, Registers,
     TableFlags,
 };
+use netlink_bindings::traits::Pusher;
 
 use crate::HostError;
 use crate::netlink::{Message, Socket};
@@ -205,7 +206,12 @@ fn set(name: &CStr, id: u32, key_type: u32, key_length: u32) -> Message {
     message(NEWSET, libc::NLM_F_CREATE, format!("create nft set {}", name.to_string_lossy()), |body| {
         let encoder =
             OpNewsetDo::encode_request(body, &inet()).push_table(TABLE).push_name(name).push_flags(0);
-        drop(encoder.push_key_type(key_type).push_key_len(key_length).push_id(id));
+        let encoder = encoder.push_key_type(key_type).push_key_len(key_length).push_id(id);
+        // For `nft list` only: NFTNL_UDATA_SET_KEYBYTEORDER (0), 4 bytes, host order (1) or network order (2).
+        let order = if key_type == TYPE_IPADDR || key_type == TYPE_IP6ADDR { 2u32 } else { 1 };
+        let mut note = vec![0, 4];
+        note.extend_from_slice(&order.to_ne_bytes());
+        drop(encoder.push_userdata(&note));
     })
 }
 
@@ -268,8 +274,13 @@ fn equal<'a>(list: Expressions<'a>, value: &[u8]) -> Expressions<'a> {
 }
 
 fn lookup<'a>(list: Expressions<'a>, set: &CStr) -> Expressions<'a> {
-    let register = Registers::Reg1 as u32;
-    list.nested_elem().nested_data_lookup().push_set(set).push_sreg(register).end_nested().end_nested()
+    let mut expression = list.nested_elem().nested_data_lookup();
+    // NFTA_LOOKUP_SREG is 2 (linux/netfilter/nf_tables.h); the bindings' push_sreg writes another number.
+    let attribute = expression.as_vec_mut();
+    attribute.extend_from_slice(&8u16.to_ne_bytes());
+    attribute.extend_from_slice(&2u16.to_ne_bytes());
+    attribute.extend_from_slice(&(Registers::Reg1 as u32).to_be_bytes());
+    expression.push_set(set).end_nested().end_nested()
 }
 
 /// Goes on only if the packet is of this family and its destination is in the set.

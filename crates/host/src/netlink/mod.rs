@@ -185,6 +185,23 @@ impl Socket {
         }
     }
 
+    /// Gives the socket a port of its own. Requests do that by themselves; a socket that only listens has port 0
+    /// until then, and notifications that come from the kernel itself pass over port 0.
+    pub fn bind(&self) -> Result<(), HostError> {
+        // SAFETY: sockaddr_nl is plain integers, for which zeros are a value.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        // SAFETY: the pointer and length describe `address`, which outlives the call.
+        let done = unsafe {
+            libc::bind(
+                self.fd.as_raw_fd(),
+                std::ptr::from_ref(&address).cast(),
+                size_of::<libc::sockaddr_nl>() as libc::socklen_t,
+            )
+        };
+        if done < 0 { Err(HostError::io("bind a netlink socket", io::Error::last_os_error())) } else { Ok(()) }
+    }
+
     /// Subscribes to a notification group (RTNLGRP_*).
     pub fn subscribe(&self, group: u32) -> Result<(), HostError> {
         self.set(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group as i32)

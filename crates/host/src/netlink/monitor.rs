@@ -48,6 +48,7 @@ impl Monitor {
         let socket = Socket::open(libc::NETLINK_ROUTE)?;
         // 16,384 tenants put back after a flap are some 10^5 messages of about 200 bytes, counted with overhead.
         socket.grow_receive_buffer(128 * 1024 * 1024);
+        socket.bind()?;
         for group in GROUPS {
             socket.subscribe(group)?;
         }
