@@ -31,7 +31,7 @@ pub struct DaemonOptions {
     pub env: Vec<(String, String)>,
     /// More arguments.
     pub args: Vec<String>,
-    /// The name of its root in the lab's directory, `fief` if empty; for labs with several daemons.
+    /// The name of its root in the lab's directory, `root` if empty; for labs with several daemons.
     pub root: String,
 }
 
@@ -64,7 +64,7 @@ impl Daemon {
     /// Writes the files, starts nothing.
     #[track_caller]
     fn prepare(lab: &Lab, host: &Ns, options: DaemonOptions) -> Daemon {
-        let root = lab.dir().join(if options.root.is_empty() { "fief" } else { &options.root });
+        let root = lab.dir().join(if options.root.is_empty() { "root" } else { &options.root });
         let config = root.join("etc/fief");
         fs::create_dir_all(&config).expect("the lab's directory is writable");
         let main = options.config_yaml.as_ref().map(|text| ("fiefd.yaml", text));

@@ -199,7 +199,11 @@ impl Socket {
                 size_of::<libc::sockaddr_nl>() as libc::socklen_t,
             )
         };
-        if done < 0 { Err(HostError::io("bind a netlink socket", io::Error::last_os_error())) } else { Ok(()) }
+        if done < 0 {
+            Err(HostError::io("bind a netlink socket", io::Error::last_os_error()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Subscribes to a notification group (RTNLGRP_*).
