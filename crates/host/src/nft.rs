@@ -11,8 +11,12 @@
 //!   input (priority 300)        iif @devices accept; iif lo accept;
 //!                               ip daddr @own4 counter drop; ip6 daddr @own6 counter drop
 //!   postrouting (priority 300)  meta mark & MASK == 0 accept; oif lo accept;
-//!                               (meta mark & MASK) . oif @exits accept; counter drop
+//!                               (meta mark & MASK) . oif @exits accept;
+//!                               ip daddr 224.0.0.22 accept; ip6 daddr ff02::16 accept; counter drop
 //! ```
+//!
+//! The two group addresses are those of IGMPv3 and MLDv2 reports: the kernel writes them with a length where the mark
+//! should be (`reserved_tailroom` shares its place in `struct sk_buff`), so their mark says nothing.
 //!
 //! The table has the `owner` and `persist` flags (Linux 6.9): `nft flush ruleset` passes over it while the daemon
 //! lives, and it stays when the daemon dies.
@@ -50,6 +54,12 @@ const NF_DROP: u32 = 0;
 const HOOK_INPUT: u32 = 1;
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY: i32 = 300;
+const V4: u8 = libc::NFPROTO_IPV4 as u8;
+const V6: u8 = libc::NFPROTO_IPV6 as u8;
+/// Where IGMPv3 reports go (RFC 3376, 4.2.14).
+const IGMP_REPORTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
+/// Where MLDv2 reports go (RFC 3810, 5.2.14).
+const MLD_REPORTS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// Elements in one message: an attribute is at most 64 KiB.
 const CHUNK: usize = 1000;
 
@@ -138,12 +148,8 @@ impl Guard {
             rule(c"input", |e| {
                 verdict(equal(meta(e, MetaKeys::Iif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
-            rule(c"input", |e| {
-                verdict(counter(destination(e, libc::NFPROTO_IPV4 as u8, 16, 4, c"own4")), NF_DROP)
-            }),
-            rule(c"input", |e| {
-                verdict(counter(destination(e, libc::NFPROTO_IPV6 as u8, 24, 16, c"own6")), NF_DROP)
-            }),
+            rule(c"input", |e| verdict(counter(lookup(destination(e, V4), c"own4")), NF_DROP)),
+            rule(c"input", |e| verdict(counter(lookup(destination(e, V6), c"own6")), NF_DROP)),
             rule(c"postrouting", |e| verdict(equal(marked(e, &mask), &[0; 4]), NF_ACCEPT)),
             rule(c"postrouting", |e| {
                 verdict(equal(meta(e, MetaKeys::Oif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
@@ -154,6 +160,8 @@ impl Guard {
                     NF_ACCEPT,
                 )
             }),
+            rule(c"postrouting", |e| verdict(equal(destination(e, V4), &IGMP_REPORTS.octets()), NF_ACCEPT)),
+            rule(c"postrouting", |e| verdict(equal(destination(e, V6), &MLD_REPORTS.octets()), NF_ACCEPT)),
             rule(c"postrouting", |e| verdict(counter(e), NF_DROP)),
         ]
     }
@@ -283,16 +291,10 @@ fn lookup<'a>(list: Expressions<'a>, set: &CStr) -> Expressions<'a> {
     expression.push_set(set).end_nested().end_nested()
 }
 
-/// Goes on only if the packet is of this family and its destination is in the set.
-fn destination<'a>(
-    list: Expressions<'a>,
-    family: u8,
-    offset: u32,
-    length: u32,
-    set: &CStr,
-) -> Expressions<'a> {
-    let list = equal(meta(list, MetaKeys::Nfproto, Registers::Reg1), &[family]);
-    let list = list
+/// Register 1 := the packet's destination; goes on only if the packet is of this family.
+fn destination(list: Expressions<'_>, family: u8) -> Expressions<'_> {
+    let (offset, length) = if i32::from(family) == libc::NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
+    equal(meta(list, MetaKeys::Nfproto, Registers::Reg1), &[family])
         .nested_elem()
         .nested_data_payload()
         .push_dreg(Registers::Reg1 as u32)
@@ -300,8 +302,7 @@ fn destination<'a>(
         .push_offset(offset)
         .push_len(length)
         .end_nested()
-        .end_nested();
-    lookup(list, set)
+        .end_nested()
 }
 
 fn counter(list: Expressions<'_>) -> Expressions<'_> {

@@ -154,6 +154,24 @@ static __always_inline int ingress_arp(struct __sk_buff *skb)
 	return is_admitted(skb, &b) ? TCX_NEXT : TCX_DROP;
 }
 
+/* IGMPv3 and MLDv2 reports are the kernel's own, and it writes them with a length where the mark should be
+ * (reserved_tailroom shares its place in struct sk_buff): their mark says nothing. */
+static __always_inline bool is_membership_report(struct __sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 to;
+
+		return !read_net(skb, offsetof(struct iphdr, daddr), &to, sizeof(to)) && to == bpf_htonl(0xe0000016);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct in6 to;
+
+		return !read_net(skb, offsetof(struct ipv6hdr, daddr), &to, sizeof(to)) &&
+		       to.w[0] == bpf_htonl(0xff020000) && !to.w[1] && !to.w[2] && to.w[3] == bpf_htonl(0x16);
+	}
+	return false;
+}
+
 static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, const struct owner *source)
 {
 	__u32 ifindex = skb->ifindex;
@@ -161,11 +179,11 @@ static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, co
 	/* The common case is one lookup: our own address on the device that carries it. */
 	if (source && source->slot == slot && source->ifindex == ifindex)
 		return true;
-	if (source && source->slot != slot && !fief_local_moved) {
+	if (source && source->slot != slot && !fief_local_moved && !is_membership_report(skb)) {
 		COUNT(slot, drop_spoof);
 		return false;
 	}
-	if (may_use(slot, ifindex))
+	if (may_use(slot, ifindex) || is_membership_report(skb))
 		return true;
 	COUNT(slot, drop_device_out);
 	return false;
