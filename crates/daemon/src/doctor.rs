@@ -53,19 +53,8 @@ fn cgroup_hierarchy(engine: &Engine) -> Check {
     }
 }
 
-/// CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF: bits 12, 21 and 39 of CapEff (capabilities(7)).
 fn capabilities() -> Check {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    let missing: Vec<&str> = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")]
-        .into_iter()
-        .filter(|(bit, _)| effective & (1 << bit) == 0)
-        .map(|(_, name)| name)
-        .collect();
+    let missing = kernel::missing_capabilities();
     if missing.is_empty() {
         ok("capabilities", "all there".into())
     } else {

@@ -60,7 +60,12 @@ fn main() -> std::process::ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     kernel::require_floor()?;
-    anyhow::ensure!(rustix::process::geteuid().is_root(), "fiefd must run as root");
+    let missing = kernel::missing_capabilities();
+    anyhow::ensure!(
+        missing.is_empty(),
+        "fiefd lacks {}: run it as root, with all capabilities",
+        missing.join(", ")
+    );
     let root = arguments.root.as_deref().map(absolute).transpose()?;
     let paths = Paths::new(root.as_deref());
     let config_file = arguments.config.clone().unwrap_or_else(|| paths.config().join("fiefd.yaml"));

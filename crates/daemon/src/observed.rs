@@ -16,6 +16,8 @@ pub struct Observed {
     rules: BTreeMap<(Family, Rule), usize>,
     /// Families whose `local` rule is at preference 0.
     pub local_first: BTreeSet<Family>,
+    /// Is there IPv6 in this kernel?
+    pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
     pub filters_reverse_path: bool,
     /// Did a device come, go or change since somebody last asked ([`Observed::devices_changed`])?
@@ -27,18 +29,23 @@ impl Observed {
     pub fn from_listing(listing: Listing) -> Observed {
         let mut observed =
             Observed { local_first: listing.local_first.into_iter().collect(), ..Observed::default() };
+        observed.has_ipv6 = fief_host::kernel::has_ipv6();
         let events = listing.links.into_iter().map(Event::Link);
         let events = events.chain(listing.addresses.into_iter().map(Event::Address));
         let events = events.chain(listing.routes.into_iter().map(Event::Route));
         let events = events.chain(listing.rules.into_iter().map(|(f, r)| Event::Rule(f, r)));
-        events.for_each(|event| observed.apply(event));
+        events.for_each(|event| {
+            observed.apply(event);
+        });
         observed.look_at_settings();
         observed
     }
 
-    /// Takes an event in.
-    pub fn apply(&mut self, event: Event) {
+    /// Takes an event in; says whether it concerns fief.
+    pub fn apply(&mut self, event: Event) -> bool {
         match event {
+            // Routes of others that replace routes of others are reported so as well.
+            Event::RouteGone(route) => return self.routes.remove(&route.key()).is_some(),
             Event::Link(link) => self.link_changed(link),
             Event::LinkGone(index) => self.link_gone(index),
             Event::Address(address) => {
@@ -49,7 +56,6 @@ impl Observed {
             }
             Event::AddressGone(address) => self.address_gone(address),
             Event::Route(route) => drop(self.routes.insert(route.key(), route)),
-            Event::RouteGone(route) => drop(self.routes.remove(&route.key())),
             Event::Rule(family, rule) => *self.rules.entry((family, rule)).or_default() += 1,
             Event::RuleGone(family, rule) => {
                 if let Some(count) = self.rules.get_mut(&(family, rule)) {
@@ -63,11 +69,18 @@ impl Observed {
             Event::LocalRule(family, false) => drop(self.local_first.remove(&family)),
             Event::Setting => self.look_at_settings(),
         }
+        true
     }
 
     /// Did a device come, go, rise, fall or change its name since this was last asked?
     pub fn devices_changed(&mut self) -> bool {
         std::mem::take(&mut self.devices_changed)
+    }
+
+    /// The address families of this kernel.
+    pub fn families(&self) -> impl Iterator<Item = Family> + use<> {
+        let has_ipv6 = self.has_ipv6;
+        Family::BOTH.into_iter().filter(move |family| has_ipv6 || *family == Family::V4)
     }
 
     /// A device by its name now.

@@ -47,25 +47,25 @@ int lo_ingress(struct __sk_buff *skb)
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? reach4(ctx, ctx->user_ip4) : 1;
+	return is_ours(ctx) && !is_off(TOOTH_CONNECT) ? reach4(ctx, ctx->user_ip4) : 1;
 }
 
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? reach6(ctx) : 1;
+	return is_ours(ctx) && !is_off(TOOTH_CONNECT) ? reach6(ctx) : 1;
 }
 
 SEC("cgroup/sendmsg4")
 int sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? reach4(ctx, ctx->user_ip4) : 1;
+	return is_ours(ctx) && !is_off(TOOTH_SENDMSG) ? reach4(ctx, ctx->user_ip4) : 1;
 }
 
 SEC("cgroup/sendmsg6")
 int sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? reach6(ctx) : 1;
+	return is_ours(ctx) && !is_off(TOOTH_SENDMSG) ? reach6(ctx) : 1;
 }
 
 SEC("sockops")

@@ -8,6 +8,8 @@
 
 mod attach;
 pub mod maps;
+#[cfg(feature = "teeth")]
+mod teeth;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -95,7 +97,12 @@ impl Datapath {
         }
         let (mask, shift) = (settings.layout.mask(), settings.layout.shift());
         let (moved, cookie) = (u32::from(settings.local_moved), settings.netns_cookie);
-        let mut programs = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        #[cfg(feature = "teeth")]
+        let off = teeth::off();
+        #[cfg(feature = "teeth")]
+        loader.override_global("fief_teeth", &off, true);
+        let mut programs = loader
             .default_map_pin_directory(&maps)
             .override_global("fief_mask", &mask, true)
             .override_global("fief_shift", &shift, true)

@@ -9,6 +9,9 @@ use aya::{Ebpf, Pod};
 
 use crate::{DatapathError, chain};
 
+/// Entries that each of the maps of addresses, exits and neighbours can hold.
+pub const CAPACITY: usize = 131_072;
+
 /// Only listed source MACs bring packets.
 pub const NEIGHBOURS: u32 = 1;
 /// May reach the host's own addresses.

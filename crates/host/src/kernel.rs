@@ -28,6 +28,21 @@ pub fn require_floor() -> Result<(), HostError> {
     )))
 }
 
+/// Is IPv6 there at all? `ipv6.disable=1` on the kernel's command line takes it away, with its sysctls.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// The capabilities fief needs and this process lacks (capabilities(7)), by name.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    const NEEDED: [(u32, &str); 4] =
+        [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    NEEDED.into_iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| name).collect()
+}
+
 /// The inode number of the current thread's network namespace: what `ls -L /proc/self/ns/net` shows.
 pub fn network_namespace() -> Result<u64, HostError> {
     let stat = rustix::fs::stat("/proc/thread-self/ns/net")

@@ -16,6 +16,7 @@ pub mod nft;
 pub mod peer;
 pub mod sockets;
 pub mod sysctl;
+pub mod teeth;
 pub mod verbs;
 
 pub use error::HostError;

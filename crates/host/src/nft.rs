@@ -35,6 +35,7 @@ use netlink_bindings::traits::Pusher;
 
 use crate::HostError;
 use crate::netlink::{Message, Socket};
+use crate::teeth::is_off;
 
 /// The table's name, in the `inet` family.
 pub const TABLE: &CStr = c"fief";
@@ -130,7 +131,7 @@ impl Guard {
 
     fn skeleton(&self) -> Vec<Message> {
         let mask = self.layout.mask().to_ne_bytes();
-        vec![
+        let mut messages = vec![
             destroy(),
             message(NEWTABLE, libc::NLM_F_CREATE, "create nft table fief", |body| {
                 let flags = TableFlags::Owner as u32 | TableFlags::Persist as u32;
@@ -148,8 +149,6 @@ impl Guard {
             rule(c"input", |e| {
                 verdict(equal(meta(e, MetaKeys::Iif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
-            rule(c"input", |e| verdict(counter(lookup(destination(e, V4), c"own4")), NF_DROP)),
-            rule(c"input", |e| verdict(counter(lookup(destination(e, V6), c"own6")), NF_DROP)),
             rule(c"postrouting", |e| verdict(equal(marked(e, &mask), &[0; 4]), NF_ACCEPT)),
             rule(c"postrouting", |e| {
                 verdict(equal(meta(e, MetaKeys::Oif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
@@ -160,10 +159,25 @@ impl Guard {
                     NF_ACCEPT,
                 )
             }),
-            rule(c"postrouting", |e| verdict(equal(destination(e, V4), &IGMP_REPORTS.octets()), NF_ACCEPT)),
-            rule(c"postrouting", |e| verdict(equal(destination(e, V6), &MLD_REPORTS.octets()), NF_ACCEPT)),
-            rule(c"postrouting", |e| verdict(counter(e), NF_DROP)),
-        ]
+            rule(c"postrouting", |e| {
+                let report = protocol(e, libc::IPPROTO_IGMP as u8);
+                verdict(equal(destination(report, V4), &IGMP_REPORTS.octets()), NF_ACCEPT)
+            }),
+            rule(c"postrouting", |e| {
+                let report = protocol(e, libc::IPPROTO_ICMPV6 as u8);
+                verdict(equal(destination(report, V6), &MLD_REPORTS.octets()), NF_ACCEPT)
+            }),
+        ];
+        if !is_off("nft-input") {
+            messages.extend([
+                rule(c"input", |e| verdict(counter(lookup(destination(e, V4), c"own4")), NF_DROP)),
+                rule(c"input", |e| verdict(counter(lookup(destination(e, V6), c"own6")), NF_DROP)),
+            ]);
+        }
+        if !is_off("nft-postrouting") {
+            messages.push(rule(c"postrouting", |e| verdict(counter(e), NF_DROP)));
+        }
+        messages
     }
 }
 
@@ -267,6 +281,11 @@ fn marked<'a>(list: Expressions<'a>, mask: &[u8; 4]) -> Expressions<'a> {
         .end_nested()
         .end_nested()
         .end_nested()
+}
+
+/// Goes on only if this is the packet's protocol, behind extension headers.
+fn protocol(list: Expressions<'_>, number: u8) -> Expressions<'_> {
+    equal(meta(list, MetaKeys::L4Proto, Registers::Reg1), &[number])
 }
 
 fn equal<'a>(list: Expressions<'a>, value: &[u8]) -> Expressions<'a> {

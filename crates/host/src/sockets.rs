@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use netlink_bindings::inet_diag::{OpTcpDiagDump, ReqV2};
+use netlink_bindings::inet_diag::{OpTcpDiagDump, ReqV2, Sockid};
 use netlink_bindings::traits::NetlinkRequest;
 
 use crate::HostError;
-use crate::netlink::Socket;
+use crate::netlink::{Message, Socket};
 
 /// One TCP or UDP socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SocketInfo {
     /// `tcp` or `udp`.
     pub protocol: &'static str,
@@ -21,9 +21,12 @@ pub struct SocketInfo {
     pub remote: SocketAddr,
     /// Its mark (INET_DIAG_MARK, needs CAP_NET_ADMIN).
     pub mark: u32,
+    /// What the kernel knows it by.
+    id: Sockid,
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
 
 /// Lists every TCP and UDP socket of the current thread's network namespace.
 pub fn list() -> Result<Vec<SocketInfo>, HostError> {
@@ -46,11 +49,36 @@ pub fn list() -> Result<Vec<SocketInfo>, HostError> {
                     local: end(&header.sockid.src, header.sockid.sport()),
                     remote: end(&header.sockid.dst, header.sockid.dport()),
                     mark: attributes.get_mark().unwrap_or(0),
+                    id: header.sockid.clone(),
                 });
             })?;
         }
     }
     Ok(sockets)
+}
+
+/// Closes those sockets that `which` picks (SOCK_DESTROY, CONFIG_INET_DIAG_DESTROY): their programs see ECONNABORTED.
+/// Returns how many the kernel closed; one that ended by itself meanwhile is no error.
+pub fn destroy(which: impl Fn(&SocketInfo) -> bool) -> Result<usize, HostError> {
+    let mut requests: Vec<Message> = list()?.iter().filter(|socket| which(socket)).map(destruction).collect();
+    let answers = Socket::open(libc::NETLINK_SOCK_DIAG)?.execute(&mut requests);
+    let refused = |e: &HostError| e.errno() != Some(libc::ENOENT);
+    let closed = answers.iter().filter(|answer| answer.is_ok()).count();
+    match answers.into_iter().filter_map(Result::err).find(refused) {
+        Some(error) => Err(error),
+        None => Ok(closed),
+    }
+}
+
+fn destruction(socket: &SocketInfo) -> Message {
+    let mut request = ReqV2::new();
+    request.family = if socket.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+    request.protocol = if socket.protocol == "tcp" { libc::IPPROTO_TCP } else { libc::IPPROTO_UDP } as u8;
+    request.states = u32::MAX;
+    request.sockid = socket.id.clone();
+    Message::new(SOCK_DESTROY, 0, format!("close socket {} {}", socket.local, socket.remote), |body| {
+        drop(OpTcpDiagDump::encode_request(body, &request));
+    })
 }
 
 /// The name of a TCP state, as ss(8) shows it.

@@ -23,6 +23,11 @@ impl Family {
     /// Both of them.
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
+    /// Those that this kernel has.
+    pub fn present() -> &'static [Family] {
+        if crate::kernel::has_ipv6() { &Family::BOTH } else { &[Family::V4] }
+    }
+
     /// The family of an address.
     pub fn of(address: IpAddr) -> Family {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
@@ -130,7 +135,7 @@ impl LinuxHost {
         socket.dump(libc::RTM_GETADDR, "list addresses", address_dump, |_, body| {
             listing.addresses.extend(Address::decode(body));
         })?;
-        for family in Family::BOTH {
+        for family in Family::present().iter().copied() {
             let mut header = netlink_bindings::rt_route::Rtmsg::new();
             header.rtm_family = family.af();
             header.rtm_protocol = PROTOCOL;

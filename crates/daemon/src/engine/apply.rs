@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, Outcome, SourceText};
+use fief_datapath::maps::CAPACITY;
 use fief_model::{Diagnostic, Document, Located, Slot, Source, Tenant};
 use similar::TextDiff;
 
@@ -104,8 +105,33 @@ impl Engine {
                 intent.put.push(stored);
             }
         }
+        self.check_capacity(&intent)?;
         intent.outcomes.extend(intent.delete.iter().map(|name| outcome(name, Action::Delete)));
         Ok(intent)
+    }
+
+    /// Refuses what the datapath's maps could not hold, before anything is kept.
+    fn check_capacity(&self, intent: &Intent) -> Result<(), Refusal> {
+        let replaced: BTreeSet<&str> = intent.put.iter().map(|s| s.tenant.metadata.name.as_str()).collect();
+        let gone: BTreeSet<&str> = intent.delete.iter().map(String::as_str).collect();
+        let kept = self
+            .tenants
+            .iter()
+            .filter(|(name, _)| !replaced.contains(name.as_str()) && !gone.contains(name.as_str()));
+        let kept = kept.map(|(_, stored)| stored);
+        let (mut addresses, mut neighbours) = (0, 0);
+        for stored in kept.chain(&intent.put) {
+            for interface in &stored.tenant.spec.interfaces {
+                addresses += interface.addresses.len();
+                neighbours += interface.neighbours.as_ref().map_or(0, Vec::len);
+            }
+        }
+        let largest = addresses.max(neighbours);
+        if largest <= CAPACITY {
+            return Ok(());
+        }
+        let text = format!("{largest} addresses or neighbours; the datapath holds {CAPACITY} of each");
+        Err(Refusal::Conflict(text, Some("spread the tenants over several hosts".into())))
     }
 
     /// What a prune of this set deletes.
@@ -151,12 +177,16 @@ impl Engine {
         let put: Vec<&Stored> = intent.put.iter().collect();
         let delete: Vec<&str> = intent.delete.iter().map(String::as_str).collect();
         self.store.change_tenants(&put, &delete).map_err(|e| Refusal::Store(e.to_string()))?;
-        for name in &intent.delete {
-            self.tenants.remove(name);
-        }
+        let gone: BTreeSet<u16> = intent
+            .delete
+            .iter()
+            .filter_map(|name| self.tenants.remove(name))
+            .map(|s| s.slot.number())
+            .collect();
         for stored in intent.put {
             self.tenants.insert(stored.tenant.metadata.name.clone(), stored);
         }
+        self.close_sockets(&gone);
         self.reconcile();
         self.touch();
         let mut outcomes = intent.outcomes;
@@ -164,6 +194,22 @@ impl Engine {
             outcome.status = self.tenants.get(&outcome.name).map(|stored| self.status_of(stored));
         }
         Ok(ApplyResponse { outcomes, steps: Vec::new() })
+    }
+}
+
+impl Engine {
+    /// Closes the sockets of tenants that are gone, while their slots still lead somewhere: their peers hear of it,
+    /// and no socket is left that carries a slot which nobody has.
+    fn close_sockets(&self, gone: &BTreeSet<u16>) {
+        if gone.is_empty() {
+            return;
+        }
+        let layout = self.config.mark_mask;
+        match fief_host::sockets::destroy(|socket| gone.contains(&layout.number(socket.mark))) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "closed sockets of deleted tenants"),
+            Err(error) => tracing::warn!(%error, "sockets of deleted tenants stay open"),
+        }
     }
 }
 

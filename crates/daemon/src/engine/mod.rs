@@ -260,8 +260,7 @@ impl Engine {
         let mut any = false;
         let observed = &mut self.observed;
         let drained = self.monitor.drain(|event| {
-            any = true;
-            observed.apply(event);
+            any |= observed.apply(event);
         });
         if let Err(error) = drained {
             tracing::warn!(%error, "events were lost");

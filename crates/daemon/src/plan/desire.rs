@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fief_api::Condition;
 use fief_datapath::maps::Neighbour;
 use fief_datapath::{HOST_ACCESS, NEIGHBOURS, Owner};
+use fief_host::teeth::is_off;
 use fief_host::{Address, Family, Link, Route, RouteKind};
 use fief_model::{Interface, Slot, Tenant};
 use ipnet::IpNet;
@@ -46,7 +47,7 @@ pub fn desire(tree: &Tree, tenant: &Tenant, slot: Slot, observed: &Observed) -> 
     if tenant.spec.host_access {
         desired.flags |= HOST_ACCESS;
     }
-    for family in Family::BOTH {
+    for family in observed.families().filter(|_| !is_off("table-end")) {
         desired.routes.push(unreachable_default(family));
     }
     for (position, interface) in tenant.spec.interfaces.iter().enumerate() {
@@ -122,6 +123,11 @@ fn on_device(
 
 /// Decides about one address: to be added, there already, or not to be had.
 fn claim(interface: &Interface, link: &Link, net: IpNet, observed: &Observed, desired: &mut Desired) -> bool {
+    if net.addr().is_ipv6() && !observed.has_ipv6 {
+        desired
+            .lacks("Ipv6Missing", format!("{} needs IPv6, which this kernel was booted without", net.addr()));
+        return false;
+    }
     let foreign = observed.foreign_address(net.addr());
     let (address, name) = (net.addr(), &link.name);
     match (interface.manage, foreign) {
@@ -221,6 +227,9 @@ fn routes(tenant: &Tenant, observed: &Observed, desired: &mut Desired) {
             _ => None,
         };
         let family = Family::of(prefix.addr());
+        if observed.families().all(|there| there != family) {
+            continue;
+        }
         let own = |net: &IpNet| Family::of(net.addr()) == family;
         let source = route.from.or_else(|| {
             let name = tenant.device_of(route)?;
@@ -266,6 +275,8 @@ pub fn sysctls<'a>(
     if tree.move_local || observed.filters_reverse_path {
         names.push("net.ipv4.conf.all.src_valid_mark");
     }
+    names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
+    names.retain(|name| !is_off(name));
     names.into_iter().map(|name| (name.to_owned(), "1".to_owned())).collect()
 }
 

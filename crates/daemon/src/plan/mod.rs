@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use fief_datapath::maps::Entries;
 use fief_host::nft::GuardSets;
-use fief_host::{Address, Change, Family, Route, RouteKey, Rule};
+use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
 
 pub use backend::{Backend, Fib};
@@ -52,7 +52,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
     gather(tree, tenants, observed, &mut plan);
     let wanted_rules = tree.rules(&slots);
     let (mut late_add, mut early_remove) = (Vec::new(), Vec::new());
-    for family in Family::BOTH {
+    for family in observed.families() {
         let there: Vec<Rule> = observed.rules(family).collect();
         let (add, remove) = tree::changes(family, &there, &wanted_rules);
         // The ends stand before anything else, so that nothing that follows can be walked past.
@@ -64,7 +64,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
     compare_addresses(tenants, observed, &mut plan);
     compare_routes(tree, tenants, observed, &mut plan);
     plan.add.extend(late_add);
-    for family in Family::BOTH {
+    for family in observed.families() {
         let first = observed.local_first.contains(&family);
         match (tree.move_local && !slots.is_empty(), first) {
             (true, true) => plan.add.push(Change::LocalRuleAway(family)),
@@ -88,9 +88,11 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         let owner = fief_datapath::Owner { slot: 0, ifindex: address.device, flags: 0 };
         // Loopback addresses are the host's without an entry; a link-local one may stand on every device.
         match address.net.addr() {
-            IpAddr::V4(a) if !a.is_loopback() => drop(entries.own4.insert(a, owner)),
+            IpAddr::V4(a) if !a.is_loopback() => {
+                entries.own4.insert(a, owner);
+            }
             IpAddr::V6(a) if !a.is_loopback() && !a.is_unicast_link_local() => {
-                drop(entries.own6.insert(a, owner))
+                entries.own6.insert(a, owner);
             }
             _ => {}
         }

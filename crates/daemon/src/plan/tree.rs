@@ -27,6 +27,7 @@
 
 use std::collections::BTreeSet;
 
+use fief_host::teeth::is_off;
 use fief_host::{Change, Family, Rule, RuleAction};
 use fief_marks::MarkLayout;
 use fief_model::Slot;
@@ -64,6 +65,9 @@ impl Tree {
             rules.push(self.moved_local());
         }
         rules.push(everything(self.end(), RuleAction::Unreachable));
+        if is_off("tree-ends") {
+            rules.retain(|rule| rule.action != RuleAction::Unreachable);
+        }
         rules
     }
 

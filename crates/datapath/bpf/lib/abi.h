@@ -14,6 +14,22 @@ const volatile __u32 fief_shift = 0;           /* its lowest bit */
 const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the tree? */
 const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
 
+/* Which protections are off. Always 0, but for the builds of scripts/test-teeth.sh, which ask whether a test notices. */
+const volatile __u32 fief_teeth = 0;
+
+#define TOOTH_LO 0x1
+#define TOOTH_CONNECT 0x2
+#define TOOTH_SENDMSG 0x4
+#define TOOTH_DEVICE_OUT 0x8
+#define TOOTH_DEVICE_IN 0x10
+#define TOOTH_NEIGHBOURS 0x20
+#define TOOTH_SPOOF_IN 0x40
+#define TOOTH_SPOOF_OUT 0x80
+#define TOOTH_LISTENER 0x100
+#define TOOTH_REDIRECT 0x200
+#define TOOTH_REDUCE 0x400
+#define TOOTH_LOOPED 0x800
+
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
 
@@ -122,6 +138,11 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counters);
 } fief_counters SEC(".maps");
+
+static __always_inline _Bool is_off(__u32 tooth)
+{
+	return fief_teeth & tooth;
+}
 
 static __always_inline __u32 slot_of(__u32 mark)
 {

@@ -66,7 +66,7 @@ static __always_inline void reduce_mark(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	__u32 mark;
 
-	if (!sk)
+	if (!sk || is_off(TOOTH_REDUCE))
 		return;
 	mark = sk->mark;
 	if (!slot_of(mark) || !(mark & ~fief_mask))
@@ -89,7 +89,7 @@ static __always_inline int receive(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	socket = slot_of(sk->mark);
-	if (!socket || socket == packet)
+	if (!socket || socket == packet || is_off(TOOTH_LISTENER))
 		return 1;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__be32 address;

@@ -50,11 +50,11 @@ static __always_inline bool from_a_neighbour(struct __sk_buff *skb, __u32 slot)
 /* The checks that every kind of packet for a tenant goes through; counts what it refuses. */
 static __always_inline bool is_admitted(struct __sk_buff *skb, const struct belongs *b)
 {
-	if (b->refused) {
+	if (b->refused && !is_off(TOOTH_DEVICE_IN)) {
 		COUNT(b->slot, drop_device_in);
 		return false;
 	}
-	if (b->flags & FIEF_NEIGHBOURS && !from_a_neighbour(skb, b->slot)) {
+	if (b->flags & FIEF_NEIGHBOURS && !is_off(TOOTH_NEIGHBOURS) && !from_a_neighbour(skb, b->slot)) {
 		COUNT(b->slot, drop_neighbour);
 		return false;
 	}
@@ -79,7 +79,7 @@ static __always_inline int looped_back(struct __sk_buff *skb)
 	__u32 ifindex = skb->ifindex, slot = slot_of(skb->mark);
 	struct owner *d = bpf_map_lookup_elem(&fief_defaults, &ifindex);
 
-	if (slot == (d ? d->slot : 0))
+	if (slot == (d ? d->slot : 0) || is_off(TOOTH_LOOPED))
 		return TCX_NEXT;
 	COUNT(slot, drop_crossing);
 	return TCX_DROP;
@@ -96,7 +96,7 @@ static __always_inline int ingress4(struct __sk_buff *skb)
 	if (!is_admitted(skb, &b))
 		return TCX_DROP;
 	/* A tenant's routes come from its documents; no neighbour changes them. */
-	if (b.slot && is_redirect4(skb, &ip)) {
+	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect4(skb, &ip)) {
 		COUNT(b.slot, drop_redirect);
 		return TCX_DROP;
 	}
@@ -121,11 +121,11 @@ static __always_inline int ingress6(struct __sk_buff *skb)
 		return TCX_DROP;
 	/* IPv4 refuses our own addresses as a source by itself (fib_validate_source); IPv6 does not. */
 	source = is_unicast6(from) ? bpf_map_lookup_elem(&fief_own6, from) : 0;
-	if (source && (!fief_local_moved || source->slot == b.slot)) {
+	if (source && !is_off(TOOTH_SPOOF_IN) && (!fief_local_moved || source->slot == b.slot)) {
 		COUNT(b.slot, drop_spoof);
 		return TCX_DROP;
 	}
-	if (b.slot && is_redirect6(skb, &ip)) {
+	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect6(skb, &ip)) {
 		COUNT(b.slot, drop_redirect);
 		return TCX_DROP;
 	}
@@ -159,15 +159,18 @@ static __always_inline int ingress_arp(struct __sk_buff *skb)
 static __always_inline bool is_membership_report(struct __sk_buff *skb)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		__be32 to;
+		struct iphdr ip;
 
-		return !read_net(skb, offsetof(struct iphdr, daddr), &to, sizeof(to)) && to == bpf_htonl(0xe0000016);
+		return !read_net(skb, 0, &ip, sizeof(ip)) && ip.protocol == IPPROTO_IGMP &&
+		       ip.daddr == bpf_htonl(0xe0000016);
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct in6 to;
+		struct ipv6hdr ip;
+		struct in6 *to = (struct in6 *)&ip.daddr;
 
-		return !read_net(skb, offsetof(struct ipv6hdr, daddr), &to, sizeof(to)) &&
-		       to.w[0] == bpf_htonl(0xff020000) && !to.w[1] && !to.w[2] && to.w[3] == bpf_htonl(0x16);
+		/* The router alert stands in a hop-by-hop header, which only a raw socket could imitate. */
+		return !read_net(skb, 0, &ip, sizeof(ip)) && ip.nexthdr == IPPROTO_HOPOPTS &&
+		       to->w[0] == bpf_htonl(0xff020000) && !to->w[1] && !to->w[2] && to->w[3] == bpf_htonl(0x16);
 	}
 	return false;
 }
@@ -179,11 +182,12 @@ static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, co
 	/* The common case is one lookup: our own address on the device that carries it. */
 	if (source && source->slot == slot && source->ifindex == ifindex)
 		return true;
-	if (source && source->slot != slot && !fief_local_moved && !is_membership_report(skb)) {
+	if (source && source->slot != slot && !fief_local_moved && !is_off(TOOTH_SPOOF_OUT) &&
+	    !is_membership_report(skb)) {
 		COUNT(slot, drop_spoof);
 		return false;
 	}
-	if (may_use(slot, ifindex) || is_membership_report(skb))
+	if (may_use(slot, ifindex) || is_off(TOOTH_DEVICE_OUT) || is_membership_report(skb))
 		return true;
 	COUNT(slot, drop_device_out);
 	return false;
@@ -253,7 +257,7 @@ static __always_inline int loopback(struct __sk_buff *skb)
 	}
 	if (called)
 		to = called->slot;
-	if (may_reach(from, to))
+	if (may_reach(from, to) || is_off(TOOTH_LO))
 		return TCX_NEXT;
 	COUNT(from ? from : to, drop_crossing);
 	return TCX_DROP;

@@ -61,7 +61,7 @@ impl Monitor {
     pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<(), HostError> {
         while let Some(length) = self.socket.try_receive()? {
             for (header, body) in messages_in(&self.socket.buffer[..length]) {
-                if let Some(event) = event(header.kind, body) {
+                if let Some(event) = event(header.kind, header.flags, body) {
                     each(event);
                 }
             }
@@ -76,13 +76,18 @@ impl AsFd for Monitor {
     }
 }
 
-fn event(kind: u16, body: &[u8]) -> Option<Event> {
+fn event(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
     match kind {
         libc::RTM_NEWLINK => Link::decode(body).map(Event::Link),
         libc::RTM_DELLINK => Link::decode(body).map(|link| Event::LinkGone(link.index)),
         libc::RTM_NEWADDR => Address::decode(body).map(Event::Address),
         libc::RTM_DELADDR => Address::decode(body).map(Event::AddressGone),
-        libc::RTM_NEWROUTE => Route::decode(body).map(Event::Route),
+        libc::RTM_NEWROUTE => match Route::decode(body) {
+            Some(ours) => Some(Event::Route(ours)),
+            // Somebody's route took the place of one with the same key, which may have been ours.
+            None if flags & libc::NLM_F_REPLACE as u16 != 0 => Route::decode_any(body).map(Event::RouteGone),
+            None => None,
+        },
         libc::RTM_DELROUTE => Route::decode(body).map(Event::RouteGone),
         libc::RTM_NEWRULE => rule_event(body, Event::Rule, true),
         libc::RTM_DELRULE => rule_event(body, Event::RuleGone, false),

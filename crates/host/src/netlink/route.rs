@@ -91,10 +91,13 @@ impl Route {
 
     /// Reads a route from a listing or a notification; `None` if it is not ours.
     pub(crate) fn decode(body: &[u8]) -> Option<Route> {
+        let ours = OpNewrouteDo::decode_request(body).0.rtm_protocol == PROTOCOL;
+        Route::decode_any(body).filter(|_| ours)
+    }
+
+    /// Reads anybody's route.
+    pub(crate) fn decode_any(body: &[u8]) -> Option<Route> {
         let (header, attributes): (Rtmsg, IterableRouteAttrs<'_>) = OpNewrouteDo::decode_request(body);
-        if header.rtm_protocol != PROTOCOL {
-            return None;
-        }
         let any = match Family::from_af(header.rtm_family)? {
             Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
