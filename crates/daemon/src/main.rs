@@ -147,6 +147,8 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 fn log(json: bool) {
     let filter = EnvFilter::try_from_env("FIEF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if json { builder.json().init() } else { builder.with_target(false).init() }
 }
