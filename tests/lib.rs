@@ -1,1 +1,4 @@
-//! Nothing here: every test is a file of its own beside this one, listed in Cargo.toml.
+//! What several suites share; every suite is a file of its own beside this one, listed in Cargo.toml.
+
+pub mod scene;
+pub mod stream;

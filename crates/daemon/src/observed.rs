@@ -113,6 +113,11 @@ impl Observed {
         self.routes.values()
     }
 
+    /// Notes a route that the kernel has acknowledged: setting one that is there already is not announced.
+    pub fn acknowledged(&mut self, route: &Route) {
+        self.routes.insert(route.key(), route.clone());
+    }
+
     /// The route of ours with this key.
     pub fn route(&self, key: &RouteKey) -> Option<&Route> {
         self.routes.get(key)
@@ -160,9 +165,14 @@ impl Observed {
         if self.foreign.get(&ip).is_some_and(|a| a.device == address.device) {
             self.foreign.remove(&ip);
         }
-        // IPv4 drops routes that prefer this source, silently (fib_sync_down_addr).
-        if ip.is_ipv4() {
+        // What follows happens silently. IPv6 takes the source away from routes that prefer it (fib6_remove_prefsrc). IPv4
+        // drops such routes from `main` only (fib_sync_down_addr, since Linux 6.1), but with a device's last address
+        // go all routes over that device (fib_disable_ip).
+        let device = address.device;
+        if ip.is_ipv6() {
             self.forget_routes(|route| route.source == Some(ip));
+        } else if !self.addresses.keys().any(|(on, other)| *on == device && other.is_ipv4()) {
+            self.forget_routes(|route| route.device == Some(device) && route.family() == Family::V4);
         }
     }
 

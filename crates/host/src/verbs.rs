@@ -200,6 +200,10 @@ fn local_rule(kind: u16, family: Family) -> Message {
         header.action = 1;
         header.table = libc::RT_TABLE_LOCAL;
         let attributes = OpNewruleDo::encode_request(body, &header).push_priority(0);
-        drop(attributes.push_table(u32::from(libc::RT_TABLE_LOCAL)).push_protocol(RTPROT_KERNEL));
+        let attributes = attributes.push_table(u32::from(libc::RT_TABLE_LOCAL));
+        // Whoever made it again after the kernel, it is to go.
+        if kind == libc::RTM_NEWRULE {
+            drop(attributes.push_protocol(RTPROT_KERNEL));
+        }
     })
 }

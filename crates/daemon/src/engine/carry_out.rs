@@ -1,6 +1,7 @@
 //! Carrying a plan out, in the one order in which nothing is ever open: switches, maps, programs, guard, then what
 //! makes packets come; and backwards when things go.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ const CHUNK: usize = 1024;
 impl Engine {
     /// Does what the plan says; returns whether anything was done.
     pub(super) fn carry_out(&mut self, plan: Plan) -> bool {
+        self.forget_refusals(&plan);
         if plan.guard.is_none() {
             return self.withdraw(plan);
         }
@@ -136,7 +138,7 @@ impl Engine {
             let due = self.repairs.may_repair(&key, now).and_then(|()| self.refusals.may_repair(&key, now));
             match due {
                 Ok(()) => allowed.push(change),
-                Err(at) => self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at))),
+                Err(at) => self.wake_by(at),
             }
         }
         for chunk in allowed.chunks(CHUNK) {
@@ -158,7 +160,7 @@ impl Engine {
                 if pause.is_none() {
                     tracing::warn!(%error, "refused by the kernel");
                 }
-                self.wake_at = Some(now + pause.unwrap_or(std::time::Duration::from_millis(200)));
+                self.wake_by(now + pause.unwrap_or(std::time::Duration::from_millis(200)));
                 if let Some(slot) = self.slot_of(change) {
                     self.refused.insert(key, (slot, condition("Refused", error)));
                 }
@@ -171,6 +173,9 @@ impl Engine {
             }
             Ok(()) => {
                 self.refused.remove(&key);
+                if let Change::SetRoute(route) = change {
+                    self.observed.acknowledged(route);
+                }
                 if self.installed.insert(key) {
                     return;
                 }
@@ -185,6 +190,18 @@ impl Engine {
                     }
                 );
             }
+        }
+    }
+
+    fn wake_by(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// What is no longer asked for is no longer a complaint.
+    fn forget_refusals(&mut self, plan: &Plan) {
+        if !self.refused.is_empty() {
+            let asked: HashSet<u64> = plan.add.iter().chain(&plan.remove).map(hash).collect();
+            self.refused.retain(|key, _| asked.contains(key));
         }
     }
 

@@ -117,6 +117,9 @@ fn on_device(
         desired.routes.extend(connected(&usable, link.index, position));
         if tree.move_local {
             desired.routes.extend(local(interface, &usable, link.index));
+            if interface.default {
+                desired.routes.extend(link_locals(observed, link.index));
+            }
         }
     }
 }
@@ -193,6 +196,15 @@ fn local(interface: &Interface, nets: &[IpNet], device: u32) -> Vec<Route> {
     let multicast = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
     routes.push(Route { metric: 256, ..one(multicast, RouteKind::Multicast) });
     with_v6_metric(routes)
+}
+
+/// The device's link-local addresses, which are in no map because another device may have them too: what calls them
+/// belongs to the interface's default, answers of neighbour discovery among it, and must still be delivered.
+fn link_locals(observed: &Observed, device: u32) -> Vec<Route> {
+    let on_it = observed.addresses().filter(|a| a.device == device).map(|a| a.net.addr());
+    let link_local = on_it.filter(|a| matches!(a, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    let local = |a| Route { kind: RouteKind::Local, ..unicast(IpNet::from(a), 0, device, None) };
+    with_v6_metric(link_local.map(local).collect())
 }
 
 /// The host's own addresses as local ones of this tenant: hostAccess where `local` is asked behind the tree.

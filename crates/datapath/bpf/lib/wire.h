@@ -182,8 +182,10 @@ static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, co
 	/* The common case is one lookup: our own address on the device that carries it. */
 	if (source && source->slot == slot && source->ifindex == ifindex)
 		return true;
-	if (source && source->slot != slot && !fief_local_moved && !is_off(TOOTH_SPOOF_OUT) &&
-	    !is_membership_report(skb)) {
+	/* With `local` behind the tree a remote host may have another tenant's address, and be forwarded by this one;
+	 * what was made here never comes from there. */
+	if (source && source->slot != slot && (!fief_local_moved || !skb->ingress_ifindex) &&
+	    !is_off(TOOTH_SPOOF_OUT) && !is_membership_report(skb)) {
 		COUNT(slot, drop_spoof);
 		return false;
 	}

@@ -116,6 +116,9 @@ impl Socket {
 
     /// Sends all messages in ONE write, as nf_tables wants its transactions, and fails on the first refusal.
     pub fn transact(&mut self, messages: &mut [Message]) -> Result<(), HostError> {
+        // The kernel refuses a write that its send buffer cannot hold whole (EMSGSIZE): the sets of 4,096 tenants.
+        let bytes: usize = messages.iter().map(|m| m.bytes.len()).sum();
+        self.grow_send_buffer(bytes + bytes / 4);
         self.exchange(messages)?.into_iter().collect()
     }
 
@@ -216,6 +219,15 @@ impl Socket {
     pub fn grow_receive_buffer(&self, bytes: i32) {
         if self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
             let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
+        }
+    }
+
+    /// Asks for a send buffer of at least `bytes`, beyond wmem_max (needs CAP_NET_ADMIN); keeps what it has if refused.
+    fn grow_send_buffer(&self, bytes: usize) {
+        const DEFAULT: usize = 128 * 1024;
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        if bytes as usize > DEFAULT && self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes).is_err() {
+            let _ = self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, bytes);
         }
     }
 

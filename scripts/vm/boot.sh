@@ -1,0 +1,37 @@
+#!/bin/sh
+# Boots a kernel with an initramfs, runs one program in it and ends with its exit status:
+# scripts/vm/boot.sh SERIES INITRAMFS SECONDS PROGRAM,ARGUMENT,...
+# A panic, a machine that hangs, and one that says nothing of a status are failures (exit status 125).
+set -eu
+cd "$(dirname "$0")/../.."
+. scripts/lib.sh
+
+series="$1"
+initramfs="$2"
+seconds="$3"
+command="$4"
+vm="$(target_dir)/vm"
+console="$vm/console-$series.log"
+
+# No KVM: many machines that build have none. cx16=off: with it, an emulated 6.12 double-faults at random.
+timeout "$seconds" "$vm/run" qemu-system-x86_64 -L "$vm/root/usr/share/qemu" -L "$vm/root/usr/share/seabios" \
+	-accel tcg,thread=multi -cpu max,cx16=off -smp 2 -m 1024 \
+	-nographic -no-reboot -nodefaults -serial stdio \
+	-kernel "$vm/linux-$series"/boot/vmlinuz-* -initrd "$initramfs" \
+	-append "console=ttyS0 quiet panic=-1 mitigations=off fief.run=$command" \
+	</dev/null >"$console.raw" 2>&1 &
+machine=$!
+trap 'kill "$machine" 2>/dev/null || true' EXIT INT TERM
+ended=0
+wait "$machine" || ended=$?
+tr -d '\r' <"$console.raw" >"$console"
+rm "$console.raw"
+
+status=$(sed -n 's/^fief-vm-status \([0-9]*\)$/\1/p' "$console")
+sed '/^fief-vm-status /d' "$console"
+if [ -z "$status" ]; then
+	[ "$ended" -ne 124 ] || die "Linux $series was not done after $seconds s"
+	echo "Linux $series ended without a status: see above" >&2
+	exit 125
+fi
+exit "$status"

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT PROGRAM...
+# It holds the programs and their libraries, a shell, ip and nft, and the kernel modules that they need.
+set -eu
+cd "$(dirname "$0")/../.."
+. scripts/lib.sh
+
+# What the kernel would load by itself if it found a modprobe; cloud kernels have all of it as modules.
+MODULES="af_packet veth bridge 8021q
+	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet
+	inet_diag tcp_diag udp_diag netlink_diag"
+
+series="$1"
+output="$2"
+shift 2
+vm="$(target_dir)/vm"
+kernel="$vm/linux-$series"
+release=$(ls "$kernel/lib/modules")
+root="$vm/initramfs-$series"
+rm -rf "$root"
+# Of mode 755, or nobody but root finds anything in it.
+install -d -m 755 "$root" "$root/bin" "$root/etc" "$root/lib/modules" "$root/usr/bin" "$root/opt/fief"
+install -d "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/var/lib" "$root/root"
+
+# A program's libraries go where it looks for them: each where it lies here.
+put_libraries() {
+	for library in $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*'); do
+		[ -e "$root$library" ] || install -D -m 755 "$library" "$root$library"
+	done
+}
+
+put() {
+	put_libraries "$1"
+	install -D -m 755 "$1" "$2"
+}
+
+for program in "$@"; do
+	put "$program" "$root/opt/fief/${program##*/}"
+	# Most of a debug build is for debuggers.
+	strip --strip-debug "$root/opt/fief/${program##*/}"
+done
+# Not busybox's shell: that one prefers its own applets to programs of the same name, ip among them.
+put /bin/dash "$root/bin/sh"
+put "$(command -v ip)" "$root/bin/ip"
+put "$(command -v tc)" "$root/bin/tc"
+put "$(command -v nft)" "$root/bin/nft"
+install -m 755 "$vm/root/bin/busybox" "$root/bin/busybox"
+for applet in cat echo env grep insmod ln ls mkdir mount rm sed sleep true; do
+	ln -s busybox "$root/bin/$applet"
+done
+echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+printf 'root:x:0:\nfief:x:990:\n' >"$root/etc/group"
+install -m 755 scripts/vm/init "$root/init"
+
+# The modules in the order of their loading, those that others need first; uncompressed, so that insmod can be small.
+for module in $MODULES; do
+	"$vm/run" modprobe -d "$kernel" -S "$release" --show-depends "$module" 2>/dev/null || true
+done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' |
+	while read -r file; do
+		name=$(basename "$file" .xz)
+		case "$file" in
+		*.xz) xz -dc "$file" >"$root/lib/modules/$name" ;;
+		*) cp "$file" "$root/lib/modules/$name" ;;
+		esac
+		echo "/lib/modules/$name"
+	done >"$root/etc/modules"
+
+# Compressing would cost more here, and in an emulated processor, than it saves.
+(cd "$root" && find . -print0 | "$vm/run" cpio --quiet --null --create --format=newc --owner=0:0) >"$output"
+rm -rf "$root"

@@ -1,0 +1,135 @@
+//! Sockets that are a tenant's own: they get that tenant's packets and no other's.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use fief_testkit::{Dial, Street, set_mark};
+use nix::sys::socket::{Backlog, SockType, SockaddrStorage, bind, listen, setsockopt, sockopt};
+
+use crate::odd::Datagram;
+use crate::room::{MODES, NEVER, Room, SOON, client, outcome};
+
+const OWN_PORT: u16 = 8100;
+
+fn wildcard(v6: bool) -> SocketAddr {
+    let text = if v6 { "[::]:8100" } else { "0.0.0.0:8100" };
+    text.parse().expect("an address")
+}
+
+fn called(street: &Street, i: usize, v6: bool) -> SocketAddr {
+    if v6 { (street.local6(i), OWN_PORT).into() } else { (street.local4(i), OWN_PORT).into() }
+}
+
+/// A listener on every address with a mark of its own.
+fn listener(v6: bool, mark: u32) -> TcpListener {
+    let socket = Dial::to(wildcard(v6)).mark(mark).socket(SockType::Stream).expect("a socket");
+    setsockopt(&socket, sockopt::ReuseAddr, &true).expect("an option");
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(wildcard(v6))).expect("the port is free");
+    listen(&socket, Backlog::new(8).expect("eight")).expect("it listens");
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true).expect("an option");
+    listener
+}
+
+fn receiver(v6: bool, mark: u32) -> UdpSocket {
+    let socket = UdpSocket::bind(wildcard(v6)).expect("the port is free");
+    set_mark(&socket, mark).expect("root may mark");
+    socket.set_read_timeout(Some(NEVER)).expect("a timeout");
+    socket
+}
+
+#[test]
+fn a_tenants_own_tcp_listener_gets_its_tenants_connections_only() {
+    for mode in MODES {
+        let Some(room) = Room::open("receive-tcp", 2, mode) else { return };
+        let (street, red) = (&room.street, room.mark(1));
+        for v6 in [false, true] {
+            let listener = room.inside(room.host(), || listener(v6, red));
+            let before = room.count(0, "dropListener");
+            let to = called(street, 0, v6);
+            let blue = street.client(0).enter(|| Dial::to(to).timeout(Duration::from_millis(400)).connect());
+            assert_eq!(outcome(&blue), "silence", "{mode:?} blue to red's listener");
+            assert!(listener.accept().is_err(), "blue's connection was accepted");
+            assert!(room.count(0, "dropListener") > before);
+            let to = called(street, 1, v6);
+            street.client(1).enter(|| Dial::to(to).timeout(SOON).connect()).expect("red to red's listener");
+            listener.accept().expect("red's connection");
+            // Without a mark of its own it would be everybody's: the mark is what keeps blue out.
+            drop(listener);
+            let plain = room.inside(room.host(), || self::listener(v6, 0));
+            let to = called(street, 0, v6);
+            street
+                .client(0)
+                .enter(|| Dial::to(to).timeout(SOON).connect())
+                .expect("blue to a plain listener");
+            plain.accept().expect("blue's connection");
+        }
+    }
+}
+
+#[test]
+fn a_tenants_own_udp_socket_gets_its_tenants_datagrams_only() {
+    for mode in MODES {
+        let Some(room) = Room::open("receive-udp", 2, mode) else { return };
+        let (street, red) = (&room.street, room.mark(1));
+        for v6 in [false, true] {
+            let socket = room.inside(room.host(), || receiver(v6, red));
+            let before = room.count(0, "dropListener");
+            let send = |i: usize, text: &str| {
+                let to = called(street, i, v6);
+                street.client(i).enter(|| Datagram::to(to, 0).send(text.as_bytes())).expect("it is sent");
+            };
+            send(0, "blue");
+            assert!(socket.recv(&mut [0; 16]).is_err(), "{mode:?} blue's datagram for red's socket");
+            assert_eq!(room.count(0, "dropListener"), before + 1);
+            send(1, "red");
+            assert_eq!(socket.recv(&mut [0; 16]).expect("red's datagram"), 3);
+        }
+    }
+}
+
+/// Multicast that a tenant sends comes back to sockets of this host that have joined (ip(7), IP_MULTICAST_LOOP).
+#[test]
+fn multicast_of_a_tenant_is_not_looped_back_to_the_host() {
+    let Some(room) = Room::open("receive-multicast", 2, "") else { return };
+    let index = room.host().ifindex("eth0");
+    for (group, v6) in [("239.1.2.3", false), ("ff05::123", true)] {
+        let to = SocketAddr::new(group.parse().unwrap(), OWN_PORT);
+        let member = room.inside(room.host(), || {
+            let socket = UdpSocket::bind(wildcard(v6)).expect("the port is free");
+            match to.ip() {
+                std::net::IpAddr::V4(group) => socket.join_multicast_v4(&group, &Street::HOST_V4),
+                std::net::IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
+            }
+            .expect("root may join");
+            socket.set_read_timeout(Some(NEVER)).expect("a timeout");
+            socket
+        });
+        let send = |mark: u32, from: SocketAddr, text: &str| {
+            let datagram = Datagram::to(to, mark).from(from.ip()).by("SO_BINDTODEVICE", "eth0", index);
+            let sent = room.inside(room.host(), || datagram.expect("a door").send(text.as_bytes()));
+            assert_eq!(outcome(&sent), "works");
+        };
+        let before = room.count(0, "dropCrossing");
+        send(room.mark(0), room.local(0, v6), "tenant");
+        assert!(member.recv(&mut [0; 16]).is_err(), "a tenant's multicast reached a socket of the host");
+        assert_eq!(room.count(0, "dropCrossing"), before + 1);
+        send(0, crate::room::host_address(v6), "host");
+        assert_eq!(member.recv(&mut [0; 16]).expect("the host's own multicast"), 4);
+    }
+}
+
+/// Both directions of a connection that a tenant opens itself.
+#[test]
+fn a_tenants_own_client_is_answered() {
+    let Some(room) = Room::open("receive-client", 2, "") else { return };
+    let servers = [0, 1].map(|i| room.street.client(i).enter(|| crate::room::echo("[::]:8000")));
+    for (tenant, server) in servers.iter().enumerate() {
+        for v6 in [false, true] {
+            let dial = Dial::to(client(v6)).mark(room.mark(tenant));
+            room.inside(room.host(), || crate::room::answered(&format!("tenant {tenant} {v6}"), &dial));
+        }
+        assert_eq!(server.heard().len(), 2, "{:?}", server.heard());
+    }
+}
