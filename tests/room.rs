@@ -17,6 +17,12 @@ pub const SOON: Duration = Duration::from_secs(3);
 /// How long we wait for what must not come. Whatever crosses namespaces takes microseconds.
 pub const NEVER: Duration = Duration::from_millis(250);
 
+/// Gives what must not come the time to come.
+#[expect(clippy::disallowed_methods, reason = "there is no event for what does not happen")]
+pub fn wait(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// The configuration `localRule: move`.
 pub const MOVE: &str = "localRule: move\n";
 /// Both places of the `local` rule, as configuration.

@@ -51,7 +51,7 @@ impl Scene {
         let targets = [self.street.local4(tenant).into(), self.street.local6(tenant).into()];
         targets.into_iter().try_for_each(|ip| {
             let nonce = format!("nonce of tenant {tenant} at {ip}");
-            let dial = Dial::to(SocketAddr::new(ip, 8000)).timeout(Duration::from_millis(300));
+            let dial = Dial::to(SocketAddr::new(ip, 8000)).timeout(Duration::from_millis(1500));
             let answer = self.street.client(tenant).enter(|| dial.tcp(nonce.as_bytes()));
             match answer {
                 Ok(bytes) if bytes == nonce.as_bytes() => Ok(()),

@@ -24,7 +24,8 @@ machine=$!
 trap 'kill "$machine" 2>/dev/null || true' EXIT INT TERM
 ended=0
 wait "$machine" || ended=$?
-tr -d '\r' <"$console.raw" >"$console"
+# What the firmware says would clear a person's screen, and goes before the first line of ours.
+tr -d '\r' <"$console.raw" | sed 's/\x1b\[[0-9;?]*[A-Za-z]\|\x1bc//g; /^SeaBIOS/d; s/^Booting from ROM\.*//; /^$/d' >"$console"
 rm "$console.raw"
 
 status=$(sed -n 's/^fief-vm-status \([0-9]*\)$/\1/p' "$console")

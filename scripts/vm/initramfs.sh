@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT PROGRAM...
-# It holds the programs and their libraries, a shell, ip and nft, and the kernel modules that they need.
+# Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT FILE...
+# It holds the files, which are programs or end in .json, in /opt/fief; their libraries, a shell, ip, tc and nft; and
+# the kernel modules that they need.
 set -eu
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
@@ -24,7 +25,7 @@ install -d "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/v
 
 # A program's libraries go where it looks for them: each where it lies here.
 put_libraries() {
-	for library in $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*'); do
+	for library in $(ldd "$1" 2>/dev/null | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p'); do
 		[ -e "$root$library" ] || install -D -m 755 "$library" "$root$library"
 	done
 }
@@ -34,10 +35,14 @@ put() {
 	install -D -m 755 "$1" "$2"
 }
 
-for program in "$@"; do
-	put "$program" "$root/opt/fief/${program##*/}"
+for file in "$@"; do
+	there="$root/opt/fief/${file##*/}"
+	put "$file" "$there"
 	# Most of a debug build is for debuggers.
-	strip --strip-debug "$root/opt/fief/${program##*/}"
+	case "$file" in
+	*.json) ;;
+	*) strip --strip-debug "$there" ;;
+	esac
 done
 # Not busybox's shell: that one prefers its own applets to programs of the same name, ip among them.
 put /bin/dash "$root/bin/sh"

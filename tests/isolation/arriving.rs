@@ -1,8 +1,9 @@
 //! What comes from the wire and pretends: another's source, a road through the host, a better route.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use fief_testkit::{Capture, Dial, Frame, Lab, Street, inject};
+use nix::sys::socket::SockType;
 
 use crate::room::{MODES, NEVER, PORT, Room, SOON, answered, client, outcome};
 
@@ -37,7 +38,7 @@ fn a_packet_from_the_wire_whose_source_is_an_address_of_this_host_is_not_deliver
             let now = server.heard();
             if now.len() > heard { Ok(()) } else { Err(format!("{now:?}")) }
         });
-        std::thread::sleep(NEVER);
+        crate::room::wait(NEVER);
         assert_eq!(server.heard().len(), heard + 1, "{:?}", server.heard());
         assert!(server.heard()[heard].contains(&near.to_string()), "{:?}", server.heard());
         // IPv4 refuses them by itself (fib_validate_source); IPv6 needs fief for it.
@@ -74,7 +75,7 @@ fn a_neighbour_is_not_forwarded_into_another_tenants_network() {
             assert!(other.wait_for(b"tenant 1 itself", SOON));
             other.clear();
         }
-        std::thread::sleep(NEVER);
+        crate::room::wait(NEVER);
         assert!(!other.contains(b"through the host"));
         assert!(
             !behind
@@ -141,12 +142,58 @@ fn a_redirect_for_a_tenant_changes_nothing() {
     }
 }
 
+/// The kernel takes a redirect for the flow of a socket. For the host's own flow that is the host's affair and shows
+/// that this redirect is a good one; for a tenant's flow it changes nothing.
+#[test]
+fn a_redirect_moves_the_hosts_own_flow_and_not_a_tenants() {
+    let Some(room) = Room::with("arrive-taken", 2, "", |_, street| {
+        for name in ["all", "default", "eth0"] {
+            street.host.set_sysctl(&format!("net.ipv4.conf.{name}.accept_redirects"), 1);
+            street.host.set_sysctl(&format!("net.ipv4.conf.{name}.secure_redirects"), 0);
+        }
+        street.host.ip(&format!("route add 10.0.0.0/24 via {}\n", street.router4(0)));
+        street.documents()
+    }) else {
+        return;
+    };
+    let street = &room.street;
+    let wrong = Capture::on(street.router(1), "eth0");
+    // A closed port would end the flow.
+    let _open =
+        street.client(0).enter(|| UdpSocket::bind((Street::CLIENT_V4, 4001))).expect("the port is free");
+    let flow = |mark: u32, own: IpAddr| {
+        let dial = Dial::to(client(false)).mark(mark).bind((own, 4000).into());
+        let socket =
+            room.inside(room.host(), || dial.socket(SockType::Datagram)).expect("the address is there");
+        let socket = UdpSocket::from(socket);
+        socket.connect((client(false).ip(), 4001)).expect("a route");
+        for round in 0..20 {
+            socket.send(format!("flow of {own}, round {round}").as_bytes()).expect("a route");
+            inject(street.router(0), "eth0", &redirect_to(street, own, false, false));
+            // The first one makes the kernel ask where router 1 is; it takes one after that.
+            crate::room::wait(NEVER / 20);
+            let text = format!("flow of {own}");
+            if wrong.contains(text.as_bytes()) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(flow(0, Street::HOST_V4.into()), "the host's own flow follows the redirect");
+    assert!(!flow(room.mark(0), street.local4(0).into()), "a tenant's flow went to router 1");
+}
+
 /// "To the client, better use router 1", from router 0 to tenant 0.
 fn redirect(street: &Street, v6: bool, behind_extension: bool) -> Vec<u8> {
+    redirect_to(street, pair(street, 0, v6).0, v6, behind_extension)
+}
+
+fn redirect_to(street: &Street, own: IpAddr, v6: bool, behind_extension: bool) -> Vec<u8> {
     let (mac, router) = (street.host_mac(), street.router_mac(0));
-    let (own, near) = pair(street, 0, v6);
+    let (_, near) = pair(street, 0, v6);
     let (_, better) = pair(street, 1, v6);
-    let about = Frame::new(mac, router).ip(own, client(v6).ip()).udp(1, 2, b"about this")[14..].to_vec();
+    let about =
+        Frame::new(mac, router).ip(own, client(v6).ip()).udp(4000, 4001, b"about this")[14..].to_vec();
     let frame = Frame::new(router, mac);
     let octets = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),

@@ -133,6 +133,9 @@ fn the_host_does_not_reach_a_tenants_address_and_reaches_its_own() {
             let tenant = room.local(1, v6);
             assert_eq!(room.inside(room.host(), || connects(tenant, 0)), "EACCES", "{tenant}");
             assert_eq!(room.inside(room.host(), || sends(tenant, 0, "crossing")), "EACCES", "{tenant}");
+            let before = room.count(1, "dropCrossing");
+            assert_eq!(room.host().enter(|| connects(tenant, 0)), "silence", "{mode:?} {tenant}, unseen");
+            assert!(room.count(1, "dropCrossing") > before);
             for own in [host_address(v6), loopback(v6)] {
                 room.inside(room.host(), || answered(&format!("host to {own}"), &Dial::to(own)));
             }

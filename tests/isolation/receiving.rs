@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use fief_testkit::{Dial, Street, set_mark};
+use fief_testkit::{Dial, Lab, Street, set_mark};
 use nix::sys::socket::{Backlog, SockType, SockaddrStorage, bind, listen, setsockopt, sockopt};
 
 use crate::odd::Datagram;
@@ -85,6 +85,58 @@ fn a_tenants_own_udp_socket_gets_its_tenants_datagrams_only() {
             assert_eq!(room.count(0, "dropListener"), before + 1);
             send(1, "red");
             assert_eq!(socket.recv(&mut [0; 16]).expect("red's datagram"), 3);
+        }
+    }
+}
+
+/// What hostAccess opens is the host's sockets, not those of another tenant that listen on the same addresses.
+#[test]
+fn host_access_does_not_open_another_tenants_own_listener() {
+    for mode in MODES {
+        let documents = |_: &Lab, street: &Street| {
+            street.yaml_with(0, "  hostAccess: true\n") + "---\n" + &street.yaml(1)
+        };
+        let Some(room) = Room::with("receive-access", 2, mode, documents) else { return };
+        let (blue, red) = (room.mark(0), room.mark(1));
+        for v6 in [false, true] {
+            let listener = room.inside(room.host(), || listener(v6, red));
+            for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
+                let to = SocketAddr::new(to.ip(), OWN_PORT);
+                let dial = Dial::to(to).mark(blue).timeout(Duration::from_millis(300));
+                let before = room.count(0, "dropListener");
+                assert_eq!(outcome(&room.inside(room.host(), || dial.connect())), "silence", "{mode:?} {to}");
+                assert!(listener.accept().is_err(), "{mode:?} {to}: blue's connection was accepted");
+                assert!(room.count(0, "dropListener") > before);
+            }
+            drop(listener);
+            let _plain = room.inside(room.host(), || self::listener(v6, 0));
+            for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
+                let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).mark(blue).timeout(SOON);
+                room.inside(room.host(), || dial.connect()).expect("the host's own listener");
+            }
+        }
+    }
+}
+
+/// A limit that docs/isolation.md names: loopback is one for all namespaces, so the host's own datagrams over it cannot
+/// be told from those of a container whose marks mean something else.
+#[test]
+fn the_host_itself_reaches_a_tenants_own_socket_over_loopback_by_udp_and_no_other_way() {
+    let Some(room) = Room::open("receive-host", 2, "") else { return };
+    let red = room.mark(1);
+    for v6 in [false, true] {
+        let (over_address, over_loopback) = (crate::room::host_address(v6), crate::room::loopback(v6));
+        let listener = room.inside(room.host(), || listener(v6, red));
+        for to in [over_address, over_loopback] {
+            let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).timeout(Duration::from_millis(300));
+            assert_eq!(outcome(&room.inside(room.host(), || dial.connect())), "silence", "{to}");
+            assert!(listener.accept().is_err());
+        }
+        let socket = room.inside(room.host(), || receiver(v6, red));
+        for (to, arrives) in [(over_address, false), (over_loopback, true)] {
+            let datagram = Datagram::to(SocketAddr::new(to.ip(), OWN_PORT), 0);
+            room.inside(room.host(), || datagram.send(b"from the host")).expect("it is sent");
+            assert_eq!(socket.recv(&mut [0; 16]).is_ok(), arrives, "{to}");
         }
     }
 }

@@ -125,7 +125,6 @@ fn flap_with(tenants: usize, most: Duration) {
     let flaps = [
         ("down and up", "link set eth0 down\nlink set eth0 up\n"),
         ("renamed away and back", "link set eth0 name wan0\nlink set wan0 name eth0\n"),
-        ("addresses flushed", "addr flush dev eth0 scope global\naddr add 198.18.0.1/15 dev eth0\n"),
     ];
     for (name, lines) in flaps {
         scene.street.host.ip(lines);
@@ -133,6 +132,14 @@ fn flap_with(tenants: usize, most: Duration) {
         whole(&scene, &present, most);
         println!("{tenants} tenants, {name}: whole again after {:.2} s", began.elapsed().as_secs_f64());
     }
+    // ip(8) flushes in rounds until nothing is left; fief may well be faster, and then it gives up.
+    drop(scene.street.host.sh("ip addr flush dev eth0 scope global; ip addr replace 198.18.0.1/15 dev eth0"));
+    let began = Instant::now();
+    whole(&scene, &present, most);
+    println!(
+        "{tenants} tenants, addresses flushed: whole again after {:.2} s",
+        began.elapsed().as_secs_f64()
+    );
     scene.street.host.ip("link del eth0\n");
     scene.street.wire.attach_as(&scene.street.host, "eth0", scene.street.host_mac());
     let began = Instant::now();

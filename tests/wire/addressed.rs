@@ -144,7 +144,7 @@ fn an_address_called_on_a_device_that_is_not_its_tenants_is_dropped() {
                 now if now == (before + 1, guarded + 1) => Ok(()),
                 now => Err(format!("{mode:?} v6 {v6}: ({before}, {guarded}) became {now:?}")),
             });
-            std::thread::sleep(NEVER);
+            crate::room::wait(NEVER);
             assert_eq!(server.heard().len(), heard, "{:?}", server.heard());
             // The same packet on the tenant's own device is heard.
             inject(street.router(0), "eth0", &from_client(street, 0, to, "own device"));

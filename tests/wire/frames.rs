@@ -33,7 +33,7 @@ fn a_tagged_frame_on_the_parent_is_not_the_tenants_and_a_priority_tag_is_no_tag(
             now if now == heard + 1 => Ok(()),
             now => Err(format!("{now}: {:?}", server.heard())),
         });
-        std::thread::sleep(NEVER);
+        crate::room::wait(NEVER);
         assert_eq!(server.heard().len(), heard + 1, "{:?}", server.heard());
         assert_eq!(room.count(0, "rxPackets"), before + 1, "v6 {v6}");
     }

@@ -91,7 +91,7 @@ fn arp_and_neighbour_discovery_are_answered_for_the_listed_and_not_for_others() 
                 now if now == before + 2 => Ok(()),
                 now => Err(format!("{} dropped", now - before)),
             });
-            std::thread::sleep(crate::room::NEVER);
+            crate::room::wait(crate::room::NEVER);
             assert_eq!((seen.count(arp), seen.count(nd)), (0, 0));
         }
     }

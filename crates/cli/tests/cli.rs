@@ -228,3 +228,17 @@ fn a_reader_that_goes_is_no_error() {
         assert!(output.status.success(), "{args:?}: {}", output.status);
     }
 }
+
+#[test]
+fn the_examples_are_valid() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for entry in fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        let Ran { status, out, err } =
+            fief(tempdir().unwrap().path(), ["validate".as_ref(), "-f".as_ref(), path.as_os_str()]);
+        assert_eq!(status, 0, "{}: {out}{err}", path.display());
+    }
+    // All of them on one host, too.
+    let Ran { status, err, .. } = fief(&examples, ["validate", "-f", "."]);
+    assert_eq!(status, 0, "{err}");
+}

@@ -59,7 +59,7 @@ impl Config {
         }
         let config: Config = serde_saphyr::from_str(text)?;
         anyhow::ensure!(
-            config.table_base % 256 == 0
+            config.table_base.is_multiple_of(256)
                 && config.table_base >= 256
                 && config.table_base <= u32::MAX - 0xffff,
             "tableBase {} must be a multiple of 256 between 256 and 4294901760: tables hash by their low byte",

@@ -41,6 +41,11 @@ impl<K: Hash + Eq + Clone> Contention<K> {
         Some(record.pause()).filter(|pause| !pause.is_zero())
     }
 
+    /// Trusts an object again at once.
+    pub fn forget(&mut self, object: &K) {
+        self.objects.remove(object);
+    }
+
     /// How many objects are waited for.
     pub fn contended(&self, now: Instant) -> usize {
         self.objects.values().filter(|r| now < r.last + r.pause()).count()

@@ -1,9 +1,9 @@
 //! What is on the host, as far as fief knows: a listing, kept current by events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use fief_host::{Address, Event, Family, Link, Listing, Route, RouteKey, Rule};
+use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, Rule};
 
 /// The host as last seen.
 #[derive(Debug, Default)]
@@ -12,6 +12,7 @@ pub struct Observed {
     names: HashMap<String, u32>,
     addresses: HashMap<(u32, IpAddr), Address>,
     foreign: HashMap<IpAddr, Address>,
+    awaited: HashSet<(u32, IpAddr)>,
     routes: HashMap<RouteKey, Route>,
     rules: BTreeMap<(Family, Rule), usize>,
     /// Families whose `local` rule is at preference 0.
@@ -41,6 +42,13 @@ impl Observed {
         observed
     }
 
+    /// Believes a new listing. Devices count as changed only if they did.
+    pub fn renew(&mut self, listing: Listing) {
+        let before = std::mem::take(self);
+        *self = Observed::from_listing(listing);
+        self.devices_changed = before.devices_changed || before.links != self.links;
+    }
+
     /// Takes an event in; says whether it concerns fief.
     pub fn apply(&mut self, event: Event) -> bool {
         match event {
@@ -49,6 +57,7 @@ impl Observed {
             Event::Link(link) => self.link_changed(link),
             Event::LinkGone(index) => self.link_gone(index),
             Event::Address(address) => {
+                self.awaited.remove(&(address.device, address.net.addr()));
                 self.addresses.insert((address.device, address.net.addr()), address);
                 if !address.ours {
                     self.foreign.insert(address.net.addr(), address);
@@ -113,9 +122,29 @@ impl Observed {
         self.routes.values()
     }
 
-    /// Notes a route that the kernel has acknowledged: setting one that is there already is not announced.
-    pub fn acknowledged(&mut self, route: &Route) {
-        self.routes.insert(route.key(), route.clone());
+    /// Are there IPv6 addresses that were acknowledged and not announced yet? They do not work until then.
+    pub fn awaits_addresses(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Gives up waiting: an address is not announced while its device has no carrier.
+    pub fn await_no_more(&mut self) {
+        self.awaited.clear();
+    }
+
+    /// Notes what the kernel has acknowledged: setting a route that is there already is not announced, and an IPv6
+    /// address only later.
+    pub fn acknowledged(&mut self, change: &Change) {
+        match change {
+            Change::SetRoute(route) => drop(self.routes.insert(route.key(), route.clone())),
+            Change::AddAddress(address) => {
+                if address.net.addr().is_ipv6() {
+                    self.awaited.insert((address.device, address.net.addr()));
+                }
+                self.addresses.insert((address.device, address.net.addr()), *address);
+            }
+            _ => {}
+        }
     }
 
     /// The route of ours with this key.

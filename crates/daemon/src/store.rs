@@ -4,7 +4,7 @@
 //! anything acknowledged.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fief_model::{Slot, Tenant};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -50,7 +50,9 @@ pub struct Switch {
 
 /// The open store.
 pub struct Store {
-    database: Database,
+    path: PathBuf,
+    /// `None` after a failed write, until it could be opened again: redb refuses everything after an I/O error.
+    database: Option<Database>,
 }
 
 /// A store that cannot be read or written.
@@ -83,17 +85,10 @@ impl Store {
     /// Opens or makes the store in this directory.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
         let path = directory.join("store.redb");
-        let failed = |error: String| StoreError::Open { path: path.display().to_string(), error };
-        std::fs::create_dir_all(directory).map_err(|e| failed(e.to_string()))?;
-        let database = Database::builder()
-            .set_cache_size(4 * 1024 * 1024)
-            .create(&path)
-            .map_err(|e| failed(e.to_string()))?;
-        let found = version(&database).map_err(|e| failed(e.to_string()))?;
-        if found != VERSION {
-            return Err(StoreError::Version { path: path.display().to_string(), found });
-        }
-        Ok(Store { database })
+        std::fs::create_dir_all(directory)
+            .map_err(|e| StoreError::Open { path: path.display().to_string(), error: e.to_string() })?;
+        let database = Some(open(&path)?);
+        Ok(Store { path, database })
     }
 
     /// Every tenant by name.
@@ -107,18 +102,18 @@ impl Store {
     }
 
     /// Puts and deletes tenants in one transaction: all of it is on the disk on return, or none of it.
-    pub fn change_tenants(&self, put: &[&Stored], delete: &[&str]) -> Result<(), StoreError> {
+    pub fn change_tenants(&mut self, put: &[&Stored], delete: &[&str]) -> Result<(), StoreError> {
         let put: Vec<(&str, &Stored)> = put.iter().map(|s| (s.tenant.metadata.name.as_str(), *s)).collect();
         self.write(TENANTS, &put, delete)
     }
 
     /// Remembers what switches were; to be called BEFORE they are set.
-    pub fn remember_switches(&self, switches: &[(&str, &Switch)]) -> Result<(), StoreError> {
+    pub fn remember_switches(&mut self, switches: &[(&str, &Switch)]) -> Result<(), StoreError> {
         self.write(SWITCHES, switches, &[])
     }
 
     /// Forgets switches that were put back.
-    pub fn forget_switches(&self, names: &[&str]) -> Result<(), StoreError> {
+    pub fn forget_switches(&mut self, names: &[&str]) -> Result<(), StoreError> {
         self.write(SWITCHES, &[] as &[(&str, &Switch)], names)
     }
 
@@ -127,7 +122,9 @@ impl Store {
         table: TableDefinition<'_, &str, &[u8]>,
     ) -> Result<BTreeMap<String, T>, StoreError> {
         let work = || -> Result<_, Box<dyn std::error::Error>> {
-            let transaction = self.database.begin_read()?;
+            let database =
+                self.database.as_ref().ok_or("it could not be opened again after a failed write")?;
+            let transaction = database.begin_read()?;
             let mut all = BTreeMap::new();
             for row in transaction.open_table(table)?.iter()? {
                 let (key, value) = row?;
@@ -139,7 +136,7 @@ impl Store {
     }
 
     fn write<T: Serialize>(
-        &self,
+        &mut self,
         table: TableDefinition<'_, &str, &[u8]>,
         put: &[(&str, &T)],
         delete: &[&str],
@@ -147,8 +144,12 @@ impl Store {
         if put.is_empty() && delete.is_empty() {
             return Ok(());
         }
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
         let work = || -> Result<(), Box<dyn std::error::Error>> {
-            let transaction = self.database.begin_write()?;
+            let transaction = database.begin_write()?;
             {
                 let mut table = transaction.open_table(table)?;
                 for (key, value) in put {
@@ -160,8 +161,29 @@ impl Store {
             }
             Ok(transaction.commit()?)
         };
-        work().map_err(|e| StoreError::Refused(e.to_string()))
+        let done = work().map_err(|e| StoreError::Refused(e.to_string()));
+        self.database = if done.is_ok() {
+            Some(database)
+        } else {
+            // Closed first: the file is locked while it is open.
+            drop(database);
+            open(&self.path).ok()
+        };
+        done
     }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let failed = |error: String| StoreError::Open { path: path.display().to_string(), error };
+    let database = Database::builder()
+        .set_cache_size(4 * 1024 * 1024)
+        .create(path)
+        .map_err(|e| failed(e.to_string()))?;
+    let found = version(&database).map_err(|e| failed(e.to_string()))?;
+    if found != VERSION {
+        return Err(StoreError::Version { path: path.display().to_string(), found });
+    }
+    Ok(database)
 }
 
 /// The file's version; a new file gets ours together with its tables.
@@ -197,7 +219,7 @@ mod tests {
         let (blue, red) = (stored("blue", 1), stored("red", 2));
         let switch = Switch { before: "0".into(), set: "1".into() };
         {
-            let store = Store::open(directory.path()).unwrap();
+            let mut store = Store::open(directory.path()).unwrap();
             store.change_tenants(&[&blue, &red], &[]).unwrap();
             store.change_tenants(&[], &["red"]).unwrap();
             store.remember_switches(&[("net.ipv4.fwmark_reflect", &switch)]).unwrap();

@@ -35,6 +35,9 @@ int wire_ingress(struct __sk_buff *skb)
 SEC("classifier")
 int wire_egress(struct __sk_buff *skb)
 {
+	/* It has left by a VLAN device above this one: that is where it was judged, here or by the nft guard. */
+	if (is_for_a_vlan(skb))
+		return TCX_NEXT;
 	return egress(skb);
 }
 

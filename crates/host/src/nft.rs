@@ -10,10 +10,17 @@
 //!
 //!   input (priority 300)        iif @devices accept; iif lo accept;
 //!                               ip daddr @own4 counter drop; ip6 daddr @own6 counter drop
-//!   postrouting (priority 300)  meta mark & MASK == 0 accept; oif lo accept;
+//!   postrouting (priority 300)  oif lo accept;
+//!                               meta mark & MASK == 0 meta l4proto udp ip saddr @own4 counter drop; (the same in IPv6)
+//!                               meta mark & MASK == 0 accept;
 //!                               (meta mark & MASK) . oif @exits accept;
-//!                               ip daddr 224.0.0.22 accept; ip6 daddr ff02::16 accept; counter drop
+//!                               meta l4proto igmp ip daddr 224.0.0.22 accept;
+//!                               meta l4proto icmpv6 ip6 daddr ff02::16 accept; counter drop
 //! ```
+//!
+//! A server with one UDP socket for everybody answers with the address that was called and no mark, and would so leave
+//! by the host's own routes, which may lead to another tenant's router.
+//!
 //!
 //! The two group addresses are those of IGMPv3 and MLDv2 reports: the kernel writes them with a length where the mark
 //! should be (`reserved_tailroom` shares its place in `struct sk_buff`), so their mark says nothing.
@@ -149,10 +156,20 @@ impl Guard {
             rule(c"input", |e| {
                 verdict(equal(meta(e, MetaKeys::Iif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
-            rule(c"postrouting", |e| verdict(equal(marked(e, &mask), &[0; 4]), NF_ACCEPT)),
             rule(c"postrouting", |e| {
                 verdict(equal(meta(e, MetaKeys::Oif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
+        ];
+        if !is_off("nft-source") {
+            messages.extend([(V4, c"own4"), (V6, c"own6")].map(|(family, own)| {
+                rule(c"postrouting", move |e| {
+                    let unmarked = protocol(equal(marked(e, &mask), &[0; 4]), libc::IPPROTO_UDP as u8);
+                    verdict(counter(lookup(source(unmarked, family), own)), NF_DROP)
+                })
+            }));
+        }
+        messages.extend([
+            rule(c"postrouting", |e| verdict(equal(marked(e, &mask), &[0; 4]), NF_ACCEPT)),
             rule(c"postrouting", |e| {
                 verdict(
                     lookup(meta(marked(e, &mask), MetaKeys::Oif, Registers::Reg3201), c"exits"),
@@ -167,7 +184,7 @@ impl Guard {
                 let report = protocol(e, libc::IPPROTO_ICMPV6 as u8);
                 verdict(equal(destination(report, V6), &MLD_REPORTS.octets()), NF_ACCEPT)
             }),
-        ];
+        ]);
         if !is_off("nft-input") {
             messages.extend([
                 rule(c"input", |e| verdict(counter(lookup(destination(e, V4), c"own4")), NF_DROP)),
@@ -312,7 +329,18 @@ fn lookup<'a>(list: Expressions<'a>, set: &CStr) -> Expressions<'a> {
 
 /// Register 1 := the packet's destination; goes on only if the packet is of this family.
 fn destination(list: Expressions<'_>, family: u8) -> Expressions<'_> {
-    let (offset, length) = if i32::from(family) == libc::NFPROTO_IPV4 { (16, 4) } else { (24, 16) };
+    address(list, family, [16, 24])
+}
+
+/// Register 1 := the source address, of packets of this family.
+fn source(list: Expressions<'_>, family: u8) -> Expressions<'_> {
+    address(list, family, [12, 8])
+}
+
+/// Register 1 := the address at this place of the IPv4 or IPv6 header.
+fn address(list: Expressions<'_>, family: u8, places: [u32; 2]) -> Expressions<'_> {
+    let is_v4 = i32::from(family) == libc::NFPROTO_IPV4;
+    let (offset, length) = if is_v4 { (places[0], 4) } else { (places[1], 16) };
     equal(meta(list, MetaKeys::Nfproto, Registers::Reg1), &[family])
         .nested_elem()
         .nested_data_payload()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::{HeaderName, StatusCode, Uri};
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use fief_api::{
     ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView, TenantView,
@@ -25,7 +25,7 @@ const REVISION: HeaderName = HeaderName::from_static(fief_api::client::REVISION_
 
 /// Makes documents true.
 #[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
-    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = ApplyResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 409, description = "It cannot be granted now", body = ErrorBody), (status = 422, description = "The request or its documents are wrong; nothing was changed", body = ErrorBody)))]
 pub(super) async fn apply(State(engine): State<Handle>, who: Who, asked: Asked<ApplyRequest>) -> Response {
     write(who, asked, "change anything", async |request| {
         applied(engine.ask(move |e| e.apply(&request)).await)
@@ -35,7 +35,7 @@ pub(super) async fn apply(State(engine): State<Handle>, who: Who, asked: Asked<A
 
 /// Says what apply would change.
 #[utoipa::path(post, path = "/v1/diff", request_body = ApplyRequest,
-    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = ApplyResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 422, description = "The request or its documents are wrong; nothing was changed", body = ErrorBody)))]
 pub(super) async fn diff(State(engine): State<Handle>, who: Who, asked: Asked<ApplyRequest>) -> Response {
     write(who, asked, "compare documents", async |request| {
         applied(engine.ask(move |e| e.diff(&request)).await)
@@ -45,7 +45,7 @@ pub(super) async fn diff(State(engine): State<Handle>, who: Who, asked: Asked<Ap
 
 /// Deletes what documents name.
 #[utoipa::path(post, path = "/v1/delete", request_body = DeleteRequest,
-    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = ApplyResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn delete(State(engine): State<Handle>, who: Who, asked: Asked<DeleteRequest>) -> Response {
     write(who, asked, "delete anything", async |request| {
         applied(engine.ask(move |e| e.delete(&request)).await)
@@ -55,7 +55,7 @@ pub(super) async fn delete(State(engine): State<Handle>, who: Who, asked: Asked<
 
 /// Deletes one tenant.
 #[utoipa::path(delete, path = "/v1/tenants/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = ApplyResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn delete_tenant(
     State(engine): State<Handle>,
     who: Who,
@@ -69,7 +69,7 @@ pub(super) async fn delete_tenant(
 
 /// Reads the configuration directory again.
 #[utoipa::path(post, path = "/v1/reload",
-    responses((status = 200, body = ApplyResponse), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = ApplyResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 422, description = "The request or its documents are wrong; nothing was changed", body = ErrorBody)))]
 pub(super) async fn reload(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("reload");
@@ -85,7 +85,7 @@ pub(super) struct Watch {
 
 /// Lists tenants: all of them, or those that the caller is a member of. With `since`, waits for a change.
 #[utoipa::path(get, path = "/v1/tenants", params(("since" = Option<u64>, Query)),
-    responses((status = 200, body = Vec<TenantView>)))]
+    responses((status = 200, description = "Done, or the answer", body = Vec<TenantView>)))]
 pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch): Query<Watch>) -> Response {
     let mut revision = engine.revision();
     if let Some(since) = watch.since {
@@ -108,7 +108,7 @@ pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch)
 
 /// One tenant.
 #[utoipa::path(get, path = "/v1/tenants/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = TenantView), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = TenantView), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn tenant(State(engine): State<Handle>, who: Who, Path(name): Path<String>) -> Response {
     let ConnectInfo(caller) = who;
     let wanted = name.clone();
@@ -127,7 +127,7 @@ pub(super) async fn tenant(State(engine): State<Handle>, who: Who, Path(name): P
 }
 
 /// The daemon as a whole.
-#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = DaemonStatus), (status = 403, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "Done, or the answer", body = DaemonStatus), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
 pub(super) async fn status(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("see the daemon's status");
@@ -136,7 +136,7 @@ pub(super) async fn status(State(engine): State<Handle>, who: Who) -> Response {
 }
 
 /// What this host has and lacks.
-#[utoipa::path(get, path = "/v1/doctor", responses((status = 200, body = Vec<Check>), (status = 403, body = ErrorBody)))]
+#[utoipa::path(get, path = "/v1/doctor", responses((status = 200, description = "Done, or the answer", body = Vec<Check>), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
 pub(super) async fn doctor(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("examine the host");
@@ -152,7 +152,7 @@ pub(super) struct OfTenant {
 
 /// Every TCP and UDP socket with its tenant.
 #[utoipa::path(get, path = "/v1/sockets", params(("tenant" = Option<String>, Query)),
-    responses((status = 200, body = Vec<SocketView>), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, description = "Done, or the answer", body = Vec<SocketView>), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn sockets(State(engine): State<Handle>, who: Who, Query(of): Query<OfTenant>) -> Response {
     let ConnectInfo(caller) = who;
     let answer = engine.ask(move |e| match &of.tenant {
@@ -166,6 +166,12 @@ pub(super) async fn sockets(State(engine): State<Handle>, who: Who, Query(of): Q
         },
     });
     answer.await.unwrap_or_else(gone)
+}
+
+/// A known path with a method that it does not have.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let text = format!("{} does not know the method {method}", uri.path());
+    error(StatusCode::METHOD_NOT_ALLOWED, text, Some("see /openapi.json"))
 }
 
 /// Everything else.

@@ -59,6 +59,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/sockets", get(handlers::sockets))
         .route("/openapi.json", get(openapi::document))
         .fallback(handlers::unknown)
+        .method_not_allowed_fallback(handlers::wrong_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(engine)
 }

@@ -3,19 +3,24 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Instant;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use fief_api::Condition;
 use fief_datapath::{Datapath, Device, Settings};
 use fief_host::nft::GuardSets;
 use fief_host::{Change, Host, HostError, kernel, sysctl};
 use fief_model::Slot;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 
 use super::Engine;
 use crate::config::LocalRule;
 use crate::plan::Plan;
 use crate::store::Switch;
 
+/// How long an acknowledged IPv6 address may take to work.
+const ANNOUNCED: Duration = Duration::from_millis(300);
 /// Changes between two looks at the events, which would overrun otherwise.
 const CHUNK: usize = 1024;
 
@@ -33,10 +38,11 @@ impl Engine {
                 tracing::error!(reason = condition.reason, "{}", condition.message);
             }
             self.trouble = vec![condition];
-            self.wake_at = Some(Instant::now() + std::time::Duration::from_secs(5));
+            self.wake_at = Some(Instant::now() + Duration::from_secs(5));
             return false;
         }
         let mut did = self.make(plan.add, true);
+        self.await_addresses();
         did |= self.make(plan.remove, false);
         if let Err(error) = self.finish(&plan.entries, plan.guard.as_ref()) {
             self.trouble.push(condition("DatapathStale", error));
@@ -160,7 +166,7 @@ impl Engine {
                 if pause.is_none() {
                     tracing::warn!(%error, "refused by the kernel");
                 }
-                self.wake_by(now + pause.unwrap_or(std::time::Duration::from_millis(200)));
+                self.wake_by(now + pause.unwrap_or(Duration::from_millis(200)));
                 if let Some(slot) = self.slot_of(change) {
                     self.refused.insert(key, (slot, condition("Refused", error)));
                 }
@@ -173,9 +179,8 @@ impl Engine {
             }
             Ok(()) => {
                 self.refused.remove(&key);
-                if let Change::SetRoute(route) = change {
-                    self.observed.acknowledged(route);
-                }
+                self.refusals.forget(&key);
+                self.observed.acknowledged(change);
                 if self.installed.insert(key) {
                     return;
                 }
@@ -193,7 +198,20 @@ impl Engine {
         }
     }
 
-    fn wake_by(&mut self, at: Instant) {
+    /// IPv6 addresses begin to work some time after they were acknowledged (addrconf_dad_work). Whoever is told that a
+    /// tenant is there may call it at once; a neighbour that asks too early asks again only after a second.
+    fn await_addresses(&mut self) {
+        let end = Instant::now() + ANNOUNCED;
+        while self.observed.awaits_addresses() && Instant::now() < end {
+            let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            // A failed wait only means to look at once.
+            let _ = poll(&mut [PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN)], Some(&pause));
+            self.take_events();
+        }
+        self.observed.await_no_more();
+    }
+
+    pub(super) fn wake_by(&mut self, at: Instant) {
         self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
     }
 
@@ -261,7 +279,8 @@ fn is_done_already(change: &Change, error: &HostError) -> bool {
         | Change::DeleteRoute(_)
         | Change::DeleteAddress(_)
         | Change::LocalRuleAway(_) => error.errno().is_some_and(|errno| gone.contains(&errno)),
-        Change::LocalRuleFirst(_) => error.errno() == Some(libc::EEXIST),
+        // IPv6 announces an address some time after it has acknowledged it (addrconf_dad_work).
+        Change::AddAddress(_) | Change::LocalRuleFirst(_) => error.errno() == Some(libc::EEXIST),
         _ => false,
     }
 }

@@ -35,6 +35,9 @@ pub use apply::{Applied, Refusal};
 /// A full listing is made once things have been quiet for this long, in case an event lied.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// When the host does not come to rest, the next look is this much later.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// A piece of work for the engine's thread.
 type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -205,11 +208,12 @@ impl Engine {
     pub(crate) fn reconcile(&mut self) {
         let begin = Instant::now();
         self.wake_at = None;
-        let mut busy = false;
+        let (mut busy, mut quiet, mut moved) = (false, false, false);
         // A second round sees what the first one's changes really did; a fourth would mean that they do not hold,
         // and then the pauses of contention decide.
         for _ in 0..3 {
             if self.observed.devices_changed() {
+                moved = true;
                 // A device takes with it what lay on it; making that again is no repair.
                 self.installed.clear();
                 self.refusals = Contention::default();
@@ -218,13 +222,19 @@ impl Engine {
             let plan = plan(&self.tree, &self.desired, &self.observed);
             let did = self.carry_out(plan);
             busy |= did;
-            self.take_events();
-            if !did {
+            // What was heard meanwhile is not yet in the plan.
+            quiet = !self.take_events() && !did;
+            if quiet {
                 break;
             }
         }
+        if !quiet {
+            self.wake_by(Instant::now() + BREATH);
+        }
         if busy {
             self.verify_at = Some(Instant::now() + QUIET);
+        }
+        if busy || moved {
             self.touch();
         }
         self.repairs.forgive(begin);
@@ -251,7 +261,7 @@ impl Engine {
         while self.monitor.drain(|_| ()).is_err() {}
         let listing =
             self.host.list().inspect_err(|error| tracing::warn!(%error, "listing the host failed"))?;
-        self.observed = Observed::from_listing(listing);
+        self.observed.renew(listing);
         Ok(())
     }
 

@@ -51,19 +51,22 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
     gather(tree, tenants, observed, &mut plan);
     let wanted_rules = tree.rules(&slots);
-    let (mut late_add, mut early_remove) = (Vec::new(), Vec::new());
+    // For each rule that comes or goes, and each address that goes, IPv6 walks all routes of all tables
+    // (rt_genid_bump_ipv6, rt6_remove_prefsrc). So routes come last and go first, or thousands of tenants take minutes.
+    // Without its routes a tenant's packets fall through its leaf to the guard of its bucket.
+    let (mut jumps, mut late_remove) = (Vec::new(), Vec::new());
     for family in observed.families() {
         let there: Vec<Rule> = observed.rules(family).collect();
         let (add, remove) = tree::changes(family, &there, &wanted_rules);
         // The ends stand before anything else, so that nothing that follows can be walked past.
         let (ends, rest): (Vec<_>, Vec<_>) = add.into_iter().partition(is_end);
         plan.add.extend(ends);
-        late_add.extend(rest);
-        early_remove.extend(remove);
+        jumps.extend(rest);
+        late_remove.extend(remove);
     }
+    plan.add.extend(jumps);
     compare_addresses(tenants, observed, &mut plan);
     compare_routes(tree, tenants, observed, &mut plan);
-    plan.add.extend(late_add);
     for family in observed.families() {
         let first = observed.local_first.contains(&family);
         match (tree.move_local && !slots.is_empty(), first) {
@@ -72,8 +75,12 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
             _ => {}
         }
     }
-    early_remove.append(&mut plan.remove);
-    plan.remove = early_remove;
+    plan.remove.extend(late_remove);
+    plan.remove.sort_by_key(|change| match change {
+        Change::DeleteRoute(_) => 0,
+        Change::DeleteAddress(_) => 1,
+        _ => 2,
+    });
     plan
 }
 

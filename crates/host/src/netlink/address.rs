@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_bindings::rt_addr::{Ifaddrmsg, IterableAddrAttrs, OpDeladdrDo, OpNewaddrDo};
+use netlink_bindings::rt_addr::{IfaCacheinfo, Ifaddrmsg, IterableAddrAttrs, OpDeladdrDo, OpNewaddrDo};
 
 use super::Message;
 use crate::{Family, PROTOCOL};
@@ -29,7 +29,14 @@ impl Address {
             let flags =
                 libc::IFA_F_NOPREFIXROUTE | if self.net.addr().is_ipv6() { libc::IFA_F_NODAD } else { 0 };
             let attributes = OpNewaddrDo::encode_request(body, &self.header()).push_local(self.net.addr());
-            drop(attributes.push_address(self.net.addr()).push_flags(flags).push_proto(PROTOCOL));
+            let attributes = attributes.push_address(self.net.addr()).push_flags(flags).push_proto(PROTOCOL);
+            if self.net.addr().is_ipv6() {
+                // Valid for ever and preferred never: with its full length it would match every destination better
+                // than the host's own address, and the host would speak from it (RFC 6724). The tenant's routes
+                // name their source.
+                let life = IfaCacheinfo { ifa_prefered: 0, ifa_valid: u32::MAX, ..IfaCacheinfo::new() };
+                drop(attributes.push_cacheinfo(life));
+            }
         })
     }
 

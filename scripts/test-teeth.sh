@@ -1,0 +1,77 @@
+#!/bin/sh
+# Do the tests bite? Every protection is switched off alone, and its test must then fail: scripts/test-teeth.sh [NAME]
+# NAME is a part of the name of a protection. The programs are built once more, with the feature `teeth`, in which
+# FIEF_TEETH=PROTECTION takes that one away; without FIEF_TEETH the same programs must pass the same test.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+# Protection, then a part of "package target test" that names exactly one test.
+PROTECTIONS="
+tree-ends                           a_slot_that_nobody_has_goes_nowhere
+table-end                           a_tenant_without_a_route_never_leaves_by_main
+lo                                  a_process_outside_the_cgroup_is_dropped_on_lo_and_counted
+connect                             connecting_to_another_tenant_the_host_or_loopback_is_eacces
+sendmsg                             sending_to_another_tenant_the_host_or_loopback_is_eacces
+device-out                          a_packet_socket_with_a_tenants_mark_sends_on_that_tenants_devices_only
+nft-postrouting                     a_socket_that_names_a_foreign_device_does_not_leave_by_it
+device-in                           an_address_called_on_a_device_that_is_not_its_tenants_is_dropped
+nft-source                          an_answer_without_a_mark_does_not_carry_a_tenants_address_away_by_the_hosts_routes
+nft-input                           an_address_called_on_a_device_that_is_not_its_tenants_is_dropped
+neighbours                          with_neighbours_only_they_bring_packets_and_ask_for_addresses
+spoof-in                            a_packet_from_the_wire_whose_source_is_an_address_of_this_host_is_not_delivered
+spoof-out                           a_socket_bound_to_another_tenants_address_sends_nothing
+listener                            a_tenants_own_udp_socket_gets_its_tenants_datagrams_only
+redirect                            a_redirect_moves_the_hosts_own_flow_and_not_a_tenants
+reduce                              foreign_bits_of_a_packets_mark_survive_and_the_accepted_socket_has_our_field_only
+looped                              multicast_of_a_tenant_is_not_looped_back_to_the_host
+net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
+net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
+net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant
+net.ipv4.conf.all.src_valid_mark    strict_reverse_path_filtering_of_the_host_lets_tenants_clients_in
+"
+
+target=$(target_dir)
+teeth="$target/teeth"
+messages="$teeth/test-executables.json"
+mkdir -p "$teeth"
+
+say "building the programs with teeth that can be drawn"
+CARGO_TARGET_DIR="$teeth" cargo build --locked --bins -p fief-daemon -p fief -p fief-testkit --features fief-daemon/teeth
+cargo build --locked -p fief-testkit --bins
+cargo test --locked -p fief-tests --no-run --message-format=json-render-diagnostics >"$messages"
+[ -x "$target/peers/bin/nginx" ] || scripts/peers.sh
+
+runner="$target/debug/fief-test-runner"
+log="$teeth/last.log"
+# Switches one protection off (none, if the name is empty) and runs one test.
+bite() { as_root env FIEF_BIN_DIR="$teeth/debug" FIEF_TEETH="$1" FIEF_TEST_REQUIRE_ROOT=1 "$runner" "$messages" "$2" </dev/null >"$log" 2>&1; }
+
+say "drawing them one by one${*:+: $*}"
+right=0
+all=0
+while read -r protection test; do
+	[ -n "$protection" ] || continue
+	case "$protection" in *"${1:-}"*) ;; *) continue ;; esac
+	all=$((all + 1))
+	if ! bite "" "$test"; then
+		printf 'FAIL  %-34s %s fails with it, too\n' "$protection" "$test"
+		tail -n 30 "$log"
+	elif bite "$protection" "$test"; then
+		printf 'FAIL  %-34s %s does not miss it\n' "$protection" "$test"
+	elif ! grep -q panicked "$log"; then
+		printf 'FAIL  %-34s %s did not run\n' "$protection" "$test"
+		tail -n 30 "$log"
+	else
+		right=$((right + 1))
+		printf 'ok    %-34s %s\n' "$protection" "$test"
+		# What it missed, so that a reader sees that it failed for the right reason.
+		sed -n '/panicked at/{n;N;N;s/\n */ /g;s/^ */        /p;q}' "$log" | cut -c 1-150
+	fi
+done <<END
+$PROTECTIONS
+END
+
+[ "$all" -gt 0 ] || die "no protection has \"$1\" in its name"
+say "$right of $all"
+[ "$right" -eq "$all" ]

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Runs tests under other kernels than this machine's, in QEMU, without KVM and without root: scripts/test-vm.sh [NAME]
+# Linux 6.12 is fief's floor: the programs must load there, and it has devices that many build machines lack. Debian's
+# own 6.1 must be refused. NAME is a part of "package target test"; a NAME that matches nothing is an error.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+SUITES="smoke vm"
+REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
+
+name="${1:-}"
+target=$(target_dir)
+vm="$target/vm"
+scripts/vm/fetch.sh
+
+say "building the programs and the tests"
+messages="$target/vm-executables.json"
+cargo build --locked --workspace --bins
+# shellcheck disable=SC2046
+cargo test --locked --package fief-tests $(printf -- '--test %s ' $SUITES) --no-run \
+	--message-format=json-render-diagnostics >"$messages"
+
+# The tests under their plain names, and what fief-test-runner reads about them in there.
+stage="$vm/stage"
+rm -rf "$stage"
+mkdir -p "$stage"
+for suite in $SUITES; do
+	executable=$(jq -r --arg suite "$suite" \
+		'select(.reason == "compiler-artifact" and .target.name == $suite) | .executable // empty' "$messages")
+	cp "$executable" "$stage/$suite"
+	jq -nc --arg suite "$suite" '{executable: "/opt/fief/\($suite)", manifest_path: "/opt/fief/Cargo.toml",
+		profile: {test: true}, target: {name: $suite}}' >>"$stage/executables.json"
+done
+cp "$target/debug/fief" "$target/debug/fiefd" "$target/debug/fief-peer" "$target/debug/fief-test-runner" "$stage"
+
+passed=0 failed=0 skipped=0 matched=no
+
+say "Linux 6.12"
+scripts/vm/initramfs.sh 6.12 "$vm/6.12.cpio" "$stage"/*
+status=0
+scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
+counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$vm/console-6.12.log")
+if [ -n "$counts" ]; then
+	matched=yes
+	read -r passed failed skipped <<-END
+		$counts
+	END
+	# Died after the last test: that is a failure too.
+	[ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+elif ! grep -q 'no test has' "$vm/console-6.12.log"; then
+	matched=yes
+	failed=1
+fi
+
+case "$REFUSAL" in
+*"$name"*)
+	matched=yes
+	say "Linux 6.1"
+	scripts/vm/initramfs.sh 6.1 "$vm/6.1.cpio" "$stage/fiefd"
+	status=0
+	scripts/vm/boot.sh 6.1 "$vm/6.1.cpio" 60 fiefd || status=$?
+	# 1 is fiefd's own exit status; a machine that died has another. And one line, which names the floor.
+	if [ "$status" -eq 1 ] && [ "$(grep -c 'ERROR' "$vm/console-6.1.log")" -eq 1 ] &&
+		grep -q 'this kernel is Linux 6.1; fief needs 6.12 or later' "$vm/console-6.1.log"; then
+		echo "pass  $REFUSAL"
+		passed=$((passed + 1))
+	else
+		echo "FAIL  $REFUSAL"
+		failed=$((failed + 1))
+	fi
+	;;
+esac
+
+rm -rf "$stage" "$vm/6.12.cpio" "$vm/6.1.cpio"
+[ "$matched" = yes ] || die "no test has \"$name\" in its name"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
