@@ -12,8 +12,8 @@ use serde_json::Value;
 
 /// Where servers listen.
 pub const PORT: u16 = 8000;
-/// Long enough for every answer in namespaces of one machine.
-pub const SOON: Duration = Duration::from_secs(3);
+/// Long enough for every answer in namespaces of one machine, however busy it is.
+pub const SOON: Duration = Duration::from_secs(10);
 /// How long we wait for what must not come. Whatever crosses namespaces takes microseconds.
 pub const NEVER: Duration = Duration::from_millis(250);
 

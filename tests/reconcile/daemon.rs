@@ -110,6 +110,11 @@ fn two_daemons_in_two_namespaces_do_not_touch_each_other() {
     scene.street.wire.attach(&other, "eth0");
     let options = DaemonOptions { root: "other".into(), ..DaemonOptions::default() };
     let second = Daemon::start(&scene.lab, &other, options);
+    // The far end is up a moment later.
+    eventually(SOON, || {
+        let link = other.sh("ip link show eth0").ok().stdout;
+        if link.contains("state UP") { Ok(()) } else { Err(link) }
+    });
     let empty = Snapshot::of(&other);
     second.apply(&scene.street.yaml(0).replace("198.18.1.1", "198.18.9.9").replace("::a:1", "::a:99")).ok();
     assert_eq!(made.differs(&scene.made()), None);

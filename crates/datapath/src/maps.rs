@@ -3,6 +3,7 @@
 use std::collections::{HashMap as Table, HashSet};
 use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::{Ebpf, Pod};
@@ -174,9 +175,12 @@ impl Maps {
             return Ok(());
         }
         let failed = |error: String| DatapathError::Map { map: "fief_counters", error };
-        let zeros = PerCpuValues::try_from(vec![Counters::default(); self.processors])
-            .map_err(|e| failed(e.to_string()))?;
-        self.counters.insert(slot, zeros, 0).map_err(|e| failed(chain(&e)))?;
+        let zeros = vec![Counters::default(); self.processors];
+        patiently(|| {
+            let zeros = PerCpuValues::try_from(zeros.clone()).map_err(MapError::from)?;
+            self.counters.insert(slot, zeros, 0)
+        })
+        .map_err(|e| failed(chain(&e)))?;
         self.counted.insert(slot);
         Ok(())
     }
@@ -217,7 +221,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Mirror<K, V> {
     fn add(&mut self, wanted: impl Iterator<Item = (K, V)>) -> Result<(), DatapathError> {
         for (key, value) in wanted {
             if self.held.get(&key) != Some(&value) {
-                self.map.insert(key, value, 0).map_err(|e| map_error(self.name, &e))?;
+                patiently(|| self.map.insert(key, value, 0)).map_err(|e| map_error(self.name, &e))?;
                 self.held.insert(key, value);
             }
         }
@@ -238,6 +242,23 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Mirror<K, V> {
 
 fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, DatapathError> {
     programs.take_map(name).ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
+}
+
+/// Tries again for a moment when memory is short: entries come from a small stock that the kernel fills up in the
+/// background (bpf_mem_alloc, percpu), and hundreds in a row find it empty.
+fn patiently(mut insert: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
+    let mut tries = 0;
+    loop {
+        match insert() {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOMEM) && tries < 200 =>
+            {
+                tries += 1;
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn map_error(map: &'static str, error: &MapError) -> DatapathError {
