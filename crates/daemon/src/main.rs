@@ -47,6 +47,7 @@ struct Arguments {
 }
 
 fn main() -> std::process::ExitCode {
+    fief_host::memory::keep_little();
     let arguments = Arguments::parse();
     log(arguments.log_json);
     match run(&arguments) {

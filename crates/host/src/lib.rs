@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod error;
 pub mod fake;
 pub mod kernel;
+pub mod memory;
 pub mod netlink;
 pub mod nft;
 pub mod peer;

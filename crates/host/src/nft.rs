@@ -10,17 +10,16 @@
 //!
 //!   input (priority 300)        iif @devices accept; iif lo accept;
 //!                               ip daddr @own4 counter drop; ip6 daddr @own6 counter drop
-//!   postrouting (priority 300)  oif lo accept;
+//!   postrouting (priority 300)  meta mark & MASK != 0 (meta mark & MASK) . oif @exits accept;
+//!                               oif lo accept;
 //!                               meta mark & MASK == 0 meta l4proto udp ip saddr @own4 counter drop; (the same in IPv6)
 //!                               meta mark & MASK == 0 accept;
-//!                               (meta mark & MASK) . oif @exits accept;
 //!                               meta l4proto igmp ip daddr 224.0.0.22 accept;
 //!                               meta l4proto icmpv6 ip6 daddr ff02::16 accept; counter drop
 //! ```
 //!
 //! A server with one UDP socket for everybody answers with the address that was called and no mark, and would so leave
 //! by the host's own routes, which may lead to another tenant's router.
-//!
 //!
 //! The two group addresses are those of IGMPv3 and MLDv2 reports: the kernel writes them with a length where the mark
 //! should be (`reserved_tailroom` shares its place in `struct sk_buff`), so their mark says nothing.
@@ -68,6 +67,8 @@ const V6: u8 = libc::NFPROTO_IPV6 as u8;
 const IGMP_REPORTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
 /// Where MLDv2 reports go (RFC 3810, 5.2.14).
 const MLD_REPORTS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+/// Devices that tenants may name.
+const MOST_DEVICES: u32 = 65_536;
 /// Elements in one message: an attribute is at most 64 KiB.
 const CHUNK: usize = 1000;
 
@@ -156,6 +157,11 @@ impl Guard {
             rule(c"input", |e| {
                 verdict(equal(meta(e, MetaKeys::Iif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
+            // First what is most: a tenant's packet on its way.
+            rule(c"postrouting", |e| {
+                let tenants = compare(marked(e, &mask), CmpOps::Neq, &[0; 4]);
+                verdict(lookup(meta(tenants, MetaKeys::Oif, Registers::Reg3201), c"exits"), NF_ACCEPT)
+            }),
             rule(c"postrouting", |e| {
                 verdict(equal(meta(e, MetaKeys::Oif, Registers::Reg1), &1u32.to_ne_bytes()), NF_ACCEPT)
             }),
@@ -170,12 +176,6 @@ impl Guard {
         }
         messages.extend([
             rule(c"postrouting", |e| verdict(equal(marked(e, &mask), &[0; 4]), NF_ACCEPT)),
-            rule(c"postrouting", |e| {
-                verdict(
-                    lookup(meta(marked(e, &mask), MetaKeys::Oif, Registers::Reg3201), c"exits"),
-                    NF_ACCEPT,
-                )
-            }),
             rule(c"postrouting", |e| {
                 let report = protocol(e, libc::IPPROTO_IGMP as u8);
                 verdict(equal(destination(report, V4), &IGMP_REPORTS.octets()), NF_ACCEPT)
@@ -250,7 +250,12 @@ fn set(name: &CStr, id: u32, key_type: u32, key_length: u32) -> Message {
         let order = if key_type == TYPE_IPADDR || key_type == TYPE_IP6ADDR { 2u32 } else { 1 };
         let mut note = vec![0, 4];
         note.extend_from_slice(&order.to_ne_bytes());
-        drop(encoder.push_userdata(&note));
+        let encoder = encoder.push_userdata(&note);
+        // A set of bounded size is a plain hash table with a lookup of its own for keys of four bytes (nft_hash_fast);
+        // every packet that comes in asks for its device.
+        if key_type == TYPE_IFINDEX {
+            drop(encoder.nested_desc().push_size(MOST_DEVICES).end_nested());
+        }
     })
 }
 
@@ -306,10 +311,14 @@ fn protocol(list: Expressions<'_>, number: u8) -> Expressions<'_> {
 }
 
 fn equal<'a>(list: Expressions<'a>, value: &[u8]) -> Expressions<'a> {
+    compare(list, CmpOps::Eq, value)
+}
+
+fn compare<'a>(list: Expressions<'a>, how: CmpOps, value: &[u8]) -> Expressions<'a> {
     list.nested_elem()
         .nested_data_cmp()
         .push_sreg(Registers::Reg1 as u32)
-        .push_op(CmpOps::Eq as u32)
+        .push_op(how as u32)
         .nested_data()
         .push_value(value)
         .end_nested()

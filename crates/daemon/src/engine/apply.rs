@@ -176,7 +176,13 @@ impl Engine {
     fn commit(&mut self, intent: Intent) -> Applied {
         let put: Vec<&Stored> = intent.put.iter().collect();
         let delete: Vec<&str> = intent.delete.iter().map(String::as_str).collect();
-        self.store.change_tenants(&put, &delete).map_err(|e| Refusal::Store(e.to_string()))?;
+        if let Err(error) = self.store.change_tenants(&put, &delete) {
+            // A commit whose sync failed may be on the disk after all: what the store says from now on is what counts.
+            if let Ok(tenants) = self.store.tenants() {
+                self.tenants = tenants;
+            }
+            return Err(Refusal::Store(error.to_string()));
+        }
         let gone: BTreeSet<u16> = intent
             .delete
             .iter()

@@ -201,6 +201,9 @@ impl Engine {
             if changed || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
+            if verify {
+                fief_host::memory::give_back();
+            }
         }
     }
 

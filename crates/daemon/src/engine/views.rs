@@ -1,6 +1,7 @@
 //! What the engine shows of itself.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use fief_api::{Condition, Counters, DaemonStatus, Phase, SocketView, SysctlView, TenantStatus, TenantView};
 use fief_host::sysctl;
@@ -121,8 +122,8 @@ impl Engine {
                     "UNCONN"
                 }
                 .into(),
-                local: socket.local.to_string(),
-                remote: socket.remote.to_string(),
+                local: plain(socket.local),
+                remote: plain(socket.remote),
             }
         });
         Ok(sockets.filter(|s| of.is_none_or(|of| s.tenant == of)).collect())
@@ -190,4 +191,9 @@ impl Engine {
             drop_redirect: c.drop_redirect,
         }
     }
+}
+
+/// An IPv4 peer of an IPv6 socket is shown as what it is.
+fn plain(end: SocketAddr) -> String {
+    SocketAddr::new(end.ip().to_canonical(), end.port()).to_string()
 }
