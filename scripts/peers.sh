@@ -17,17 +17,8 @@ fi
 
 say "unpacking $PACKAGES under $peers"
 rm -rf "$peers"
-mkdir -p "$peers/apt/lists/partial" "$peers/apt/archives/partial" "$peers/root" "$peers/bin"
-
-# apt with lists and archives of our own, but the host's sources and its list of what is installed.
-# Dependencies that the host has are not fetched again; the peers themselves always are.
-private_apt() {
-	apt-get -q -o Dir::State="$peers/apt" -o Dir::State::lists="$peers/apt/lists" \
-		-o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$peers/apt" \
-		-o Dir::Cache::archives="$peers/apt/archives" -o Debug::NoLocking=1 -o APT::Sandbox::User= "$@"
-}
-# A third-party source that does not answer is no reason to stop; a package that is missing is, below.
-private_apt update || say "some package lists could not be fetched; going on with the others"
+mkdir -p "$peers/root" "$peers/bin"
+private_apt_begin "$peers/apt"
 # shellcheck disable=SC2086
 private_apt install -y --download-only --reinstall --no-install-recommends $PACKAGES
 
