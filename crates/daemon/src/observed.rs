@@ -17,6 +17,8 @@ pub struct Observed {
     rules: BTreeMap<(Family, Rule), usize>,
     /// Families whose `local` rule is at preference 0.
     pub local_first: BTreeSet<Family>,
+    /// Addresses that went and whose consequences are still to be drawn.
+    gone: Vec<Address>,
     /// Is there IPv6 in this kernel?
     pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
@@ -49,8 +51,11 @@ impl Observed {
         self.devices_changed = before.devices_changed || before.links != self.links;
     }
 
-    /// Takes an event in; says whether it concerns fief.
+    /// Takes an event in; says whether it concerns fief. Behind the last one of a series belongs [`Observed::settle`].
     pub fn apply(&mut self, event: Event) -> bool {
+        if !matches!(event, Event::AddressGone(_)) {
+            self.settle();
+        }
         match event {
             // Routes of others that replace routes of others are reported so as well.
             Event::RouteGone(route) => return self.routes.remove(&route.key()).is_some(),
@@ -79,6 +84,27 @@ impl Observed {
             Event::Setting => self.look_at_settings(),
         }
         true
+    }
+
+    /// Draws the conclusions from addresses that went: the kernel does not announce them. IPv6 takes the source away from
+    /// routes that prefer it (fib6_remove_prefsrc). IPv4 drops such routes from `main` only (fib_sync_down_addr, since
+    /// Linux 6.1), but with a device's last address go all routes over that device (fib_disable_ip).
+    ///
+    /// One pass over the routes for a whole series of addresses: thousands go at once.
+    pub fn settle(&mut self) {
+        if self.gone.is_empty() {
+            return;
+        }
+        let gone = std::mem::take(&mut self.gone);
+        let (v6, v4): (Vec<Address>, Vec<Address>) = gone.into_iter().partition(|a| a.net.addr().is_ipv6());
+        let sources: HashSet<IpAddr> = v6.iter().map(|a| a.net.addr()).collect();
+        let mut bare: HashSet<u32> = v4.iter().map(|a| a.device).collect();
+        bare.retain(|device| !self.addresses.keys().any(|(on, other)| on == device && other.is_ipv4()));
+        self.forget_routes(|route| {
+            let lost_device = route.device.is_some_and(|device| bare.contains(&device));
+            route.source.is_some_and(|source| sources.contains(&source))
+                || (lost_device && route.family() == Family::V4)
+        });
     }
 
     /// Did a device come, go, rise, fall or change its name since this was last asked?
@@ -194,15 +220,7 @@ impl Observed {
         if self.foreign.get(&ip).is_some_and(|a| a.device == address.device) {
             self.foreign.remove(&ip);
         }
-        // What follows happens silently. IPv6 takes the source away from routes that prefer it (fib6_remove_prefsrc). IPv4
-        // drops such routes from `main` only (fib_sync_down_addr, since Linux 6.1), but with a device's last address
-        // go all routes over that device (fib_disable_ip).
-        let device = address.device;
-        if ip.is_ipv6() {
-            self.forget_routes(|route| route.source == Some(ip));
-        } else if !self.addresses.keys().any(|(on, other)| *on == device && other.is_ipv4()) {
-            self.forget_routes(|route| route.device == Some(device) && route.family() == Family::V4);
-        }
+        self.gone.push(address);
     }
 
     fn forget_routes(&mut self, which: impl Fn(&Route) -> bool) {

@@ -21,6 +21,8 @@ use crate::store::Switch;
 
 /// How long an acknowledged IPv6 address may take to work.
 const ANNOUNCED: Duration = Duration::from_millis(300);
+/// Before the second try to put switches, programs and guard in place; doubles with each, up to 6.4 s.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Changes between two looks at the events, which would overrun otherwise.
 const CHUNK: usize = 1024;
 
@@ -38,9 +40,12 @@ impl Engine {
                 tracing::error!(reason = condition.reason, "{}", condition.message);
             }
             self.trouble = vec![condition];
-            self.wake_at = Some(Instant::now() + Duration::from_secs(5));
+            let pause = FIRST_PAUSE * (1 << self.setbacks.min(5));
+            self.wake_at = Some(Instant::now() + pause);
+            self.setbacks += 1;
             return false;
         }
+        self.setbacks = 0;
         let mut did = self.make(plan.add, true);
         self.await_addresses();
         did |= self.make(plan.remove, false);

@@ -70,6 +70,8 @@ pub struct Engine {
     refusals: Contention<u64>,
     refused: HashMap<u64, (Slot, Condition)>,
     trouble: Vec<Condition>,
+    /// How often in a row the switches, programs or guard could not be put in place.
+    setbacks: u32,
     repaired: u64,
     last_reconcile: Duration,
     wake_at: Option<Instant>,
@@ -154,6 +156,7 @@ impl Engine {
             refusals: Contention::default(),
             refused: HashMap::new(),
             trouble: Vec::new(),
+            setbacks: 0,
             repaired: 0,
             last_reconcile: Duration::ZERO,
             wake_at: None,
@@ -275,6 +278,7 @@ impl Engine {
         let drained = self.monitor.drain(|event| {
             any |= observed.apply(event);
         });
+        observed.settle();
         if let Err(error) = drained {
             tracing::warn!(%error, "events were lost");
             if self.list().is_err() {

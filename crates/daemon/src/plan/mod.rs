@@ -168,3 +168,7 @@ fn compare_routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Obse
 fn is_end(change: &Change) -> bool {
     matches!(change, Change::AddRule(_, rule) if rule.action == fief_host::RuleAction::Unreachable)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! Plans carried out on a host in memory.
+
+use std::collections::HashMap;
+
+use fief_host::fake::FakeHost;
+use fief_host::{Address, Family, Host, Link};
+use fief_marks::MarkLayout;
+use fief_model::{Document, Slot, Source, Tenant};
+
+use super::desire::desire;
+use super::*;
+use crate::observed::Observed;
+
+fn tree(move_local: bool) -> Tree {
+    Tree { layout: MarkLayout::default(), entry: 10, table_base: 256_000_000, move_local }
+}
+
+fn tenant(number: u16, extra: &str) -> Tenant {
+    let text = format!(
+        "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: t{number} }}\nspec:\n  interfaces:\n    \
+         - {{ name: eth0, addresses: [10.1.{}.{}/16, \"2001:db8::{number:x}/64\"] }}\n  routes:\n    \
+         - {{ to: default, via: 10.1.255.254 }}\n{extra}",
+        number / 200,
+        number % 200 + 1,
+    );
+    let located = fief_model::parse(&[Source { name: "test".into(), text }]).unwrap().remove(0);
+    let Document::Tenant(tenant) = located.document;
+    tenant
+}
+
+fn host() -> FakeHost {
+    let link =
+        |index, name: &str, loopback| Link { index, name: name.into(), up: true, carrier: true, loopback };
+    let mut host = FakeHost::default();
+    host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
+    host.listing.addresses = vec![Address { device: 2, net: "192.0.2.1/24".parse().unwrap(), ours: false }];
+    host.listing.local_first = Family::BOTH.to_vec();
+    host
+}
+
+fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan, HashMap<Slot, Desired>) {
+    let mut observed = Observed::from_listing(host.list().unwrap());
+    observed.has_ipv6 = true;
+    let desired: HashMap<Slot, Desired> = tenants
+        .iter()
+        .map(|(number, tenant)| {
+            let slot = Slot::new(*number).unwrap();
+            (slot, desire(tree, tenant, slot, &observed))
+        })
+        .collect();
+    (plan(tree, &desired, &observed), desired)
+}
+
+/// Carries one plan out and demands that nothing is left to do.
+fn settle(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) {
+    let (plan, _) = planned(tree, tenants, host);
+    for change in plan.add.iter().chain(&plan.remove) {
+        host.change(std::slice::from_ref(change)).remove(0).unwrap();
+    }
+    let (again, _) = planned(tree, tenants, host);
+    assert!(again.is_quiet(), "still to do: {:?} {:?}", again.add, again.remove);
+}
+
+#[test]
+fn one_round_reaches_what_is_asked_and_the_last_delete_leaves_what_was_there() {
+    for move_local in [false, true] {
+        let tree = tree(move_local);
+        let (mut host, before) = (host(), host());
+        let all: Vec<(u16, Tenant)> = (1..=100).map(|n| (n, tenant(n, ""))).collect();
+        let odd: Vec<_> = all.iter().filter(|(n, _)| n % 2 == 1).cloned().collect();
+        for tenants in [&all[..1], &all[..], &odd[..], &all[40..60], &all[..], &[]] {
+            settle(&tree, tenants, &mut host);
+        }
+        assert!(host.listing.rules.is_empty() && host.listing.routes.is_empty());
+        assert_eq!(host.listing.addresses, before.listing.addresses);
+        let mut first = host.listing.local_first.clone();
+        first.sort();
+        assert_eq!(first, before.listing.local_first);
+    }
+}
+
+#[test]
+fn the_ends_stand_first_and_the_entry_comes_when_everything_it_leads_to_is_there() {
+    let (tree, mut host) = (tree(false), host());
+    let (plan, _) = planned(&tree, &[(1, tenant(1, ""))], &mut host);
+    let at = |wanted: &dyn Fn(&Change) -> bool| plan.add.iter().position(wanted).unwrap();
+    let end = at(
+        &|c| matches!(c, Change::AddRule(Family::V4, r) if r.action == fief_host::RuleAction::Unreachable),
+    );
+    let leaf = at(
+        &|c| matches!(c, Change::AddRule(Family::V4, r) if matches!(r.action, fief_host::RuleAction::Lookup(_))),
+    );
+    let entry = at(&|c| matches!(c, Change::AddRule(Family::V4, r) if r.invert));
+    assert!(end < leaf && leaf < entry, "{:?}", plan.add);
+}
+
+#[test]
+fn what_the_host_lacks_is_a_condition_and_the_rest_is_done() {
+    let (tree, mut host) = (tree(false), host());
+    let mut missing = tenant(1, "    - { to: 198.51.100.0/24, interface: eth7 }\n");
+    missing.spec.interfaces.push(serde_json::from_value(serde_json::json!({ "name": "eth7" })).unwrap());
+    let mut taken = tenant(2, "");
+    taken.spec.interfaces[0].addresses = vec!["192.0.2.1/24".parse().unwrap()];
+    let (plan, desired) = planned(&tree, &[(1, missing), (2, taken)], &mut host);
+    let reasons =
+        |n| desired[&Slot::new(n).unwrap()].conditions.iter().map(|c| c.reason.as_str()).collect::<Vec<_>>();
+    assert_eq!(reasons(1), ["DeviceMissing"]);
+    assert_eq!(reasons(2), ["AddressTaken"]);
+    assert!(
+        plan.add.iter().any(|c| matches!(c, Change::AddAddress(a) if a.net.addr().to_string() == "10.1.0.2"))
+    );
+    assert!(!plan.entries.own4.values().any(|owner| owner.slot == 2), "the host keeps its own address");
+}
