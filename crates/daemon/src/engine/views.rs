@@ -35,7 +35,10 @@ impl Engine {
             conditions.extend(desired.conditions.iter().cloned());
         }
         let refused = self.refused.values().filter(|(slot, _)| *slot == stored.slot);
-        conditions.extend(refused.map(|(_, condition)| condition.clone()));
+        conditions.extend(refused.map(|(_, condition)| Condition {
+            reason: condition.reason.clone(),
+            message: self.with_names(&condition.message),
+        }));
         TenantStatus {
             slot: number,
             table: self.tree.table_base + u32::from(number),

@@ -242,6 +242,10 @@ fn routes(tenant: &Tenant, observed: &Observed, desired: &mut Desired) {
         if observed.families().all(|there| there != family) {
             continue;
         }
+        // A gateway on a prefix whose address is not to be had cannot be reached; that has its condition already.
+        if !route.on_link && route.via.is_some_and(|via| !has_way_to(tenant, via, desired)) {
+            continue;
+        }
         let own = |net: &IpNet| Family::of(net.addr()) == family;
         let source = route.from.or_else(|| {
             let name = tenant.device_of(route)?;
@@ -274,6 +278,13 @@ fn prefer_later(routes: &mut Vec<Route>) {
     routes.reverse();
     routes.retain(|route| seen.insert(route.key()));
     routes.reverse();
+}
+
+/// Does one of the addresses that the tenant really has cover this gateway? A link-local one needs none.
+fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
+    let is_had = |net: &IpNet| desired.owned.iter().any(|(address, _)| *address == net.addr());
+    matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local())
+        || tenant.addresses().any(|(_, net)| net.contains(&via) && is_had(&net))
 }
 
 /// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it

@@ -111,3 +111,15 @@ fn what_the_host_lacks_is_a_condition_and_the_rest_is_done() {
     );
     assert!(!plan.entries.own4.values().any(|owner| owner.slot == 2), "the host keeps its own address");
 }
+
+#[test]
+fn a_gateway_behind_an_address_that_is_not_to_be_had_is_not_tried() {
+    let (tree, mut host) = (tree(false), host());
+    let mut absent = tenant(1, "");
+    absent.spec.interfaces[0].manage = false;
+    for (tenant, routes) in [(tenant(1, ""), 1), (absent, 0)] {
+        let (plan, _) = planned(&tree, &[(1, tenant)], &mut host);
+        let by_gateway = |c: &&Change| matches!(c, Change::SetRoute(r) if r.via.is_some());
+        assert_eq!(plan.add.iter().filter(by_gateway).count(), routes);
+    }
+}
