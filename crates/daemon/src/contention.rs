@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// Repairs of one object that are made at once.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 5;
 const LONGEST: Duration = Duration::from_secs(60);
 /// An object that nobody touched for this long is trusted again.
 const FORGIVEN: Duration = Duration::from_secs(120);
@@ -14,6 +14,9 @@ const FORGIVEN: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub struct Contention<K> {
     objects: HashMap<K, Record>,
+    /// What is waited at least between two repairs of one object: `ip route flush` deletes in rounds until nothing is
+    /// left, and whoever puts back faster than that fights with it.
+    breath: Duration,
 }
 
 #[derive(Debug)]
@@ -23,10 +26,15 @@ struct Record {
 }
 
 impl<K: Hash + Eq + Clone> Contention<K> {
+    /// Waits at least this long between two repairs of one object.
+    pub fn with_breath(breath: Duration) -> Contention<K> {
+        Contention { objects: HashMap::new(), breath }
+    }
+
     /// May this object be put back now? `Err` says when.
     pub fn may_repair(&self, object: &K, now: Instant) -> Result<(), Instant> {
         let Some(record) = self.objects.get(object) else { return Ok(()) };
-        let due = record.last + record.pause();
+        let due = record.last + record.pause().max(self.breath);
         if now >= due { Ok(()) } else { Err(due) }
     }
 
@@ -82,7 +90,7 @@ mod tests {
             }
             pauses.push(contention.repaired("route", now).map_or(0, |p| p.as_secs()));
         }
-        assert_eq!(pauses, [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pauses, [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(contention.may_repair(&"route", now).is_err());
         assert!(contention.may_repair(&"another", now).is_ok(), "only the object fought over waits");
         now += Duration::from_secs(200);

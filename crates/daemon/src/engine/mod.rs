@@ -152,7 +152,7 @@ impl Engine {
             attached: Vec::new(),
             guard: Guard::open(layout)?,
             installed: HashSet::new(),
-            repairs: Contention::default(),
+            repairs: Contention::with_breath(Duration::from_millis(100)),
             refusals: Contention::default(),
             refused: HashMap::new(),
             trouble: Vec::new(),
