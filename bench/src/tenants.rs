@@ -100,10 +100,7 @@ impl Suite<'_> {
                 let found = kind.compare(subject, baseline, family);
                 let row = Row::value(id, format!("{}, to {than}", kind.what()), found.subject, "ns");
                 let row = row.against(found.baseline, found.ratio);
-                // Any rule of policy routing makes the kernel look the source of each datagram up, fief's or another's:
-                // what is left of a receive without its arrival is told, and not promised.
-                let promised = at != BARE || kind != Kind::Receive;
-                (self.tell)(if promised { row.goal(goal) } else { row });
+                (self.tell)(row.goal(goal));
             }
         }
     }
