@@ -14,10 +14,10 @@ lo                                  a_process_outside_the_cgroup_is_dropped_on_l
 connect                             connecting_to_another_tenant_the_host_or_loopback_is_eacces
 sendmsg                             sending_to_another_tenant_the_host_or_loopback_is_eacces
 device-out                          a_packet_socket_with_a_tenants_mark_sends_on_that_tenants_devices_only
-nft-postrouting                     a_socket_that_names_a_foreign_device_does_not_leave_by_it
+guard-out                           a_socket_that_names_a_foreign_device_does_not_leave_by_it
 device-in                           an_address_called_on_a_device_that_is_not_its_tenants_is_dropped
-nft-source                          an_answer_without_a_mark_does_not_carry_a_tenants_address_away_by_the_hosts_routes
-nft-input                           an_address_called_on_a_device_that_is_not_its_tenants_is_dropped
+guard-source                        an_answer_without_a_mark_does_not_carry_a_tenants_address_away_by_the_hosts_routes
+guard-in                            an_address_called_on_a_device_that_is_not_its_tenants_is_dropped
 neighbours                          with_neighbours_only_they_bring_packets_and_ask_for_addresses
 spoof-in                            a_packet_from_the_wire_whose_source_is_an_address_of_this_host_is_not_delivered
 spoof-out                           a_socket_bound_to_another_tenants_address_sends_nothing

@@ -87,14 +87,6 @@ impl Room {
         view["status"]["counters"][counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {view}"))
     }
 
-    /// Packets dropped by a chain of the nft guard.
-    #[track_caller]
-    pub fn guarded(&self, chain: &str) -> u64 {
-        let text = self.host().run(&["nft", "list", "chain", "inet", "fief", chain]).ok().stdout;
-        let counts = text.split("counter packets ").skip(1);
-        counts.map(|rest| rest.split(' ').next().unwrap_or("").parse::<u64>().expect("a number")).sum()
-    }
-
     /// Does `work` in a namespace, with the cgroup programs watching the sockets it opens. They go by the cgroup of a
     /// socket's maker, and that is a whole process: it moves there and back.
     #[track_caller]

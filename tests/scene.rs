@@ -91,7 +91,7 @@ impl Scene {
     }
 }
 
-/// Rules, routes, addresses, the guard and the maps' entries: what an apply makes. Lines are sorted: the order in
+/// Rules, routes, addresses, links and the maps' entries: what an apply makes. Lines are sorted: the order in
 /// which equals stand tells only their age, and rules begin with their preference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made(BTreeMap<String, String>);
@@ -112,11 +112,7 @@ impl Made {
         ] {
             let answer = host.sh(question).ok().stdout;
             let lines = answer.lines().map(|line| line.split(" valid_lft").next().unwrap_or_default().trim());
-            // Who owns the guard is another question, and its elements are listed in the order of a hash.
-            let lines = lines.map(|line| line.split(" # progname").next().unwrap_or_default());
-            let lines = lines.filter(|line| !line.trim_start().starts_with("flags"));
-            let mut lines: Vec<String> =
-                lines.flat_map(|l| l.split(", ")).map(|l| l.trim_matches([',', ' ']).to_owned()).collect();
+            let mut lines: Vec<String> = lines.map(str::to_owned).collect();
             lines.sort();
             sections.insert(question.to_owned(), lines.join("\n"));
         }

@@ -1,8 +1,13 @@
 //! One datagram from the wire for the last tenant, until an unmodified server has read it.
 //!
 //! The far end puts a finished frame on its device, and the veth pair carries it through the host's tcx program, the
-//! routing decision and into the server's queue within that call. What the call costs without any of that is measured
-//! with a frame of the same length whose EtherType nobody serves (0x88b5, for experiments, IEEE 802), and subtracted.
+//! routing decision and into the server's queue within that call. Something of that call is not the host's part, and is
+//! measured apart and subtracted. Which part that is, there are two answers to, and both are measured:
+//!
+//! - the sender's call: the same frame on a device that drops what it is given (ifb). What is left is what the host
+//!   does for a datagram, from its device's interrupt on;
+//! - the device too: a frame of the same length whose EtherType nobody serves (0x88b5, for experiments, IEEE 802), which
+//!   is dropped where tcx ends. What is left is the stack alone.
 
 use std::mem::{size_of, zeroed};
 use std::net::UdpSocket;
@@ -11,7 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use fief_testkit::Frame;
 
 use crate::compare::cost;
-use crate::world::{FAR, Family, World};
+use crate::world::{FAR, Family, SINK, World};
 
 /// Frames on their way at once; the server's buffer holds many more.
 const BATCH: u32 = 32;
@@ -23,9 +28,19 @@ const EXPERIMENTAL: u16 = 0x88b5;
 pub struct Receiver {
     server: UdpSocket,
     device: OwnedFd,
-    address: libc::sockaddr_ll,
+    wire: libc::sockaddr_ll,
+    sink: libc::sockaddr_ll,
     frame: Vec<u8>,
     nobody: Vec<u8>,
+}
+
+/// What is subtracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Less {
+    /// The sender's call.
+    Sender,
+    /// And what the host's device does with any frame.
+    Device,
 }
 
 impl Receiver {
@@ -33,34 +48,33 @@ impl Receiver {
     pub fn new(world: &World, family: Family) -> Receiver {
         let server = world.inside(|| UdpSocket::bind(("::", PORT))).expect("the port is free");
         server.set_nonblocking(true).expect("a socket can be told not to wait");
-        let index = world.far.ifindex("eth0");
         let device = world.far.enter(bypass);
         let (source, destination) = (world.far.mac("eth0"), world.host.mac("eth0"));
         let ip = Frame::new(source, destination).ip(FAR[family as usize], world.local(family));
         let frame = ip.udp(4000, PORT, &[0; 32]);
         let nobody = Frame::new(source, destination).payload(EXPERIMENTAL, &frame[14..]);
-        // SAFETY: sockaddr_ll is plain C data, for which all zeroes is a value.
-        let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = index.cast_signed();
-        Receiver { server, device, address, frame, nobody }
+        let (wire, sink) = (by(world.far.ifindex("eth0")), by(world.far.ifindex(SINK)));
+        Receiver { server, device, wire, sink, frame, nobody }
     }
 
     /// Nanoseconds a datagram.
-    pub fn run(&self) -> f64 {
+    pub fn run(&self, less: Less) -> f64 {
         let count = BATCH * BATCHES;
         let all = cost(count, || {
             for _ in 0..BATCHES {
-                self.inject(&self.frame);
+                self.inject(&self.frame, &self.wire);
                 self.read();
             }
         });
-        let idle = cost(count, || (0..BATCHES).for_each(|_| self.inject(&self.nobody)));
-        all - idle
+        let (frame, device) = match less {
+            Less::Sender => (&self.frame, &self.sink),
+            Less::Device => (&self.nobody, &self.wire),
+        };
+        all - cost(count, || (0..BATCHES).for_each(|_| self.inject(frame, device)))
     }
 
-    fn inject(&self, frame: &[u8]) {
-        let to: *const libc::sockaddr_ll = &raw const self.address;
+    fn inject(&self, frame: &[u8], device: &libc::sockaddr_ll) {
+        let to: *const libc::sockaddr_ll = device;
         let (fd, length) = (self.device.as_raw_fd(), size_of::<libc::sockaddr_ll>() as libc::socklen_t);
         for _ in 0..BATCH {
             // SAFETY: both pointers are to live values of the lengths that go with them.
@@ -77,6 +91,15 @@ impl Receiver {
             assert!(length.as_ref().is_ok_and(|l| *l == 32), "datagram {i} of {BATCH}: {length:?}");
         }
     }
+}
+
+/// The device of this index, to a packet socket.
+fn by(index: u32) -> libc::sockaddr_ll {
+    // SAFETY: sockaddr_ll is plain C data, for which all zeroes is a value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = index.cast_signed();
+    address
 }
 
 /// A packet socket that hears nothing and hands frames to the driver at once.

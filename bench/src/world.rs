@@ -23,6 +23,8 @@ pub const FAR: [IpAddr; 2] =
 /// The host's own addresses.
 const HOST: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 1))];
+/// A device at the far end that drops what it is given.
+pub const SINK: &str = "sink";
 /// The station that nobody is.
 const NOBODY: &str = "02:00:00:00:00:fe";
 /// Nothing here takes longer, whatever the number of tenants.
@@ -108,6 +110,7 @@ impl World {
                     .expect("a string grows");
             }
         }
+        writeln!(lines[1], "link add {SINK} type ifb\nlink set {SINK} up").expect("a string grows");
         self.host.ip(&lines[0]);
         self.far.ip(&lines[1]);
     }

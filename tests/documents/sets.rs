@@ -32,7 +32,7 @@ fn a_dry_run_shows_the_plan_and_does_nothing() {
         "set sysctl net.ipv6.fwmark_reflect to 1",
         "set sysctl net.ipv4.tcp_fwmark_accept to 1",
         "set sysctl net.ipv4.conf.all.src_valid_mark to 1",
-        "nft table inet fief",
+        "netfilter's input and postrouting",
         "attach the programs to device eth0",
         "add address 198.18.1.1/32 to device eth0",
         "set route 0.0.0.0/0 via 198.19.1.1 dev eth0",

@@ -41,8 +41,7 @@ fn a_packet_from_the_wire_whose_source_is_an_address_of_this_host_is_not_deliver
         crate::room::wait(NEVER);
         assert_eq!(server.heard().len(), heard + 1, "{:?}", server.heard());
         assert!(server.heard()[heard].contains(&near.to_string()), "{:?}", server.heard());
-        // IPv4 refuses them by itself (fib_validate_source); IPv6 needs fief for it.
-        assert_eq!(room.count(0, "dropSpoof"), before + if v6 { 3 } else { 0 });
+        assert_eq!(room.count(0, "dropSpoof"), before + 3);
     }
 }
 

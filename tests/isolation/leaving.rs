@@ -151,7 +151,7 @@ fn a_socket_that_names_a_foreign_device_does_not_leave_by_it() {
         let (mark, mut opened) = (room.mark(0), Vec::new());
         let link_local = SocketAddr::new(LINK_LOCAL.parse().unwrap(), PORT);
         let groups = GROUPS.map(|group| SocketAddr::new(group.parse().unwrap(), PORT));
-        let before = room.guarded("postrouting");
+        let before = room.count(0, "dropDeviceOut");
         for to in [client(false), client(true), link_local, groups[0], groups[1]] {
             for door in DOORS {
                 for device in ["eth1", "spare"] {
@@ -191,7 +191,7 @@ fn a_socket_that_names_a_foreign_device_does_not_leave_by_it() {
         }
         assert!(!beyond.contains(b"door "), "{mode:?} {opened:?}");
         assert!(!nowhere.contains(b"door "), "{mode:?} {opened:?}");
-        assert!(room.guarded("postrouting") > before, "the guard had to stop some: {opened:?}");
+        assert!(room.count(0, "dropDeviceOut") > before, "the guard had to stop some: {opened:?}");
     }
 }
 
@@ -253,10 +253,10 @@ fn an_answer_without_a_mark_does_not_carry_a_tenants_address_away_by_the_hosts_r
         let [_, nowhere, _] = yard.captures();
         let server = room.server();
         for v6 in [false, true] {
-            let (to, before) = (room.local(0, v6), room.guarded("postrouting"));
+            let (to, before) = (room.local(0, v6), room.count(0, "dropUnmarked"));
             let heard = server.heard().len();
             room.street.client(0).enter(|| Datagram::to(to, 0).send(b"a tenant's secret")).expect("a route");
-            fief_testkit::eventually(SOON, || match (server.heard().len(), room.guarded("postrouting")) {
+            fief_testkit::eventually(SOON, || match (server.heard().len(), room.count(0, "dropUnmarked")) {
                 (now, drops) if now == heard + 1 && drops == before + 1 => Ok(()),
                 other => Err(format!("{mode:?} v6 {v6}: (heard, dropped) became {other:?}")),
             });

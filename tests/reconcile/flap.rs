@@ -79,6 +79,7 @@ fn a_device_that_is_deleted_and_made_again_is_taken_again() {
 #[test]
 fn a_device_that_is_renamed_away_and_back() {
     let Some((scene, made)) = ready("rename") else { return };
+    assert_eq!(scene.street.host.sysctl("net.ipv4.conf.eth0.accept_local"), "1");
     scene.street.host.ip("link set eth0 name wan0\n");
     eventually(SOON, || match scene.reasons("t0") {
         reasons if reasons == ["DeviceMissing"] => Ok(()),
@@ -91,6 +92,8 @@ fn a_device_that_is_renamed_away_and_back() {
         if addresses.contains("198.18.1.1/32") { Err(addresses.to_owned()) } else { Ok(()) }
     });
     scene.answered(0).expect_err("a tenant without a device is not reached");
+    // Nor is its switch left behind, under whatever name.
+    assert_eq!(scene.street.host.sysctl("net.ipv4.conf.wan0.accept_local"), "0");
     scene.street.host.ip("link set wan0 name eth0\n");
     routed(&scene, &made);
     scene.wait_ready("t0", SOON);

@@ -118,7 +118,7 @@ fn deleted_addresses_come_back() {
 }
 
 #[test]
-fn the_guard_survives_a_flush_and_refuses_to_be_deleted() {
+fn the_guard_survives_a_flush_of_nft_and_comes_back_when_its_links_are_removed() {
     let Some((scene, made)) = ready("guard") else { return };
     let host = &scene.street.host;
     host.nft("table inet theirs { chain c { type filter hook input priority 0; counter accept; }; }");
@@ -126,21 +126,35 @@ fn the_guard_survives_a_flush_and_refuses_to_be_deleted() {
     // The positive control: the flush did flush.
     assert!(!host.sh("nft list ruleset").ok().stdout.contains("theirs"));
     whole_again(&scene, &made, "nft flush ruleset");
-    for harm in
-        ["nft delete table inet fief", "nft flush table inet fief", "nft flush chain inet fief postrouting"]
-    {
-        host.sh(harm).fails();
-        whole_again(&scene, &made, harm);
-    }
+    // A removed link tells nobody; it is found at the next look, ten seconds after the last change.
+    let links = format!("{}/sys/fs/bpf/fief/links", scene.daemon.root().display());
+    host.sh(&format!("rm {links}/leaving4-* {links}/delivered6-* {links}/connect4-*")).ok();
+    assert!(made.differs(&scene.made()).is_some(), "they are gone");
+    host.ip("link add other type veth peer name other2\nlink set other up\n");
+    eventually(Duration::from_secs(15), || {
+        made.section("links")
+            .eq(scene.made().section("links"))
+            .then_some(())
+            .ok_or_else(|| "links are missing".to_owned())
+    });
+    host.ip("link del other\n");
+    whole_again(&scene, &made, "links removed");
 }
 
 #[test]
-fn a_dead_daemons_guard_can_be_flushed_and_its_successor_makes_it_again() {
+fn what_is_taken_away_while_the_daemon_is_dead_its_successor_makes_again() {
     let Some((mut scene, made)) = ready("orphan") else { return };
     scene.daemon.kill9();
     assert_eq!(made.differs(&scene.made()), None, "everything stays when the daemon dies");
     (0..2).for_each(|tenant| scene.answered(tenant).expect("the datapath works without a daemon"));
-    scene.street.host.sh("nft flush ruleset; ip rule del pref 10; ip -6 rule del pref 10").ok();
+    scene
+        .street
+        .host
+        .sh(&format!(
+            "rm {}/sys/fs/bpf/fief/links/leaving*; ip rule del pref 10; ip -6 rule del pref 10",
+            scene.daemon.root().display()
+        ))
+        .ok();
     scene.daemon.restart();
     whole_again(&scene, &made, "a flush while nobody looked");
 }

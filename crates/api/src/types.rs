@@ -159,6 +159,9 @@ pub struct Counters {
     pub drop_listener: u64,
     /// Dropped: an ICMP redirect; a tenant's routes come from its document alone.
     pub drop_redirect: u64,
+    /// Dropped: an answer with this tenant's address as its source and no tenant's mark.
+    #[serde(default)]
+    pub drop_unmarked: u64,
 }
 
 impl Counters {
@@ -177,6 +180,7 @@ impl Counters {
             drop_spoof,
             drop_listener,
             drop_redirect,
+            drop_unmarked,
         } = *self;
         drop_device_in
             + drop_neighbour
@@ -185,6 +189,7 @@ impl Counters {
             + drop_spoof
             + drop_listener
             + drop_redirect
+            + drop_unmarked
     }
 }
 

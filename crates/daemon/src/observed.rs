@@ -128,6 +128,11 @@ impl Observed {
         self.links.get(&index).map_or("?", |link| &link.name)
     }
 
+    /// Do this device's frames have an Ethernet header?
+    pub fn is_ethernet(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.ethernet)
+    }
+
     /// Every address.
     pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
         self.addresses.values().copied()

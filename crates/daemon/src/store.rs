@@ -46,6 +46,9 @@ pub struct Switch {
     pub before: String,
     /// The value set.
     pub set: String,
+    /// The index of the device whose switch it is.
+    #[serde(default)]
+    pub device: Option<u32>,
 }
 
 /// The open store.
@@ -217,7 +220,7 @@ mod tests {
     fn what_was_written_is_there_after_opening_again() {
         let directory = tempfile::tempdir().unwrap();
         let (blue, red) = (stored("blue", 1), stored("red", 2));
-        let switch = Switch { before: "0".into(), set: "1".into() };
+        let switch = Switch { before: "0".into(), set: "1".into(), device: None };
         {
             let mut store = Store::open(directory.path()).unwrap();
             store.change_tenants(&[&blue, &red], &[]).unwrap();

@@ -6,10 +6,12 @@
 //   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES
 //   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that
 //   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
+//   delivered4/6, leaving4/6    netfilter, LOCAL_IN and POST_ROUTING: what the programs on devices cannot see
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "lib/abi.h"
+#include "lib/guard.h"
 #include "lib/sockets.h"
 #include "lib/wire.h"
 
@@ -83,6 +85,33 @@ SEC("cgroup_skb/ingress")
 int on_receive(struct __sk_buff *skb)
 {
 	return receive(skb);
+}
+
+/* BPF_PROG_TYPE_NETFILTER, for which the loader's library has no section name: src/netfilter.rs loads these. */
+#define NETFILTER SEC("socket")
+
+NETFILTER
+int delivered4(struct bpf_nf_ctx *ctx)
+{
+	return guard_in4(ctx);
+}
+
+NETFILTER
+int delivered6(struct bpf_nf_ctx *ctx)
+{
+	return guard_in6(ctx);
+}
+
+NETFILTER
+int leaving4(struct bpf_nf_ctx *ctx)
+{
+	return guard_out4(ctx);
+}
+
+NETFILTER
+int leaving6(struct bpf_nf_ctx *ctx)
+{
+	return guard_out6(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -62,12 +62,8 @@ pub(crate) fn devices(
             Err(error) => errors.push(error),
         }
     }
-    for (name, path) in pins(links) {
-        let ours = ["wire_ingress-", "wire_egress-", "lo_ingress-"].iter().any(|p| name.starts_with(p));
-        if ours && !wanted.contains(&name) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    let of_devices = ["wire_ingress-", "wire_egress-", "lo_ingress-"];
+    unpin_others(links, |name| of_devices.iter().any(|p| name.starts_with(p)), &wanted);
     errors
 }
 
@@ -134,12 +130,8 @@ pub(crate) fn cgroup(
         let link = attach_cgroup(program, cgroup).map_err(|e| failed(chain(&*e)))?;
         link.pin(&at).map_err(|e| failed(chain(&e)))?;
     }
-    for (name, path) in pins(links) {
-        let ours = ["connect", "sendmsg", "accepted-", "on_receive-"].iter().any(|p| name.starts_with(p));
-        if ours && !wanted.contains(&name) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    let of_cgroups = ["connect", "sendmsg", "accepted-", "on_receive-"];
+    unpin_others(links, |name| of_cgroups.iter().any(|p| name.starts_with(p)), &wanted);
     Ok(())
 }
 
@@ -163,6 +155,15 @@ fn attach_cgroup(
             Ok(p.take_link(id)?.try_into()?)
         }
         _ => Err(Box::new(ProgramError::UnexpectedProgramType)),
+    }
+}
+
+/// Removes the pins of one kind that are not wanted: their links detach.
+pub(crate) fn unpin_others(links: &Path, is_of_kind: impl Fn(&str) -> bool, wanted: &HashSet<String>) {
+    for (name, path) in pins(links) {
+        if is_of_kind(&name) && !wanted.contains(&name) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -8,18 +8,20 @@
 
 mod attach;
 pub mod maps;
+mod netfilter;
 #[cfg(feature = "teeth")]
 mod teeth;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use fief_marks::MarkLayout;
 use sha2::{Digest, Sha256};
 
 pub use attach::Device;
 pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner};
+use netfilter::Guard;
 
 /// The compiled programs, aligned as the ELF reader wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fief.bpf.o"));
@@ -77,6 +79,7 @@ pub enum DatapathError {
 pub struct Datapath {
     programs: Ebpf,
     maps: Maps,
+    guard: Guard,
     links: PathBuf,
     digest: String,
 }
@@ -97,25 +100,33 @@ impl Datapath {
         }
         let (mask, shift) = (settings.layout.mask(), settings.layout.shift());
         let (moved, cookie) = (u32::from(settings.local_moved), settings.netns_cookie);
+        #[cfg(feature = "teeth")]
+        let teeth = teeth::off();
+        #[cfg(not(feature = "teeth"))]
+        let teeth = 0_u32;
+        let globals = [
+            ("fief_mask", mask.to_ne_bytes().to_vec()),
+            ("fief_shift", shift.to_ne_bytes().to_vec()),
+            ("fief_local_moved", moved.to_ne_bytes().to_vec()),
+            ("fief_netns_cookie", cookie.to_ne_bytes().to_vec()),
+            ("fief_teeth", teeth.to_ne_bytes().to_vec()),
+        ];
+        let kernel = Btf::from_sys_fs().map_err(|e| DatapathError::Load(chain(&e)))?;
         let mut loader = EbpfLoader::new();
-        #[cfg(feature = "teeth")]
-        let off = teeth::off();
-        #[cfg(feature = "teeth")]
-        loader.override_global("fief_teeth", &off, true);
-        let mut programs = loader
-            .default_map_pin_directory(&maps)
-            .override_global("fief_mask", &mask, true)
-            .override_global("fief_shift", &shift, true)
-            .override_global("fief_local_moved", &moved, true)
-            .override_global("fief_netns_cookie", &cookie, true)
-            .load(OBJECT)
-            .map_err(|e| DatapathError::Load(chain(&e)))?;
+        loader.btf(Some(&kernel));
+        loader.default_map_pin_directory(&maps);
+        for (name, value) in &globals {
+            loader.override_global(name, value.as_slice(), true);
+        }
+        let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
         attach::load_all(&mut programs)?;
+        let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
+        let guard = Guard::read(OBJECT, globals, &kernel, &programs)?;
         let constants = format!("{mask} {shift} {moved} {cookie}");
         let digest = digest(&[OBJECT, constants.as_bytes()]);
         let maps = Maps::open(&mut programs)?;
         remove_other_maps(pins, &digest_of_maps());
-        Ok(Datapath { programs, maps, links, digest })
+        Ok(Datapath { programs, maps, guard, links, digest })
     }
 
     /// The maps.
@@ -137,6 +148,11 @@ impl Datapath {
     /// Attaches the socket programs to a control group (version 2).
     pub fn attach_cgroup(&mut self, path: &Path, cgroup: impl AsFd) -> Result<(), DatapathError> {
         attach::cgroup(&mut self.programs, &self.links, &self.digest, path, cgroup.as_fd())
+    }
+
+    /// Attaches the netfilter programs to the calling thread's network namespace.
+    pub fn attach_guard(&mut self) -> Result<(), DatapathError> {
+        self.guard.attach(&self.links, &self.digest)
     }
 
     /// Detaches everything and removes every pin.

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::{Ebpf, Pod};
 
 use crate::{DatapathError, chain};
@@ -17,6 +17,14 @@ pub const CAPACITY: usize = 131_072;
 pub const NEIGHBOURS: u32 = 1;
 /// May reach the host's own addresses.
 pub const HOST_ACCESS: u32 = 2;
+
+/// Devices that the map of devices can hold, by index.
+const DEVICES: u32 = 16_384;
+
+/// Some tenant names this device.
+pub const NAMED: u32 = 1;
+/// Its frames have an Ethernet header.
+pub const ETHERNET: u32 = 2;
 
 /// Whose an address is: `struct owner`.
 #[repr(C)]
@@ -70,6 +78,7 @@ pub struct Counters {
     pub drop_spoof: u64,
     pub drop_listener: u64,
     pub drop_redirect: u64,
+    pub drop_unmarked: u64,
 }
 
 // SAFETY: repr(C), integers only, no padding: every bit pattern is a value and every byte is initialised.
@@ -92,6 +101,8 @@ pub struct Entries {
     pub defaults: Table<u32, Owner>,
     /// By which devices tenants may leave.
     pub exits: HashSet<Exit>,
+    /// Index to flags, of the devices that tenants name.
+    pub devices: Table<u32, u32>,
     /// Which MACs bring packets for whom.
     pub neighbours: HashSet<Neighbour>,
     /// Slot to flags.
@@ -104,6 +115,7 @@ pub struct Maps {
     own6: Mirror<[u8; 16], Owner>,
     defaults: Mirror<u32, Owner>,
     exits: Mirror<Exit, u32>,
+    devices: Devices,
     neighbours: Mirror<Neighbour, u32>,
     tenants: Mirror<u32, u32>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
@@ -126,6 +138,7 @@ impl Maps {
             own6: Mirror::open(programs, "fief_own6")?,
             defaults: Mirror::open(programs, "fief_defaults")?,
             exits: Mirror::open(programs, "fief_exits")?,
+            devices: Devices::open(programs)?,
             neighbours: Mirror::open(programs, "fief_neighbours")?,
             tenants: Mirror::open(programs, "fief_tenants")?,
             counters,
@@ -134,7 +147,7 @@ impl Maps {
         })
     }
 
-    /// Writes what is new or different; deletes nothing. To be called before addresses appear.
+    /// Writes what is new or different, but for devices; deletes nothing. To be called before addresses appear.
     pub fn add(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
         for slot in wanted.tenants.keys().copied().chain([0]) {
             self.count(slot)?;
@@ -145,6 +158,16 @@ impl Maps {
         self.defaults.add(wanted.defaults.iter().map(|(k, v)| (*k, *v)))?;
         self.own4.add(wanted.own4.iter().map(|(k, v)| (k.octets(), *v)))?;
         self.own6.add(wanted.own6.iter().map(|(k, v)| (k.octets(), *v)))
+    }
+
+    /// Says of devices that they are named. To be called when the programs sit there.
+    pub fn name_devices(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
+        self.devices.add(&wanted.devices)
+    }
+
+    /// Takes away what is said of devices that nobody names any more. To be called before programs are detached.
+    pub fn forget_devices(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
+        self.devices.prune(&wanted.devices)
     }
 
     /// Deletes what is not wanted. To be called after addresses are gone.
@@ -200,7 +223,52 @@ impl Counters {
             drop_spoof: self.drop_spoof + other.drop_spoof,
             drop_listener: self.drop_listener + other.drop_listener,
             drop_redirect: self.drop_redirect + other.drop_redirect,
+            drop_unmarked: self.drop_unmarked + other.drop_unmarked,
         }
+    }
+}
+
+/// The array of devices and what is in it. A device whose index is beyond it is not there, and that is slower, not wrong.
+struct Devices {
+    map: Array<MapData, u32>,
+    held: Table<u32, u32>,
+}
+
+impl Devices {
+    const NAME: &'static str = "fief_devices";
+
+    fn open(programs: &mut Ebpf) -> Result<Devices, DatapathError> {
+        let map: Array<_, u32> =
+            Array::try_from(take(programs, Self::NAME)?).map_err(|e| map_error(Self::NAME, &e))?;
+        let held =
+            map.iter().zip(0..).filter_map(|(flags, index)| Some((index, flags.ok().filter(|f| *f != 0)?)));
+        let held = held.collect();
+        Ok(Devices { map, held })
+    }
+
+    fn add(&mut self, wanted: &Table<u32, u32>) -> Result<(), DatapathError> {
+        for (index, flags) in wanted {
+            if self.held.get(index) != Some(flags) {
+                self.set(*index, *flags)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prune(&mut self, wanted: &Table<u32, u32>) -> Result<(), DatapathError> {
+        let gone: Vec<u32> = self.held.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
+        gone.into_iter().try_for_each(|index| self.set(index, 0))
+    }
+
+    fn set(&mut self, index: u32, flags: u32) -> Result<(), DatapathError> {
+        if index < DEVICES {
+            self.map.set(index, flags, 0).map_err(|e| map_error(Self::NAME, &e))?;
+        }
+        match flags {
+            0 => self.held.remove(&index),
+            _ => self.held.insert(index, flags),
+        };
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     "lo",
     "connect",
     "sendmsg",
@@ -14,6 +14,9 @@ const NAMES: [&str; 12] = [
     "redirect",
     "reduce",
     "looped",
+    "guard-in",
+    "guard-out",
+    "guard-source",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -6,7 +6,7 @@ use rustix::system::uname;
 
 use crate::HostError;
 
-/// The oldest kernel fief runs on: tcx (6.6), PIDFD_THREAD (6.9) and nft's `persist` (6.9), rounded up to the LTS.
+/// The oldest kernel fief runs on: tcx (6.6) and PIDFD_THREAD (6.9), rounded up to the LTS.
 pub const FLOOR: (u32, u32) = (6, 12);
 
 /// The running kernel's version.

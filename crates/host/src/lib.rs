@@ -1,9 +1,8 @@
-//! The only room that speaks to the kernel's configuration interfaces: rtnetlink, nf_tables, inet_diag, sysctl,
+//! The only room that speaks to the kernel's configuration interfaces: rtnetlink, inet_diag, sysctl,
 //! cgroup v2, network namespaces.
 //!
 //! It offers verbs and plain values, never messages. What it writes carries fief's mark of origin
-//! ([`PROTOCOL`] on routes, rules and addresses; the nft table [`nft::TABLE`]), and what it lists is told apart
-//! by the same.
+//! ([`PROTOCOL`] on routes, rules and addresses), and what it lists is told apart by the same.
 //!
 //! Architecture invariant: nothing here knows what a tenant is, or decides anything.
 
@@ -13,7 +12,6 @@ pub mod fake;
 pub mod kernel;
 pub mod memory;
 pub mod netlink;
-pub mod nft;
 pub mod peer;
 pub mod sockets;
 pub mod sysctl;

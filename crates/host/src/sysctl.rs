@@ -27,5 +27,10 @@ pub fn reverse_path_filter(device: &str) -> u8 {
 
 fn path(name: &str) -> String {
     // /proc/sys is a view of the reader's own namespace; see proc_sys(5).
-    format!("/proc/sys/{}", name.replace('.', "/"))
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    format!("/proc/sys/{}", name.chars().map(swap).collect::<String>())
 }

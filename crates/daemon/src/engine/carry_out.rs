@@ -1,5 +1,5 @@
-//! Carrying a plan out, in the one order in which nothing is ever open: switches, maps, programs, guard, then what
-//! makes packets come; and backwards when things go.
+//! Carrying a plan out, in the one order in which nothing is ever open: switches, maps, programs, then what makes
+//! packets come; and backwards when things go.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,16 +8,15 @@ use std::time::{Duration, Instant};
 
 use fief_api::Condition;
 use fief_datapath::{Datapath, Device, Settings};
-use fief_host::nft::GuardSets;
-use fief_host::{Change, Host, HostError, kernel, sysctl};
+use fief_host::{Change, Host, HostError, kernel};
 use fief_model::Slot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use super::Engine;
+use super::switches::Scope;
 use crate::config::LocalRule;
 use crate::plan::Plan;
-use crate::store::Switch;
 
 /// How long an acknowledged IPv6 address may take to work.
 const ANNOUNCED: Duration = Duration::from_millis(300);
@@ -30,12 +29,12 @@ impl Engine {
     /// Does what the plan says; returns whether anything was done.
     pub(super) fn carry_out(&mut self, plan: Plan) -> bool {
         self.forget_refusals(&plan);
-        if plan.guard.is_none() {
+        if plan.is_vacant {
             return self.withdraw(plan);
         }
         let before = std::mem::take(&mut self.trouble);
         if let Err(condition) = self.prepare(&plan) {
-            // Without switches, programs and guard no tenant's packet may move: nothing else is done.
+            // Without switches and programs no tenant's packet may move: nothing else is done.
             if before.first() != Some(&condition) {
                 tracing::error!(reason = condition.reason, "{}", condition.message);
             }
@@ -49,7 +48,7 @@ impl Engine {
         let mut did = self.make(plan.add, true);
         self.await_addresses();
         did |= self.make(plan.remove, false);
-        if let Err(error) = self.finish(&plan.entries, plan.guard.as_ref()) {
+        if let Some(Err(error)) = self.datapath.as_mut().map(|d| d.maps().prune(&plan.entries)) {
             self.trouble.push(condition("DatapathStale", error));
         }
         did
@@ -57,7 +56,9 @@ impl Engine {
 
     /// Everything that must stand before the first packet of a tenant moves.
     fn prepare(&mut self, plan: &Plan) -> Result<(), Condition> {
-        self.set_switches(&plan.sysctls).map_err(|e| condition("SwitchRefused", e))?;
+        self.set_switches(&plan.sysctls, Scope::Namespace).map_err(|e| condition("SwitchRefused", e))?;
+        self.restore_switches(&plan.sysctls, Scope::Namespace);
+        self.restore_switches(&plan.sysctls, Scope::Devices);
         self.load().map_err(|e| condition("DatapathMissing", e))?;
         let Some(datapath) = self.datapath.as_mut() else { return Ok(()) };
         datapath.maps().add(&plan.entries).map_err(|e| condition("DatapathFull", e))?;
@@ -66,7 +67,12 @@ impl Engine {
             .iter()
             .map(|index| Device { index: *index, name: self.observed.link_name(*index).to_owned() })
             .collect();
+        datapath.maps().forget_devices(&plan.entries).map_err(|e| condition("DatapathStale", e))?;
         if self.attached != devices || self.attached.is_empty() {
+            let cgroup = std::fs::File::open(&self.cgroup).map_err(|e| condition("AttachRefused", e))?;
+            let standing =
+                datapath.attach_cgroup(&self.cgroup, &cgroup).and_then(|()| datapath.attach_guard());
+            standing.map_err(|e| condition("AttachRefused", e))?;
             let errors = datapath.attach_devices(&devices);
             // A device that vanished under our hands is not an error: its event is on the way.
             if let Some(error) = errors.into_iter().next() {
@@ -74,25 +80,8 @@ impl Engine {
             }
             self.attached = devices;
         }
-        let mut both = plan.guard.clone().unwrap_or_default();
-        if let Some(held) = self.guard.held() {
-            both = union(both, held);
-        }
-        self.guard.hold(&both).map_err(|e| condition("GuardRefused", e))
-    }
-
-    fn finish(
-        &mut self,
-        entries: &fief_datapath::maps::Entries,
-        guard: Option<&GuardSets>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        if let Some(datapath) = self.datapath.as_mut() {
-            datapath.maps().prune(entries)?;
-        }
-        if let Some(guard) = guard {
-            self.guard.hold(guard)?;
-        }
-        Ok(())
+        datapath.maps().name_devices(&plan.entries).map_err(|e| condition("DatapathFull", e))?;
+        self.set_switches(&plan.sysctls, Scope::Devices).map_err(|e| condition("SwitchRefused", e))
     }
 
     fn load(&mut self) -> anyhow::Result<()> {
@@ -106,11 +95,7 @@ impl Engine {
             local_moved: self.config.local_rule == LocalRule::Move,
             netns_cookie: kernel::network_namespace_cookie()?,
         };
-        let mut datapath = Datapath::load(&bpffs.join("fief"), &settings)?;
-        let cgroup = std::fs::File::open(&self.cgroup)
-            .map_err(|e| HostError::io(format!("open control group {}", self.cgroup.display()), e))?;
-        datapath.attach_cgroup(&self.cgroup, &cgroup)?;
-        self.datapath = Some(datapath);
+        self.datapath = Some(Datapath::load(&bpffs.join("fief"), &settings)?);
         self.attached.clear();
         Ok(())
     }
@@ -124,9 +109,7 @@ impl Engine {
         }
         let mut did = self.make(plan.add, true);
         did |= self.make(plan.remove, false);
-        if let Err(error) = self.guard.remove() {
-            tracing::warn!(%error, "the nft table stays");
-        }
+        self.restore_switches(&[], Scope::Devices);
         let removed = match self.datapath.take() {
             Some(datapath) => datapath.remove(&pins),
             None => fief_datapath::remove_pins(&pins),
@@ -136,7 +119,7 @@ impl Engine {
         }
         self.attached.clear();
         self.trouble.clear();
-        self.restore_switches();
+        self.restore_switches(&[], Scope::Namespace);
         did
     }
 
@@ -240,40 +223,6 @@ impl Engine {
             _ => None,
         }
     }
-
-    fn set_switches(&mut self, wanted: &[(String, String)]) -> anyhow::Result<()> {
-        let known = self.store.switches()?;
-        for (name, value) in wanted {
-            let now = sysctl::read(name)?;
-            if now == *value {
-                continue;
-            }
-            if !known.contains_key(name) {
-                let switch = Switch { before: now, set: value.clone() };
-                self.store.remember_switches(&[(name, &switch)])?;
-            }
-            sysctl::write(name, value)?;
-            tracing::info!(name, value, "sysctl set");
-        }
-        Ok(())
-    }
-
-    fn restore_switches(&mut self) {
-        let known = self.store.switches().unwrap_or_default();
-        for (name, switch) in &known {
-            // What somebody changed since is theirs.
-            if sysctl::read(name).is_ok_and(|now| now == switch.set)
-                && let Err(error) = sysctl::write(name, &switch.before)
-            {
-                tracing::warn!(%error, "sysctl not put back");
-                return;
-            }
-        }
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        if let Err(error) = self.store.forget_switches(&names) {
-            tracing::warn!(%error, "switches not forgotten");
-        }
-    }
 }
 
 /// What was asked for is so already: an object that somebody removed before us, or added before us.
@@ -298,14 +247,6 @@ fn counterpart(change: &Change) -> Option<Change> {
         Change::DeleteAddress(address) => Some(Change::AddAddress(*address)),
         _ => None,
     }
-}
-
-fn union(mut a: GuardSets, b: &GuardSets) -> GuardSets {
-    a.devices.extend(&b.devices);
-    a.own4.extend(&b.own4);
-    a.own6.extend(&b.own6);
-    a.exits.extend(&b.exits);
-    a
 }
 
 fn hash(change: &Change) -> u64 {

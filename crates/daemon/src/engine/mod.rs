@@ -6,6 +6,7 @@
 
 mod apply;
 mod carry_out;
+mod switches;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use fief_api::{Condition, Paths};
 use fief_datapath::Datapath;
-use fief_host::nft::Guard;
 use fief_host::{Host, HostError, LinuxHost, Monitor};
 use fief_model::Slot;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -63,14 +63,13 @@ pub struct Engine {
     desired: HashMap<Slot, Desired>,
     datapath: Option<Datapath>,
     attached: Vec<fief_datapath::Device>,
-    guard: Guard,
     /// Hashes of the changes that were made and are still wanted.
     installed: HashSet<u64>,
     repairs: Contention<u64>,
     refusals: Contention<u64>,
     refused: HashMap<u64, (Slot, Condition)>,
     trouble: Vec<Condition>,
-    /// How often in a row the switches, programs or guard could not be put in place.
+    /// How often in a row the switches or programs could not be put in place.
     setbacks: u32,
     repaired: u64,
     last_reconcile: Duration,
@@ -150,7 +149,6 @@ impl Engine {
             desired: HashMap::new(),
             datapath: None,
             attached: Vec::new(),
-            guard: Guard::open(layout)?,
             installed: HashSet::new(),
             repairs: Contention::with_breath(Duration::from_millis(100)),
             refusals: Contention::default(),

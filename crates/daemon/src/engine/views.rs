@@ -8,7 +8,7 @@ use fief_host::sysctl;
 
 use super::Engine;
 use crate::config::LocalRule;
-use crate::plan::{Plan, backend};
+use crate::plan::{Plan, Setting, backend};
 use crate::store::Stored;
 
 impl Engine {
@@ -135,7 +135,7 @@ impl Engine {
     /// A plan in words.
     pub(super) fn describe(&self, plan: &Plan) -> Vec<String> {
         let mut steps = Vec::new();
-        for (name, value) in &plan.sysctls {
+        for Setting { name, value, .. } in &plan.sysctls {
             match sysctl::read(name) {
                 Ok(now) if now == *value => {}
                 Ok(now) => steps
@@ -144,12 +144,12 @@ impl Engine {
             }
         }
         let before: BTreeSet<u32> = self.attached.iter().map(|d| d.index).collect();
-        match (&plan.guard, self.datapath.is_some()) {
-            (Some(_), false) => steps.push(format!(
-                "load the bpf programs; attach them to lo and to control group {}; create nft table inet fief",
+        match (plan.is_vacant, self.datapath.is_some()) {
+            (false, false) => steps.push(format!(
+                "load the bpf programs; attach them to lo, to control group {} and to netfilter's input and postrouting",
                 self.cgroup.display()
             )),
-            (None, true) => steps.push("detach the bpf programs, remove nft table inet fief, restore the sysctls".into()),
+            (true, true) => steps.push("detach the bpf programs, restore the sysctls".into()),
             _ => {}
         }
         for device in plan.devices.difference(&before) {
@@ -192,6 +192,7 @@ impl Engine {
             drop_spoof: c.drop_spoof,
             drop_listener: c.drop_listener,
             drop_redirect: c.drop_redirect,
+            drop_unmarked: c.drop_unmarked,
         }
     }
 }

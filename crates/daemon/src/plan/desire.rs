@@ -39,7 +39,15 @@ pub struct Desired {
 }
 
 /// A switch of the host as a whole.
-pub type Setting = (String, String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name with dots; a device's dots are slashes (sysctl(8)).
+    pub name: String,
+    /// What it shall be.
+    pub value: String,
+    /// The index of the device whose switch it is.
+    pub device: Option<u32>,
+}
 
 /// What this tenant needs of the host as it is observed.
 pub fn desire(tree: &Tree, tenant: &Tenant, slot: Slot, observed: &Observed) -> Desired {
@@ -288,19 +296,27 @@ fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
 }
 
 /// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it
-/// has to look with the packet's mark.
-pub fn sysctls<'a>(
-    tree: &Tree,
-    _tenants: impl Iterator<Item = &'a Desired>,
-    observed: &Observed,
-) -> Vec<Setting> {
+/// has to look with the packet's mark, and elsewhere the devices that tenants name need no such look: their programs
+/// know this host's addresses.
+pub fn sysctls(tree: &Tree, devices: &BTreeSet<u32>, observed: &Observed) -> Vec<Setting> {
+    let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
     if tree.move_local || observed.filters_reverse_path {
         names.push("net.ipv4.conf.all.src_valid_mark");
     }
     names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
     names.retain(|name| !is_off(name));
-    names.into_iter().map(|name| (name.to_owned(), "1".to_owned())).collect()
+    let mut settings: Vec<Setting> = names.into_iter().map(|name| setting(name.into(), None)).collect();
+    if !observed.filters_reverse_path {
+        let of_device = |device: &u32| setting(accept_local(observed.link_name(*device)), Some(*device));
+        settings.extend(devices.iter().map(of_device));
+    }
+    settings
+}
+
+/// The one switch of a device that fief sets.
+pub fn accept_local(device: &str) -> String {
+    format!("net.ipv4.conf.{}.accept_local", device.replace('.', "/"))
 }
 
 /// IPv6 has no metric 0: it becomes 1024 (IP6_RT_PRIO_USER).

@@ -10,13 +10,12 @@ pub mod tree;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use fief_datapath::maps::Entries;
-use fief_host::nft::GuardSets;
+use fief_datapath::maps::{ETHERNET, Entries, NAMED};
 use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
 
 pub use backend::{Backend, Fib};
-pub use desire::Desired;
+pub use desire::{Desired, Setting};
 pub use tree::Tree;
 
 use crate::observed::Observed;
@@ -24,12 +23,12 @@ use crate::observed::Observed;
 /// What is to be done, in order: switches, entries, `add`, `remove`, entries that go.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Global switches and their values.
-    pub sysctls: Vec<(String, String)>,
+    /// Switches and their values.
+    pub sysctls: Vec<Setting>,
     /// What the maps shall hold at the end.
     pub entries: Entries,
-    /// What the guard table shall hold at the end; `None` if it shall not be there.
-    pub guard: Option<GuardSets>,
+    /// There is no tenant: switches go back, programs and maps go.
+    pub is_vacant: bool,
     /// The devices the programs sit on at the end.
     pub devices: BTreeSet<u32>,
     /// Objects to add or replace, in order.
@@ -86,11 +85,11 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
 
 /// Joins what the tenants want of the datapath and adds the host's own addresses.
 fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
-    if tenants.is_empty() {
+    plan.is_vacant = tenants.is_empty();
+    if plan.is_vacant {
         return;
     }
     let entries = &mut plan.entries;
-    let mut guard = GuardSets::default();
     for address in observed.addresses().filter(|a| !a.ours) {
         let owner = fief_datapath::Owner { slot: 0, ifindex: address.device, flags: 0 };
         // Loopback addresses are the host's without an entry; a link-local one may stand on every device.
@@ -109,27 +108,23 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         entries.tenants.insert(slot, desired.flags);
         for device in &desired.devices {
             entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
-            guard.exits.insert((slot << tree.layout.shift(), *device));
-            guard.devices.insert(*device);
+            plan.devices.insert(*device);
         }
         for (address, owner) in &desired.owned {
             match address {
-                IpAddr::V4(a) => {
-                    guard.own4.insert(*a);
-                    entries.own4.insert(*a, *owner);
-                }
-                IpAddr::V6(a) => {
-                    guard.own6.insert(*a);
-                    entries.own6.insert(*a, *owner);
-                }
+                IpAddr::V4(a) => drop(entries.own4.insert(*a, *owner)),
+                IpAddr::V6(a) => drop(entries.own6.insert(*a, *owner)),
             }
         }
         entries.defaults.extend(desired.defaults.iter().map(|o| (o.ifindex, *o)));
         entries.neighbours.extend(desired.neighbours.iter().copied());
     }
-    plan.devices = guard.devices.clone();
-    plan.guard = Some(guard);
-    plan.sysctls = desire::sysctls(tree, tenants.values(), observed);
+    let flags = |device: &u32| match observed.is_ethernet(*device) {
+        true => NAMED | ETHERNET,
+        false => NAMED,
+    };
+    plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
+    plan.sysctls = desire::sysctls(tree, &plan.devices, observed);
 }
 
 fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {

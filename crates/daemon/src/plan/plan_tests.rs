@@ -29,8 +29,14 @@ fn tenant(number: u16, extra: &str) -> Tenant {
 }
 
 fn host() -> FakeHost {
-    let link =
-        |index, name: &str, loopback| Link { index, name: name.into(), up: true, carrier: true, loopback };
+    let link = |index, name: &str, loopback| Link {
+        index,
+        name: name.into(),
+        up: true,
+        carrier: true,
+        loopback,
+        ethernet: true,
+    };
     let mut host = FakeHost::default();
     host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
     host.listing.addresses = vec![Address { device: 2, net: "192.0.2.1/24".parse().unwrap(), ours: false }];

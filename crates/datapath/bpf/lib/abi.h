@@ -5,6 +5,7 @@
 
 #include <linux/bpf.h>
 #include <linux/types.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
@@ -29,9 +30,15 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_REDIRECT 0x200
 #define TOOTH_REDUCE 0x400
 #define TOOTH_LOOPED 0x800
+#define TOOTH_GUARD_IN 0x1000
+#define TOOTH_GUARD_OUT 0x2000
+#define TOOTH_GUARD_SOURCE 0x4000
 
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
+
+#define FIEF_NAMED 1        /* some tenant names this device: our programs sit there */
+#define FIEF_ETHERNET 2     /* its frames have an Ethernet header */
 
 /* A local address of this host: slot 0 is the host's own. */
 struct owner {
@@ -64,6 +71,7 @@ struct counters {
 	__u64 drop_spoof;
 	__u64 drop_listener;
 	__u64 drop_redirect;
+	__u64 drop_unmarked;
 };
 
 struct in6 {
@@ -109,6 +117,16 @@ struct {
 	__type(value, __u32);
 } fief_exits SEC(".maps");
 
+/* Devices that tenants name, by index: FIEF_NAMED, FIEF_ETHERNET. An array, since every packet asks; a device whose
+ * index is beyond it is only asked about in slower ways. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u32);
+} fief_devices SEC(".maps");
+
 /* Which source MACs bring packets for a tenant that has FIEF_NEIGHBOURS. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -139,9 +157,16 @@ struct {
 	__type(value, struct counters);
 } fief_counters SEC(".maps");
 
-static __always_inline _Bool is_off(__u32 tooth)
+static __always_inline bool is_off(__u32 tooth)
 {
 	return fief_teeth & tooth;
+}
+
+static __always_inline bool is_device(__u32 ifindex, __u32 flag)
+{
+	__u32 *flags = bpf_map_lookup_elem(&fief_devices, &ifindex);
+
+	return flags && *flags & flag;
 }
 
 static __always_inline __u32 slot_of(__u32 mark)

@@ -85,15 +85,28 @@ static __always_inline int looped_back(struct __sk_buff *skb)
 	return TCX_DROP;
 }
 
+/* Whoever claims an address of this host is not on the wire. IPv6 never asks that by itself, and IPv4 does it with a
+ * whole routing decision a packet, which `accept_local` on our devices saves (fib_validate_source). With `local` behind
+ * the tree another tenant's address is a remote one. */
+static __always_inline bool is_spoofed(const struct owner *source, __u32 slot)
+{
+	if (!source || is_off(TOOTH_SPOOF_IN) || (fief_local_moved && source->slot != slot))
+		return false;
+	COUNT(slot, drop_spoof);
+	return true;
+}
+
 static __always_inline int ingress4(struct __sk_buff *skb)
 {
 	struct belongs b;
 	struct iphdr ip;
 
-	if (read_net(skb, 0, &ip, sizeof(ip)))
+	if (read_ip4(skb, &ip))
 		return TCX_DROP;
 	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own4, &ip.daddr));
 	if (!is_admitted(skb, &b))
+		return TCX_DROP;
+	if (is_spoofed(bpf_map_lookup_elem(&fief_own4, &ip.saddr), b.slot))
 		return TCX_DROP;
 	/* A tenant's routes come from its documents; no neighbour changes them. */
 	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect4(skb, &ip)) {
@@ -109,22 +122,17 @@ static __always_inline int ingress4(struct __sk_buff *skb)
 
 static __always_inline int ingress6(struct __sk_buff *skb)
 {
-	struct owner *source;
 	struct belongs b;
 	struct ipv6hdr ip;
 	struct in6 *from = (struct in6 *)&ip.saddr;
 
-	if (read_net(skb, 0, &ip, sizeof(ip)))
+	if (read_ip6(skb, &ip))
 		return TCX_DROP;
 	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own6, &ip.daddr));
 	if (!is_admitted(skb, &b))
 		return TCX_DROP;
-	/* IPv4 refuses our own addresses as a source by itself (fib_validate_source); IPv6 does not. */
-	source = is_unicast6(from) ? bpf_map_lookup_elem(&fief_own6, from) : 0;
-	if (source && !is_off(TOOTH_SPOOF_IN) && (!fief_local_moved || source->slot == b.slot)) {
-		COUNT(b.slot, drop_spoof);
+	if (is_unicast6(from) && is_spoofed(bpf_map_lookup_elem(&fief_own6, from), b.slot))
 		return TCX_DROP;
-	}
 	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect6(skb, &ip)) {
 		COUNT(b.slot, drop_redirect);
 		return TCX_DROP;
@@ -204,17 +212,17 @@ static __always_inline int egress(struct __sk_buff *skb)
 	if (!slot)
 		return TCX_NEXT;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		__be32 from;
+		struct iphdr ip;
 
-		if (read_net(skb, offsetof(struct iphdr, saddr), &from, sizeof(from)))
+		if (read_ip4(skb, &ip))
 			return TCX_DROP;
-		source = bpf_map_lookup_elem(&fief_own4, &from);
+		source = bpf_map_lookup_elem(&fief_own4, &ip.saddr);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct in6 from;
+		struct ipv6hdr ip;
 
-		if (read_net(skb, offsetof(struct ipv6hdr, saddr), &from, sizeof(from)))
+		if (read_ip6(skb, &ip))
 			return TCX_DROP;
-		source = bpf_map_lookup_elem(&fief_own6, &from);
+		source = bpf_map_lookup_elem(&fief_own6, (struct in6 *)&ip.saddr);
 	}
 	if (!leaves_rightly(skb, slot, source))
 		return TCX_DROP;

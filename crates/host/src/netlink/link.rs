@@ -15,6 +15,8 @@ pub struct Link {
     pub carrier: bool,
     /// Is it the loopback device?
     pub loopback: bool,
+    /// Do its frames have an Ethernet header (ARPHRD_ETHER)?
+    pub ethernet: bool,
 }
 
 impl Link {
@@ -32,6 +34,7 @@ impl Link {
             up: flags & libc::IFF_UP != 0,
             carrier: flags & libc::IFF_LOWER_UP != 0,
             loopback: flags & libc::IFF_LOOPBACK != 0,
+            ethernet: header.ifi_type == libc::ARPHRD_ETHER,
         })
     }
 }

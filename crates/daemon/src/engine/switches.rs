@@ -1,0 +1,91 @@
+//! Switches under /proc/sys: what they were is in the store before they are set, and they are put back when nobody
+//! needs them any more, unless somebody changed them since.
+
+use std::collections::HashSet;
+
+use fief_host::{HostError, sysctl};
+
+use super::Engine;
+use crate::plan::Setting;
+use crate::plan::desire::accept_local;
+use crate::store::Switch;
+
+/// Which switches: those of the network namespace, or those of its devices. What a device's switch permits is only
+/// right while our programs sit there, so they come after the programs and go before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Namespace,
+    Devices,
+}
+
+impl Engine {
+    /// Sets what is wanted and not so already.
+    pub(super) fn set_switches(&mut self, wanted: &[Setting], scope: Scope) -> anyhow::Result<()> {
+        let known = self.store.switches()?;
+        let devices: HashSet<u32> = known.values().filter_map(|switch| switch.device).collect();
+        for setting in wanted.iter().filter(|s| scope.has(s.device)) {
+            let now = match sysctl::read(&setting.name) {
+                // A device that is gone has no switches; its event is on the way.
+                Err(error) if is_gone(&error, setting.device) => continue,
+                read => read?,
+            };
+            if now == setting.value {
+                continue;
+            }
+            // A renamed device keeps its switches, under another name.
+            let is_known =
+                known.contains_key(&setting.name) || setting.device.is_some_and(|d| devices.contains(&d));
+            if !is_known {
+                let switch = Switch { before: now, set: setting.value.clone(), device: setting.device };
+                self.store.remember_switches(&[(&setting.name, &switch)])?;
+            }
+            sysctl::write(&setting.name, &setting.value)?;
+            tracing::info!(name = setting.name, value = setting.value, "sysctl set");
+        }
+        Ok(())
+    }
+
+    /// Puts back what is no longer wanted.
+    pub(super) fn restore_switches(&mut self, wanted: &[Setting], scope: Scope) {
+        let known = self.store.switches().unwrap_or_default();
+        let names: HashSet<&str> = wanted.iter().map(|s| s.name.as_str()).collect();
+        let devices: HashSet<u32> = wanted.iter().filter_map(|s| s.device).collect();
+        let mut done = Vec::new();
+        for (name, switch) in known.iter().filter(|(_, switch)| scope.has(switch.device)) {
+            let is_wanted = match switch.device {
+                Some(device) => devices.contains(&device),
+                None => names.contains(name.as_str()),
+            };
+            if is_wanted {
+                continue;
+            }
+            let name_now = match switch.device {
+                Some(device) => accept_local(self.observed.link_name(device)),
+                None => name.clone(),
+            };
+            // What somebody changed since is theirs.
+            if sysctl::read(&name_now).is_ok_and(|now| now == switch.set)
+                && let Err(error) = sysctl::write(&name_now, &switch.before)
+            {
+                tracing::warn!(%error, "sysctl not put back");
+                continue;
+            }
+            done.push(name.as_str());
+        }
+        if !done.is_empty()
+            && let Err(error) = self.store.forget_switches(&done)
+        {
+            tracing::warn!(%error, "switches not forgotten");
+        }
+    }
+}
+
+impl Scope {
+    fn has(self, device: Option<u32>) -> bool {
+        device.is_some() == (self == Scope::Devices)
+    }
+}
+
+fn is_gone(error: &HostError, device: Option<u32>) -> bool {
+    device.is_some() && error.errno() == Some(libc::ENOENT)
+}

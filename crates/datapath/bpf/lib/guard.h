@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Two doors beside the devices that tenants name (netfilter programs, Linux 6.4). Programs on devices see only their
+ * own device; these hooks belong to the network namespace and see every packet that is delivered or leaves, whatever
+ * the device and whatever the cgroup of a process.
+ *
+ * The kernel's structures are named in part; the loader finds the fields (CO-RE). The packet itself is read with
+ * bpf_probe_read_kernel: the helpers that read packets elsewhere are not there for this kind of program. */
+#ifndef FIEF_GUARD_H
+#define FIEF_GUARD_H
+
+#include "wire.h"
+
+#define NF_DROP 0
+#define NF_ACCEPT 1
+#define LOOPBACK_IFINDEX 1
+
+#ifndef IPPROTO_IGMP
+#define IPPROTO_IGMP 2
+#endif
+
+struct net_device {
+	int ifindex;
+} __attribute__((preserve_access_index));
+
+struct nf_hook_state {
+	__u8 pf;
+	struct net_device *in;
+	struct net_device *out;
+} __attribute__((preserve_access_index));
+
+struct sk_buff {
+	__u32 mark;
+	__u16 network_header;
+	unsigned char *head;
+} __attribute__((preserve_access_index));
+
+/* include/linux/netfilter.h: not relocated, its fields are the program's arguments. */
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
+};
+
+static __always_inline long read_packet(struct bpf_nf_ctx *ctx, __u32 offset, void *to, __u32 length)
+{
+	const unsigned char *head = ctx->skb->head;
+
+	return bpf_probe_read_kernel(to, length, head + ctx->skb->network_header + offset);
+}
+
+/* An address of a tenant is called on that tenant's devices, or not at all. */
+static __always_inline int guard_delivery(struct bpf_nf_ctx *ctx, const struct owner *called)
+{
+	if (!called || !called->slot || ctx->state->in->ifindex == LOOPBACK_IFINDEX || is_off(TOOTH_GUARD_IN))
+		return NF_ACCEPT;
+	COUNT(called->slot, drop_device_in);
+	return NF_DROP;
+}
+
+static __always_inline int guard_in4(struct bpf_nf_ctx *ctx)
+{
+	__be32 address;
+
+	/* The ingress program there has judged it. */
+	if (is_device(ctx->state->in->ifindex, FIEF_NAMED))
+		return NF_ACCEPT;
+	if (read_packet(ctx, offsetof(struct iphdr, daddr), &address, sizeof(address)))
+		return NF_DROP;
+	return guard_delivery(ctx, bpf_map_lookup_elem(&fief_own4, &address));
+}
+
+static __always_inline int guard_in6(struct bpf_nf_ctx *ctx)
+{
+	struct in6 address;
+
+	/* The ingress program there has judged it. */
+	if (is_device(ctx->state->in->ifindex, FIEF_NAMED))
+		return NF_ACCEPT;
+	if (read_packet(ctx, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
+		return NF_DROP;
+	return guard_delivery(ctx, bpf_map_lookup_elem(&fief_own6, &address));
+}
+
+/* IGMPv3 and MLDv2 reports: see is_membership_report. */
+static __always_inline bool is_report4(const struct iphdr *ip)
+{
+	return ip->protocol == IPPROTO_IGMP && ip->daddr == bpf_htonl(0xe0000016);
+}
+
+static __always_inline bool is_report6(const struct ipv6hdr *ip)
+{
+	struct in6 *to = (struct in6 *)&ip->daddr;
+
+	return ip->nexthdr == IPPROTO_HOPOPTS && to->w[0] == bpf_htonl(0xff020000) && !to->w[1] && !to->w[2] &&
+	       to->w[3] == bpf_htonl(0x16);
+}
+
+/* Leaving, with a tenant's mark: by the tenant's devices only. */
+static __always_inline bool leaves_by_its_device(struct bpf_nf_ctx *ctx, __u32 slot)
+{
+	__u32 ifindex = ctx->state->out->ifindex;
+
+	return ifindex == LOOPBACK_IFINDEX || may_use(slot, ifindex);
+}
+
+/* Leaving without a mark and with a tenant's address as its source, as answers of a UDP server with one socket for
+ * everybody do: by the host's own routes, which may lead to another tenant's router. The kernel's own words to
+ * neighbours, groups and senders (ICMP, IGMP) take any address of the device, and pass. */
+static __always_inline int guard_unmarked(struct bpf_nf_ctx *ctx, const struct owner *source)
+{
+	if (!source || !source->slot || ctx->state->out->ifindex == LOOPBACK_IFINDEX || is_off(TOOTH_GUARD_SOURCE))
+		return NF_ACCEPT;
+	COUNT(source->slot, drop_unmarked);
+	return NF_DROP;
+}
+
+static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
+{
+	__u32 slot = slot_of(ctx->skb->mark);
+	struct iphdr ip;
+
+	if (slot && leaves_by_its_device(ctx, slot))
+		return NF_ACCEPT;
+	if (read_packet(ctx, 0, &ip, sizeof(ip)))
+		return NF_DROP;
+	if (!slot)
+		return ip.protocol == IPPROTO_ICMP || ip.protocol == IPPROTO_IGMP ?
+			       NF_ACCEPT :
+			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own4, &ip.saddr));
+	if (is_report4(&ip) || is_off(TOOTH_GUARD_OUT))
+		return NF_ACCEPT;
+	COUNT(slot, drop_device_out);
+	return NF_DROP;
+}
+
+static __always_inline int guard_out6(struct bpf_nf_ctx *ctx)
+{
+	__u32 slot = slot_of(ctx->skb->mark);
+	struct ipv6hdr ip;
+
+	if (slot && leaves_by_its_device(ctx, slot))
+		return NF_ACCEPT;
+	if (read_packet(ctx, 0, &ip, sizeof(ip)))
+		return NF_DROP;
+	if (!slot)
+		return ip.nexthdr == IPPROTO_ICMPV6 || is_report6(&ip) ?
+			       NF_ACCEPT :
+			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own6, (struct in6 *)&ip.saddr));
+	if (is_report6(&ip) || is_off(TOOTH_GUARD_OUT))
+		return NF_ACCEPT;
+	COUNT(slot, drop_device_out);
+	return NF_DROP;
+}
+
+#endif
