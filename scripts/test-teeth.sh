@@ -25,6 +25,10 @@ listener                            a_tenants_own_udp_socket_gets_its_tenants_da
 redirect                            a_redirect_moves_the_hosts_own_flow_and_not_a_tenants
 reduce                              foreign_bits_of_a_packets_mark_survive_and_the_accepted_socket_has_our_field_only
 looped                              multicast_of_a_tenant_is_not_looped_back_to_the_host
+members                             the_option_asks_who_the_caller_is
+mark                                a_mark_by_option_is_the_same_question
+message                             a_mark_by_control_message_does_not_change_sides
+bind                                a_socket_bound_to_a_tenants_address_is_that_tenants_whoever_made_it
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

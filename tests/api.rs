@@ -188,6 +188,8 @@ fn the_openapi_document_lists_every_route() {
         ("/v1/status", &["get"]),
         ("/v1/doctor", &["get"]),
         ("/v1/sockets", &["get"]),
+        ("/v1/processes", &["get"]),
+        ("/v1/processes/{pid}", &["get"]),
     ];
     for (path, methods) in routes {
         let described =

@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 pub use error::ClientError;
 use wire::{Answer, Call};
 
-use crate::{ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TenantView};
+use crate::{
+    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TaskView, TenantView,
+};
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -100,6 +102,17 @@ impl Client {
     pub fn sockets(&self, tenant: Option<&str>) -> Result<Vec<SocketView>, ClientError> {
         let query = tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default();
         self.json(Call::get(format!("/v1/sockets{query}")))
+    }
+
+    /// The processes and threads of one tenant, or all that the caller may see.
+    pub fn processes(&self, tenant: Option<&str>) -> Result<Vec<TaskView>, ClientError> {
+        let query = tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default();
+        self.json(Call::get(format!("/v1/processes{query}")))
+    }
+
+    /// One process.
+    pub fn process(&self, pid: u32) -> Result<TaskView, ClientError> {
+        self.json(Call::get(format!("/v1/processes/{pid}")))
     }
 
     /// Reads the documents in the configuration directory again.

@@ -162,6 +162,9 @@ pub struct Counters {
     /// Dropped: an answer with this tenant's address as its source and no tenant's mark.
     #[serde(default)]
     pub drop_unmarked: u64,
+    /// Not packets: attempts to act as this tenant, or to change a socket's tenant, that were refused.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 impl Counters {
@@ -181,6 +184,7 @@ impl Counters {
             drop_listener,
             drop_redirect,
             drop_unmarked,
+            refused: _,
         } = *self;
         drop_device_in
             + drop_neighbour
@@ -191,6 +195,22 @@ impl Counters {
             + drop_redirect
             + drop_unmarked
     }
+}
+
+/// A process or thread with its tenant, `GET /v1/processes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskView {
+    /// The tenant's name, empty for the host.
+    pub tenant: String,
+    /// The process.
+    pub pid: u32,
+    /// The thread; the process itself is the thread with its number.
+    pub tid: u32,
+    /// The effective user.
+    pub user: u32,
+    /// The program's name, at most 15 bytes.
+    pub command: String,
 }
 
 /// A socket with its tenant, `GET /v1/sockets`.

@@ -3,9 +3,11 @@
 mod apply;
 mod completion;
 mod delete;
+mod exec;
 mod files;
 mod get;
 mod man;
+mod processes;
 mod sockets;
 mod validate;
 
@@ -16,9 +18,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use apply::{ApplyArgs, DiffArgs, Selection};
 pub use completion::CompletionArgs;
 pub use delete::{DeleteArgs, DeleteKind};
+pub use exec::ExecArgs;
 pub use files::Files;
 pub use get::{GetArgs, GetKind};
 pub use man::ManArgs;
+pub use processes::{IdentifyArgs, PidsArgs, PsArgs};
 pub use sockets::SocketsArgs;
 pub use validate::ValidateArgs;
 
@@ -73,6 +77,14 @@ pub enum Command {
     Status,
     /// Look the host over and say what to mend
     Doctor,
+    /// Run a command whose sockets are a tenant's
+    Exec(ExecArgs),
+    /// List processes and threads with their tenants
+    Ps(PsArgs),
+    /// Say whose a process is
+    Identify(IdentifyArgs),
+    /// List the processes of a tenant
+    Pids(PidsArgs),
     /// List sockets with their tenants
     Sockets(SocketsArgs),
     /// Print the JSON schema of the documents

@@ -3,6 +3,10 @@
 //
 //   wire_ingress, wire_egress   tcx on every device that some tenant names
 //   lo_ingress                  tcx on lo: traffic between sockets of this host crosses no other device
+//   made                        a cgroup: a new socket is its thread's tenant's
+//   set_option, get_option      a cgroup: the socket options of option.h, and SO_MARK
+//   bind4/6                     a cgroup: a socket bound to a tenant's address is that tenant's
+//   forked                      every fork and clone: children and threads begin where their maker is
 //   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES
 //   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that
 //   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
@@ -13,6 +17,7 @@
 #include "lib/abi.h"
 #include "lib/guard.h"
 #include "lib/sockets.h"
+#include "lib/tenancy.h"
 #include "lib/wire.h"
 
 SEC("classifier")
@@ -47,6 +52,53 @@ SEC("classifier")
 int lo_ingress(struct __sk_buff *skb)
 {
 	return loopback(skb);
+}
+
+SEC("cgroup/sock_create")
+int on_create(struct bpf_sock *ctx)
+{
+	return made(ctx);
+}
+
+SEC("cgroup/setsockopt")
+int on_setsockopt(struct bpf_sockopt *ctx)
+{
+	return set_option(ctx);
+}
+
+SEC("cgroup/getsockopt")
+int on_getsockopt(struct bpf_sockopt *ctx)
+{
+	return get_option(ctx);
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(__u64 *ctx)
+{
+	return forked((struct task_struct *)ctx[0], (struct task_struct *)ctx[1]);
+}
+
+SEC("cgroup/bind4")
+int bind4(struct bpf_sock_addr *ctx)
+{
+	__be32 address = ctx->user_ip4;
+
+	return is_ours(ctx) ? bound(ctx, bpf_map_lookup_elem(&fief_own4, &address)) : 1;
+}
+
+SEC("cgroup/bind6")
+int bind6(struct bpf_sock_addr *ctx)
+{
+	struct in6 address = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
+	struct owner *owner;
+
+	if (!is_ours(ctx))
+		return 1;
+	if (!address.w[0] && !address.w[1] && address.w[2] == bpf_htonl(0xffff))
+		owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
+	else
+		owner = bpf_map_lookup_elem(&fief_own6, &address);
+	return bound(ctx, owner);
 }
 
 SEC("cgroup/connect4")

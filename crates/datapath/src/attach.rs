@@ -5,16 +5,20 @@
 //! adopted; any other one of the same program and place goes after its successor sits.
 
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use aya::Ebpf;
 use aya::programs::links::{CgroupAttachMode, FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
-use aya::programs::{CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Program, ProgramError, SockOps};
+use aya::programs::{
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps,
+};
+use aya::{Btf, Ebpf};
 
-use crate::{DatapathError, chain};
+use aya_obj::generated::bpf_attach_type;
+
+use crate::{DatapathError, chain, syscall};
 
 /// A device to attach to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +29,34 @@ pub struct Device {
     pub name: String,
 }
 
+/// The programs that sit at a control group.
+const OF_CGROUPS: [&str; 11] = [
+    "on_create",
+    "on_setsockopt",
+    "on_getsockopt",
+    "bind4",
+    "bind6",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "accepted",
+    "on_receive",
+];
+
 /// The loopback device's index in every network namespace.
 const LOOPBACK: u32 = 1;
 
-pub(crate) fn load_all(programs: &mut Ebpf) -> Result<(), DatapathError> {
+pub(crate) fn load_all(programs: &mut Ebpf, kernel: &Btf) -> Result<(), DatapathError> {
     for (name, program) in programs.programs_mut() {
         let loaded = match program {
             Program::SchedClassifier(p) => p.load(),
             Program::CgroupSockAddr(p) => p.load(),
             Program::CgroupSkb(p) => p.load(),
             Program::SockOps(p) => p.load(),
+            Program::CgroupSock(p) => p.load(),
+            Program::CgroupSockopt(p) => p.load(),
+            Program::BtfTracePoint(p) => p.load("sched_process_fork", kernel),
             _ => continue,
         };
         loaded.map_err(|e| DatapathError::Load(format!("{name}: {}", chain(&e))))?;
@@ -108,6 +130,29 @@ fn is_attached(program: &SchedClassifier, direction: TcAttachType, device: &Devi
     there.iter().any(|p| p.tag() == ours.tag() && p.name() == ours.name())
 }
 
+/// Attaches to the tracepoint of forks, which is one for the whole machine.
+pub(crate) fn forks(programs: &mut Ebpf, links: &Path, digest: &str) -> Result<(), DatapathError> {
+    let pin = format!("on_fork-{digest}");
+    let at = links.join(&pin);
+    if !at.exists() {
+        let failed = |error: String| DatapathError::Attach {
+            program: "on_fork",
+            place: "sched_process_fork".into(),
+            error,
+        };
+        let program: &mut BtfTracePoint = programs
+            .program_mut("on_fork")
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| failed("not in the object".into()))?;
+        let id = program.attach().map_err(|e| failed(chain(&e)))?;
+        let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
+        let link: FdLink = link.into();
+        link.pin(&at).map_err(|e| failed(chain(&e)))?;
+    }
+    unpin_others(links, |name| name.starts_with("on_fork-"), &HashSet::from([pin]));
+    Ok(())
+}
+
 pub(crate) fn cgroup(
     programs: &mut Ebpf,
     links: &Path,
@@ -117,7 +162,7 @@ pub(crate) fn cgroup(
 ) -> Result<(), DatapathError> {
     let inode = std::fs::metadata(path).map(|m| m.ino()).unwrap_or(0);
     let mut wanted = HashSet::new();
-    for name in ["connect4", "connect6", "sendmsg4", "sendmsg6", "accepted", "on_receive"] {
+    for name in OF_CGROUPS {
         let pin = format!("{name}-{inode}-{digest}");
         let at = links.join(&pin);
         wanted.insert(pin);
@@ -127,35 +172,50 @@ pub(crate) fn cgroup(
         let failed =
             |error: String| DatapathError::Attach { program: name, place: path.display().to_string(), error };
         let program = programs.program_mut(name).ok_or_else(|| failed("not in the object".into()))?;
-        let link = attach_cgroup(program, cgroup).map_err(|e| failed(chain(&*e)))?;
-        link.pin(&at).map_err(|e| failed(chain(&e)))?;
+        attach_cgroup(name, program, cgroup, &at).map_err(|e| failed(chain(&*e)))?;
     }
-    let of_cgroups = ["connect", "sendmsg", "accepted-", "on_receive-"];
-    unpin_others(links, |name| of_cgroups.iter().any(|p| name.starts_with(p)), &wanted);
+    unpin_others(links, |name| OF_CGROUPS.iter().any(|p| name.starts_with(p)), &wanted);
     Ok(())
 }
 
 fn attach_cgroup(
+    name: &str,
     program: &mut Program,
     cgroup: BorrowedFd<'_>,
-) -> Result<FdLink, Box<dyn std::error::Error>> {
+    pin: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
     // A bpf link sits beside whatever else is attached there; `Single` only says that no flag is set.
     let mode = CgroupAttachMode::Single;
-    match program {
+    let link: FdLink = match program {
         Program::CgroupSockAddr(p) => {
             let id = CgroupSockAddr::attach(p, cgroup, mode)?;
-            Ok(p.take_link(id)?.try_into()?)
+            p.take_link(id)?.try_into()?
         }
         Program::CgroupSkb(p) => {
             let id = CgroupSkb::attach(p, cgroup, CgroupSkbAttachType::Ingress, mode)?;
-            Ok(p.take_link(id)?.try_into()?)
+            p.take_link(id)?.try_into()?
+        }
+        Program::CgroupSock(p) => {
+            let id = CgroupSock::attach(p, cgroup, mode)?;
+            p.take_link(id)?.try_into()?
         }
         Program::SockOps(p) => {
             let id = SockOps::attach(p, cgroup, mode)?;
-            Ok(p.take_link(id)?.try_into()?)
+            p.take_link(id)?.try_into()?
         }
-        _ => Err(Box::new(ProgramError::UnexpectedProgramType)),
-    }
+        // aya 0.14 has no way from this kind of link to a pin.
+        Program::CgroupSockopt(p) => {
+            let kind = match name {
+                "on_setsockopt" => bpf_attach_type::BPF_CGROUP_SETSOCKOPT,
+                _ => bpf_attach_type::BPF_CGROUP_GETSOCKOPT,
+            };
+            let link = syscall::link_to_cgroup(p.fd()?.as_fd(), cgroup, kind)?;
+            return Ok(syscall::pin(&link, pin)?);
+        }
+        _ => return Err(Box::new(ProgramError::UnexpectedProgramType)),
+    };
+    link.pin(pin)?;
+    Ok(())
 }
 
 /// Removes the pins of one kind that are not wanted: their links detach.

@@ -9,6 +9,8 @@
 mod attach;
 pub mod maps;
 mod netfilter;
+mod syscall;
+pub mod tasks;
 #[cfg(feature = "teeth")]
 mod teeth;
 
@@ -22,11 +24,12 @@ use sha2::{Digest, Sha256};
 pub use attach::Device;
 pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner};
 use netfilter::Guard;
+use tasks::Tasks;
 
 /// The compiled programs, aligned as the ELF reader wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fief.bpf.o"));
 /// What the maps look like; another text means other maps.
-static ABI: &str = include_str!("../bpf/lib/abi.h");
+static ABI: &str = concat!(include_str!("../bpf/lib/abi.h"), include_str!("../bpf/lib/tenancy.h"));
 
 /// What the programs take as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,7 @@ pub enum DatapathError {
 pub struct Datapath {
     programs: Ebpf,
     maps: Maps,
+    tasks: Tasks,
     guard: Guard,
     links: PathBuf,
     digest: String,
@@ -113,25 +117,32 @@ impl Datapath {
         ];
         let kernel = Btf::from_sys_fs().map_err(|e| DatapathError::Load(chain(&e)))?;
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&kernel));
+        loader.btf(Some(&kernel)).allow_unsupported_maps();
         loader.default_map_pin_directory(&maps);
         for (name, value) in &globals {
             loader.override_global(name, value.as_slice(), true);
         }
         let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
-        attach::load_all(&mut programs)?;
+        attach::load_all(&mut programs, &kernel)?;
         let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
         let guard = Guard::read(OBJECT, globals, &kernel, &programs)?;
         let constants = format!("{mask} {shift} {moved} {cookie}");
         let digest = digest(&[OBJECT, constants.as_bytes()]);
         let maps = Maps::open(&mut programs)?;
+        let tasks = programs.take_map("fief_tasks").and_then(Tasks::new);
+        let tasks = tasks.ok_or_else(|| DatapathError::Load("no map of tasks".into()))?;
         remove_other_maps(pins, &digest_of_maps());
-        Ok(Datapath { programs, maps, guard, links, digest })
+        Ok(Datapath { programs, maps, tasks, guard, links, digest })
     }
 
     /// The maps.
     pub fn maps(&mut self) -> &mut Maps {
         &mut self.maps
+    }
+
+    /// The tenants of threads and processes.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// What a slot's packets did.
@@ -150,8 +161,9 @@ impl Datapath {
         attach::cgroup(&mut self.programs, &self.links, &self.digest, path, cgroup.as_fd())
     }
 
-    /// Attaches the netfilter programs to the calling thread's network namespace.
+    /// Attaches the netfilter programs to the calling thread's network namespace, and the one of forks.
     pub fn attach_guard(&mut self) -> Result<(), DatapathError> {
+        attach::forks(&mut self.programs, &self.links, &self.digest)?;
         self.guard.attach(&self.links, &self.digest)
     }
 

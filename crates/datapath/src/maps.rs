@@ -62,6 +62,26 @@ pub struct Neighbour {
     pub pad: [u8; 2],
 }
 
+/// Who may act as a tenant: `struct member_key`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// The slot.
+    pub slot: u32,
+    /// [`USER`] or [`GROUP`].
+    pub kind: u32,
+    /// The id, as the initial user namespace sees it.
+    pub id: u32,
+}
+
+/// A [`Member`] that is a user.
+pub const USER: u32 = 0;
+/// A [`Member`] that is a group.
+pub const GROUP: u32 = 1;
+
+/// A tenant's name with zeroes behind: `union tenant_name`.
+pub type Name = [u8; 64];
+
 /// `struct counters`, one tenant's on one processor, or summed up.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,6 +99,7 @@ pub struct Counters {
     pub drop_listener: u64,
     pub drop_redirect: u64,
     pub drop_unmarked: u64,
+    pub refused: u64,
 }
 
 // SAFETY: repr(C), integers only, no padding: every bit pattern is a value and every byte is initialised.
@@ -87,6 +108,8 @@ unsafe impl Pod for Owner {}
 unsafe impl Pod for Exit {}
 // SAFETY: as above; the two bytes behind the MAC are a field of their own.
 unsafe impl Pod for Neighbour {}
+// SAFETY: as above.
+unsafe impl Pod for Member {}
 // SAFETY: as above.
 unsafe impl Pod for Counters {}
 
@@ -107,6 +130,10 @@ pub struct Entries {
     pub neighbours: HashSet<Neighbour>,
     /// Slot to flags.
     pub tenants: Table<u32, u32>,
+    /// Slot to name.
+    pub names: Table<u32, Name>,
+    /// Who may act as whom.
+    pub members: HashSet<Member>,
 }
 
 /// The open maps, with what we know to be in them.
@@ -118,6 +145,9 @@ pub struct Maps {
     devices: Devices,
     neighbours: Mirror<Neighbour, u32>,
     tenants: Mirror<u32, u32>,
+    names: Mirror<u32, Name>,
+    slots: Mirror<Name, u32>,
+    members: Mirror<Member, u32>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     counted: HashSet<u32>,
     processors: usize,
@@ -141,6 +171,9 @@ impl Maps {
             devices: Devices::open(programs)?,
             neighbours: Mirror::open(programs, "fief_neighbours")?,
             tenants: Mirror::open(programs, "fief_tenants")?,
+            names: Mirror::open(programs, "fief_names")?,
+            slots: Mirror::open(programs, "fief_slots")?,
+            members: Mirror::open(programs, "fief_members")?,
             counters,
             counted,
             processors,
@@ -153,6 +186,9 @@ impl Maps {
             self.count(slot)?;
         }
         self.tenants.add(wanted.tenants.iter().map(|(k, v)| (*k, *v)))?;
+        self.names.add(wanted.names.iter().map(|(k, v)| (*k, *v)))?;
+        self.slots.add(wanted.names.iter().map(|(k, v)| (*v, *k)))?;
+        self.members.add(wanted.members.iter().map(|k| (*k, 1)))?;
         self.exits.add(wanted.exits.iter().map(|k| (*k, 1)))?;
         self.neighbours.add(wanted.neighbours.iter().map(|k| (*k, 1)))?;
         self.defaults.add(wanted.defaults.iter().map(|(k, v)| (*k, *v)))?;
@@ -172,6 +208,11 @@ impl Maps {
 
     /// Deletes what is not wanted. To be called after addresses are gone.
     pub fn prune(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
+        // Who may no longer act as a tenant, first.
+        self.members.prune(|k| wanted.members.contains(k))?;
+        let names: HashSet<&Name> = wanted.names.values().collect();
+        self.slots.prune(|k| names.contains(k))?;
+        self.names.prune(|k| wanted.names.contains_key(k))?;
         self.own4.prune(|k| wanted.own4.contains_key(&Ipv4Addr::from(*k)))?;
         self.own6.prune(|k| wanted.own6.contains_key(&Ipv6Addr::from(*k)))?;
         self.defaults.prune(|k| wanted.defaults.contains_key(k))?;
@@ -224,6 +265,7 @@ impl Counters {
             drop_listener: self.drop_listener + other.drop_listener,
             drop_redirect: self.drop_redirect + other.drop_redirect,
             drop_unmarked: self.drop_unmarked + other.drop_unmarked,
+            refused: self.refused + other.refused,
         }
     }
 }

@@ -1,21 +1,19 @@
 //! Netfilter programs (BPF_PROG_TYPE_NETFILTER, Linux 6.4): loaded, linked to a hook of this network namespace, pinned.
 //!
-//! aya 0.14 has no word for this kind of program, so the three system calls are made here (linux/bpf.h); parsing and
+//! aya 0.14 has no word for this kind of program, so it is loaded and linked here (linux/bpf.h); parsing and
 //! relocation are aya's.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use aya::maps::Map;
 use aya::{Btf, Ebpf};
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 
-use crate::{DatapathError, chain};
+use crate::{DatapathError, chain, syscall};
 
 /// Where a program sits: its name, family and hook (linux/netfilter.h).
 struct Hook {
@@ -94,7 +92,7 @@ impl Guard {
             };
             let program = load(hook.program, instructions, &self.license).map_err(failed)?;
             let link = link(&program, hook).map_err(|e| failed(e.to_string()))?;
-            pin_link(&link, &at).map_err(|e| failed(format!("pin {}: {e}", at.display())))?;
+            syscall::pin(&link, &at).map_err(|e| failed(format!("pin {}: {e}", at.display())))?;
         }
         crate::attach::unpin_others(links, |name| HOOKS.iter().any(|h| name.starts_with(h.program)), &wanted);
         Ok(())
@@ -103,7 +101,7 @@ impl Guard {
 
 fn descriptor(map: &Map) -> Option<RawFd> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuHashMap(data) => {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuHashMap(data) | Map::Unsupported(data) => {
             Some(data.fd().as_fd().as_raw_fd())
         }
         _ => None,
@@ -140,14 +138,6 @@ struct LinkAttr {
     netfilter_flags: u32,
 }
 
-/// BPF_OBJ_PIN's part of `union bpf_attr`.
-#[repr(C)]
-struct PinAttr {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
 fn load(name: &str, instructions: &[bpf_insn], license: &CString) -> Result<OwnedFd, String> {
     let mut prog_name = [0; 16];
     prog_name[..name.len()].copy_from_slice(name.as_bytes());
@@ -165,14 +155,14 @@ fn load(name: &str, instructions: &[bpf_insn], license: &CString) -> Result<Owne
         prog_ifindex: 0,
         expected_attach_type: bpf_attach_type::BPF_NETFILTER as u32,
     };
-    let error = match bpf(bpf_cmd::BPF_PROG_LOAD, &attr) {
+    let error = match syscall::descriptor(bpf_cmd::BPF_PROG_LOAD, &attr) {
         Ok(program) => return Ok(program),
         Err(error) => error,
     };
     // Once more, to hear why.
     let mut log = vec![0u8; LOG_SIZE];
     (attr.log_level, attr.log_size, attr.log_buf) = (1, LOG_SIZE as u32, log.as_mut_ptr() as u64);
-    match bpf(bpf_cmd::BPF_PROG_LOAD, &attr) {
+    match syscall::descriptor(bpf_cmd::BPF_PROG_LOAD, &attr) {
         Ok(program) => Ok(program),
         Err(_) => {
             let text = String::from_utf8_lossy(&log);
@@ -198,36 +188,11 @@ fn link(program: &OwnedFd, hook: &Hook) -> io::Result<OwnedFd> {
         netfilter_flags: 0,
     };
     loop {
-        match bpf(bpf_cmd::BPF_LINK_CREATE, &attr) {
+        match syscall::descriptor(bpf_cmd::BPF_LINK_CREATE, &attr) {
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) && attr.priority < PRIORITY + PRIORITIES => {
                 attr.priority += 1;
             }
             done => return done,
         }
     }
-}
-
-fn pin_link(link: &OwnedFd, at: &Path) -> io::Result<()> {
-    let path = CString::new(at.as_os_str().as_bytes())?;
-    let attr =
-        PinAttr { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd().cast_unsigned(), file_flags: 0 };
-    call(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
-}
-
-/// bpf(2), for commands that answer with a new descriptor.
-fn bpf<A>(command: bpf_cmd, attr: &A) -> io::Result<OwnedFd> {
-    let fd = call(command, attr)?;
-    // SAFETY: the command just made this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn call<A>(command: bpf_cmd, attr: &A) -> io::Result<RawFd> {
-    // SAFETY: `attr` is the beginning of a union bpf_attr of the length that goes with it; what it points to lives
-    // until the call returns, and the kernel takes the rest of the union as zeroes.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_ref(attr), size_of::<A>()) };
-    if answer < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    RawFd::try_from(answer).map_err(io::Error::other)
 }

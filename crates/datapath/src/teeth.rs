@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 19] = [
     "lo",
     "connect",
     "sendmsg",
@@ -17,6 +17,10 @@ const NAMES: [&str; 15] = [
     "guard-in",
     "guard-out",
     "guard-source",
+    "members",
+    "mark",
+    "message",
+    "bind",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod peer;
 pub mod sockets;
 pub mod sysctl;
+pub mod tasks;
 pub mod teeth;
 pub mod verbs;
 

@@ -8,12 +8,13 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use fief_api::{
-    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView, TenantView,
+    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView, TaskView,
+    TenantView,
 };
 use serde::Deserialize;
 
 use super::answers::{applied, error, forbidden, gone, ok};
-use crate::engine::Handle;
+use crate::engine::{Engine, Handle};
 use crate::members::Caller;
 
 type Asked<T> = Result<Json<T>, JsonRejection>;
@@ -166,6 +167,49 @@ pub(super) async fn sockets(State(engine): State<Handle>, who: Who, Query(of): Q
         },
     });
     answer.await.unwrap_or_else(gone)
+}
+
+/// Every process and thread that is a tenant's: the caller's own, those of tenants it is a member of, or all.
+#[utoipa::path(get, path = "/v1/processes", params(("tenant" = Option<String>, Query)),
+    responses((status = 200, description = "Done, or the answer", body = Vec<TaskView>), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
+pub(super) async fn processes(
+    State(engine): State<Handle>,
+    who: Who,
+    Query(of): Query<OfTenant>,
+) -> Response {
+    let ConnectInfo(caller) = who;
+    let answer = engine.ask(move |e| match &of.tenant {
+        Some(name) if e.tenant(name).is_none() => {
+            error(StatusCode::NOT_FOUND, format!("there is no tenant {name}"), Some("see `fief get tenants`"))
+        }
+        tenant => {
+            let mut tasks = e.processes(tenant.as_deref());
+            tasks.retain(|task| may_see(e, &caller, task));
+            ok(tasks)
+        }
+    });
+    answer.await.unwrap_or_else(gone)
+}
+
+/// One process.
+#[utoipa::path(get, path = "/v1/processes/{pid}", params(("pid" = u32, Path)),
+    responses((status = 200, description = "Done, or the answer", body = TaskView), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
+pub(super) async fn process(State(engine): State<Handle>, who: Who, Path(pid): Path<u32>) -> Response {
+    let ConnectInfo(caller) = who;
+    let found = engine.ask(move |e| e.process(pid).filter(|task| may_see(e, &caller, task)));
+    match found.await {
+        None => gone(),
+        Some(Some(task)) => ok(task),
+        Some(None) => {
+            error(StatusCode::NOT_FOUND, format!("there is no process {pid} that you may see"), None)
+        }
+    }
+}
+
+fn may_see(engine: &Engine, caller: &Caller, task: &TaskView) -> bool {
+    caller.may_write()
+        || caller.user == task.user
+        || engine.tenant(&task.tenant).is_some_and(|stored| caller.is_member(&stored.members))
 }
 
 /// A known path with a method that it does not have.

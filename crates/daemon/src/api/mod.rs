@@ -57,6 +57,8 @@ fn router(engine: Handle) -> Router {
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))
+        .route("/v1/processes", get(handlers::processes))
+        .route("/v1/processes/{pid}", get(handlers::process))
         .route("/openapi.json", get(openapi::document))
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(handlers::wrong_method)

@@ -19,6 +19,8 @@ use super::handlers;
         handlers::status,
         handlers::doctor,
         handlers::sockets,
+        handlers::processes,
+        handlers::process,
     )
 )]
 struct Api;

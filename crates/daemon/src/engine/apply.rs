@@ -158,7 +158,8 @@ impl Engine {
         let taken: BTreeSet<Slot> = self.tenants.values().map(|s| s.slot).collect();
         let layout = self.config.mark_mask;
         let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
-        let carried: BTreeSet<u16> = sockets.iter().map(|s| layout.number(s.mark)).collect();
+        let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());
+        let carried: BTreeSet<u16> = sockets.iter().map(|s| layout.number(s.mark)).chain(by_tasks).collect();
         slots::allocate(layout, &taken, &carried, count).map_err(|e| Refusal::Conflict(e.to_string(), None))
     }
 
@@ -168,7 +169,7 @@ impl Engine {
         tenants.retain(|name, _| !intent.delete.iter().any(|d| d == name));
         tenants.extend(intent.put.iter().map(|s| (s.tenant.metadata.name.as_str(), s)));
         let (tree, observed) = (&self.tree, &self.observed);
-        let desired = tenants.values().map(|s| (s.slot, desire(tree, &s.tenant, s.slot, observed))).collect();
+        let desired = tenants.values().map(|s| (s.slot, desire(tree, s, observed))).collect();
         let steps = self.describe(&plan(tree, &desired, observed));
         ApplyResponse { outcomes: intent.outcomes, steps }
     }
@@ -192,6 +193,7 @@ impl Engine {
         for stored in intent.put {
             self.tenants.insert(stored.tenant.metadata.name.clone(), stored);
         }
+        self.clear_tasks(&gone);
         self.close_sockets(&gone);
         self.reconcile();
         self.touch();

@@ -6,6 +6,7 @@
 
 mod apply;
 mod carry_out;
+mod processes;
 mod switches;
 mod views;
 
@@ -255,8 +256,7 @@ impl Engine {
 
     fn desire(&mut self) {
         let (tree, observed) = (&self.tree, &self.observed);
-        self.desired =
-            self.tenants.values().map(|s| (s.slot, desire(tree, &s.tenant, s.slot, observed))).collect();
+        self.desired = self.tenants.values().map(|s| (s.slot, desire(tree, s, observed))).collect();
     }
 
     /// Lists everything anew.

@@ -193,6 +193,7 @@ impl Engine {
             drop_listener: c.drop_listener,
             drop_redirect: c.drop_redirect,
             drop_unmarked: c.drop_unmarked,
+            refused: c.refused,
         }
     }
 }

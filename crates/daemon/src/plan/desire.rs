@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::Tree;
 use crate::observed::Observed;
+use crate::store::{MemberIds, Stored};
 
 /// The metric of the unreachable default that every table ends in.
 const LAST: u32 = u32::MAX;
@@ -20,6 +21,10 @@ const LAST: u32 = u32::MAX;
 /// What one tenant needs.
 #[derive(Debug, Default)]
 pub struct Desired {
+    /// Its name.
+    pub name: String,
+    /// Who may act as it.
+    pub members: MemberIds,
     /// Flags of the tenant in the datapath.
     pub flags: u32,
     /// Devices it may leave by.
@@ -50,8 +55,11 @@ pub struct Setting {
 }
 
 /// What this tenant needs of the host as it is observed.
-pub fn desire(tree: &Tree, tenant: &Tenant, slot: Slot, observed: &Observed) -> Desired {
-    let mut desired = Desired::default();
+pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
+    let Stored { tenant, slot, members, .. } = stored;
+    let slot = *slot;
+    let mut desired =
+        Desired { name: tenant.metadata.name.clone(), members: members.clone(), ..Desired::default() };
     if tenant.spec.host_access {
         desired.flags |= HOST_ACCESS;
     }

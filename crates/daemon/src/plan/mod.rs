@@ -10,7 +10,7 @@ pub mod tree;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use fief_datapath::maps::{ETHERNET, Entries, NAMED};
+use fief_datapath::maps::{ETHERNET, Entries, GROUP, Member, NAMED, Name, USER};
 use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
 
@@ -106,6 +106,10 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     for (slot, desired) in tenants {
         let slot = u32::from(slot.number());
         entries.tenants.insert(slot, desired.flags);
+        entries.names.insert(slot, name_of(desired));
+        let member = |kind| move |id: &u32| Member { slot, kind, id: *id };
+        entries.members.extend(desired.members.users.iter().map(member(USER)));
+        entries.members.extend(desired.members.groups.iter().map(member(GROUP)));
         for device in &desired.devices {
             entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
             plan.devices.insert(*device);
@@ -125,6 +129,13 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     };
     plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
     plan.sysctls = desire::sysctls(tree, &plan.devices, observed);
+}
+
+/// A name is at most 63 bytes (RFC 1123), so a zero is behind it.
+fn name_of(desired: &Desired) -> Name {
+    let mut name = [0; 64];
+    name.iter_mut().zip(desired.name.bytes()).for_each(|(to, byte)| *to = byte);
+    name
 }
 
 fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {

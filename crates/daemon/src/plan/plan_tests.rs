@@ -10,6 +10,7 @@ use fief_model::{Document, Slot, Source, Tenant};
 use super::desire::desire;
 use super::*;
 use crate::observed::Observed;
+use crate::store::{MemberIds, Stored};
 
 fn tree(move_local: bool) -> Tree {
     Tree { layout: MarkLayout::default(), entry: 10, table_base: 256_000_000, move_local }
@@ -51,7 +52,9 @@ fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan
         .iter()
         .map(|(number, tenant)| {
             let slot = Slot::new(*number).unwrap();
-            (slot, desire(tree, tenant, slot, &observed))
+            let members = MemberIds::default();
+            let stored = Stored { tenant: tenant.clone(), set: String::new(), slot, members };
+            (slot, desire(tree, &stored, &observed))
         })
         .collect();
     (plan(tree, &desired, &observed), desired)

@@ -33,6 +33,10 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_GUARD_IN 0x1000
 #define TOOTH_GUARD_OUT 0x2000
 #define TOOTH_GUARD_SOURCE 0x4000
+#define TOOTH_MEMBERS 0x8000
+#define TOOTH_MARK 0x10000
+#define TOOTH_MESSAGE 0x20000
+#define TOOTH_BIND 0x40000
 
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
@@ -72,6 +76,7 @@ struct counters {
 	__u64 drop_listener;
 	__u64 drop_redirect;
 	__u64 drop_unmarked;
+	__u64 refused;
 };
 
 struct in6 {

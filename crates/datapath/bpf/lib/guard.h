@@ -8,6 +8,7 @@
 #ifndef FIEF_GUARD_H
 #define FIEF_GUARD_H
 
+#include "kernel.h"
 #include "wire.h"
 
 #define NF_DROP 0
@@ -18,27 +19,25 @@
 #define IPPROTO_IGMP 2
 #endif
 
-struct net_device {
-	int ifindex;
-} __attribute__((preserve_access_index));
+/* A control message with SO_MARK gives one packet another mark than its socket has. A socket that is a tenant's sends
+ * that tenant's packets only; one for everybody may say with each answer whose it is. */
+static __always_inline bool has_another_mark(struct bpf_nf_ctx *ctx, __u32 slot)
+{
+	struct sock *sk = ctx->skb->sk;
+	unsigned char state;
+	__u32 own;
 
-struct nf_hook_state {
-	__u8 pf;
-	struct net_device *in;
-	struct net_device *out;
-} __attribute__((preserve_access_index));
-
-struct sk_buff {
-	__u32 mark;
-	__u16 network_header;
-	unsigned char *head;
-} __attribute__((preserve_access_index));
-
-/* include/linux/netfilter.h: not relocated, its fields are the program's arguments. */
-struct bpf_nf_ctx {
-	const struct nf_hook_state *state;
-	struct sk_buff *skb;
-};
+	if (!sk || is_off(TOOTH_MESSAGE))
+		return false;
+	state = sk->__sk_common.skc_state;
+	if (state == SS_TIME_WAIT || state == SS_NEW_SYN_RECV)
+		return false;
+	own = slot_of(sk->sk_mark);
+	if (!own || own == slot)
+		return false;
+	COUNT(own, refused);
+	return true;
+}
 
 static __always_inline long read_packet(struct bpf_nf_ctx *ctx, __u32 offset, void *to, __u32 length)
 {
@@ -118,6 +117,8 @@ static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
 	__u32 slot = slot_of(ctx->skb->mark);
 	struct iphdr ip;
 
+	if (has_another_mark(ctx, slot))
+		return NF_DROP;
 	if (slot && leaves_by_its_device(ctx, slot))
 		return NF_ACCEPT;
 	if (read_packet(ctx, 0, &ip, sizeof(ip)))
@@ -137,6 +138,8 @@ static __always_inline int guard_out6(struct bpf_nf_ctx *ctx)
 	__u32 slot = slot_of(ctx->skb->mark);
 	struct ipv6hdr ip;
 
+	if (has_another_mark(ctx, slot))
+		return NF_DROP;
 	if (slot && leaves_by_its_device(ctx, slot))
 		return NF_ACCEPT;
 	if (read_packet(ctx, 0, &ip, sizeof(ip)))

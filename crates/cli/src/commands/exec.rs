@@ -1,0 +1,46 @@
+//! `fief exec`: becomes a tenant, then the command.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use libfief::Whose;
+
+use crate::args::ExecArgs;
+
+/// What env(1) and its kin say when they fail themselves.
+const NOT_ENTERED: u8 = 125;
+const NOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+#[expect(clippy::disallowed_methods, reason = "to start a program is what this command is for")]
+pub fn run(args: ExecArgs) -> anyhow::Result<ExitCode> {
+    let tenant = args.tenant.unwrap_or_default();
+    if let Err(error) = libfief::any_socket().and_then(|any| libfief::set(&any, Whose::Process, &tenant)) {
+        eprintln!("error: {}", reason(&tenant, &error));
+        return Ok(ExitCode::from(NOT_ENTERED));
+    }
+    let (program, words) = args.command.split_first().expect("the parser demands a command");
+    // Only comes back if it fails.
+    let error = Command::new(program).args(words).exec();
+    eprintln!("error: cannot run {}: {error}", program.display());
+    Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }))
+}
+
+fn reason(tenant: &str, error: &io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(nix::errno::Errno::EPERM) if tenant.is_empty() => {
+            "this process is a tenant's, and only an administrator of the host may leave it".into()
+        }
+        Some(nix::errno::Errno::EPERM) => format!(
+            "you may not act as {tenant} (its members may: `members` in its document, and administrators of the host)"
+        ),
+        Some(nix::errno::Errno::ENOENT) => format!("there is no tenant {tenant} (see `fief get tenants`)"),
+        Some(nix::errno::Errno::ENOPROTOOPT | nix::errno::Errno::EOPNOTSUPP) => {
+            "no fief serves this network \
+            namespace and control group (see `fief doctor`; there must be a tenant)"
+                .into()
+        }
+        _ => format!("cannot enter {tenant}: {error}"),
+    }
+}

@@ -1,0 +1,81 @@
+//! Which threads and processes are whose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+
+use fief_api::TaskView;
+use fief_datapath::tasks::TaskTenant;
+use fief_host::tasks;
+
+use super::Engine;
+
+impl Engine {
+    /// The processes that are a tenant's, and those of their threads that are another's; of one tenant, or of all.
+    pub(crate) fn processes(&self, tenant: Option<&str>) -> Vec<TaskView> {
+        let names = self.slot_names();
+        let mut views = Vec::new();
+        for pid in tasks::processes() {
+            let process = self.task(pid).process;
+            for tid in tasks::threads(pid) {
+                let thread = self.task(tid).thread;
+                let slot = if thread == 0 && tid == pid { process } else { thread };
+                let Some(name) = names.get(&slot) else { continue };
+                if tenant.is_some_and(|wanted| wanted != *name) {
+                    continue;
+                }
+                let Some((user, command)) = tasks::user_and_command(pid) else { continue };
+                views.push(TaskView { tenant: (*name).to_owned(), pid, tid, user, command });
+            }
+        }
+        views
+    }
+
+    /// One process; `None` if there is none.
+    pub(crate) fn process(&self, pid: u32) -> Option<TaskView> {
+        let (user, command) = tasks::user_and_command(pid)?;
+        let TaskTenant { thread, process } = self.task(pid);
+        let slot = if thread == 0 { process } else { thread };
+        let tenant = self.slot_names().get(&slot).map(|name| (*name).to_owned()).unwrap_or_default();
+        Some(TaskView { tenant, pid, tid: pid, user, command })
+    }
+
+    /// Slots that threads or processes carry.
+    pub(super) fn carried_by_tasks(&self) -> BTreeSet<u32> {
+        let each = self.every_task();
+        each.into_iter().flat_map(|(_, task)| [task.thread, task.process]).filter(|slot| *slot != 0).collect()
+    }
+
+    /// Takes slots of tenants that are gone away from threads and processes. Whoever was one of theirs is the host's
+    /// then, like a process whose working directory was removed: what it makes from now on belongs to nobody.
+    pub(super) fn clear_tasks(&self, gone: &BTreeSet<u16>) {
+        let is_gone = |slot: u32| u16::try_from(slot).is_ok_and(|slot| gone.contains(&slot));
+        for (tid, task) in self.every_task() {
+            if !is_gone(task.thread) && !is_gone(task.process) {
+                continue;
+            }
+            let keep = |slot| if is_gone(slot) { 0 } else { slot };
+            let left = TaskTenant { thread: keep(task.thread), process: keep(task.process) };
+            let (Some(datapath), Some(pidfd)) = (&self.datapath, tasks::pidfd(tid)) else { continue };
+            if let Err(error) = datapath.tasks().set(pidfd.as_fd(), left) {
+                tracing::warn!(tid, %error, "the tenant of a thread stays");
+            }
+        }
+    }
+
+    fn every_task(&self) -> Vec<(u32, TaskTenant)> {
+        if self.datapath.is_none() {
+            return Vec::new();
+        }
+        let all = tasks::processes().into_iter().flat_map(tasks::threads);
+        all.map(|tid| (tid, self.task(tid))).filter(|(_, task)| *task != TaskTenant::default()).collect()
+    }
+
+    fn task(&self, tid: u32) -> TaskTenant {
+        let found = self.datapath.as_ref().zip(tasks::pidfd(tid));
+        found.and_then(|(datapath, pidfd)| datapath.tasks().of(pidfd.as_fd())).unwrap_or_default()
+    }
+
+    fn slot_names(&self) -> BTreeMap<u32, &str> {
+        self.tenants.iter().map(|(name, s)| (u32::from(s.slot.number()), name.as_str())).collect()
+    }
+}

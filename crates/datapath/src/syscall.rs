@@ -1,0 +1,69 @@
+//! bpf(2) itself, for the few commands that aya 0.14 does not offer.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use aya_obj::generated::{bpf_attach_type, bpf_cmd};
+
+/// BPF_OBJ_PIN's part of `union bpf_attr`.
+#[repr(C)]
+struct PinAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// BPF_LINK_CREATE's part of `union bpf_attr`, for control groups.
+#[repr(C)]
+struct LinkAttr {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Links a program to a control group.
+pub(crate) fn link_to_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    let attr = LinkAttr {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_type: attach_type as u32,
+        flags: 0,
+    };
+    descriptor(bpf_cmd::BPF_LINK_CREATE, &attr)
+}
+
+/// Pins a link to a path on a bpf file system.
+pub(crate) fn pin(link: &OwnedFd, at: &Path) -> io::Result<()> {
+    let path = CString::new(at.as_os_str().as_bytes())?;
+    let attr =
+        PinAttr { pathname: path.as_ptr() as u64, bpf_fd: link.as_raw_fd().cast_unsigned(), file_flags: 0 };
+    call(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
+}
+
+/// A command that answers with a new descriptor.
+pub(crate) fn descriptor<A>(command: bpf_cmd, attr: &A) -> io::Result<OwnedFd> {
+    let fd = call(command, attr)?;
+    // SAFETY: the command just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Any command. `attr` is the beginning of `union bpf_attr` and holds only pointers that live until the call returns.
+pub(crate) fn call<A>(command: bpf_cmd, attr: &A) -> io::Result<RawFd> {
+    // SAFETY: `attr` is of the length that goes with it, and the kernel takes the rest of the union as zeroes; what it
+    // points to the callers, all in this crate, keep alive.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_ref(attr), size_of::<A>()) };
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    RawFd::try_from(answer).map_err(io::Error::other)
+}
