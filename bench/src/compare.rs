@@ -53,16 +53,18 @@ pub fn cost(count: u32, work: impl FnOnce()) -> f64 {
 
 /// One system call that does nothing: what a nanosecond is worth on this machine today.
 pub fn yardstick() -> f64 {
+    median((0..ROUNDS).map(|_| yardstick_once()).collect())
+}
+
+/// The same, measured once.
+pub fn yardstick_once() -> f64 {
     const CALLS: u32 = 100_000;
-    let one = || {
-        cost(CALLS, || {
-            for _ in 0..CALLS {
-                // SAFETY: getppid(2) takes nothing and cannot fail; libc does not cache it.
-                unsafe { libc::getppid() };
-            }
-        })
-    };
-    median((0..ROUNDS).map(|_| one()).collect())
+    cost(CALLS, || {
+        for _ in 0..CALLS {
+            // SAFETY: getppid(2) takes nothing and cannot fail; libc does not cache it.
+            unsafe { libc::getppid() };
+        }
+    })
 }
 
 /// A thread kept on one processor, and its packets with it, until this is dropped. A machine that refuses only measures

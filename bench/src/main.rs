@@ -4,6 +4,7 @@
 mod accept;
 mod compare;
 mod daemon;
+mod make;
 mod receive;
 mod report;
 mod send;

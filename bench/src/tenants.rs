@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::accept::Acceptor;
-use crate::compare::{Compared, compare};
+use crate::compare::{Compared, compare, yardstick_once};
 use crate::daemon::{Memory, load};
+use crate::make;
 use crate::receive::{Less, Receiver};
 use crate::report::Row;
 use crate::send::{self, Sender};
@@ -13,6 +14,10 @@ use crate::world::{Family, World};
 const SIZES: [usize; 4] = [64, 1024, 4096, 16_384];
 /// Here everything is measured that is said of one number of tenants.
 const FULL: usize = 4096;
+/// Making sockets.
+const MAKING: [&str; 3] = ["tenants.socket", "tenants.setsockopt", "tenants.switch"];
+/// 0.5 us where the system call that does nothing takes 117 ns, as here on a quiet day.
+const SWITCH: f64 = 4.2;
 /// The id of what is compared with a host that has no fief.
 const BARE: &str = "bare";
 /// The daemon lists the host once more when it has been quiet for ten seconds; idle is what comes after.
@@ -77,10 +82,14 @@ pub fn run(only: &str, tell: &mut dyn FnMut(Row)) {
     let mut suite = Suite { only, tell };
     let sizes: Vec<usize> = SIZES.into_iter().filter(|n| suite.wants_any_of(*n)).collect();
     let bare = suite.wants_costs(BARE);
-    if !bare && sizes.is_empty() {
+    let making = MAKING.iter().any(|id| suite.wants(id));
+    if !bare && !making && sizes.is_empty() {
         return;
     }
     let one = World::open(1);
+    if making {
+        suite.making(&one, &World::open(0));
+    }
     if bare {
         suite.costs(&one, &World::open(0), BARE, "no fief at all", 1.3);
     }
@@ -107,6 +116,31 @@ impl Suite<'_> {
                 // What the stack alone costs is told, for whoever looks for where the time goes.
                 (self.tell)(if kind == Kind::Stack { row } else { row.goal(goal) });
             }
+        }
+    }
+
+    /// What a program pays that makes sockets, relative to a host without fief.
+    fn making(&mut self, subject: &World, baseline: &World) {
+        let [socket, option, switch] = MAKING;
+        if self.wants(socket) {
+            let found = compare(|| make::socket_and_close(subject), || make::socket_and_close(baseline));
+            let row = Row::value(
+                socket,
+                "socket() and close() in a tenant's thread, to no fief",
+                found.subject,
+                "ns",
+            );
+            (self.tell)(row.against(found.baseline, found.ratio).goal(1.05));
+        }
+        if self.wants(option) {
+            let found = compare(|| make::other_option(subject), || make::other_option(baseline));
+            let row = Row::value(option, "setsockopt() of another's option, to no fief", found.subject, "ns");
+            (self.tell)(row.against(found.baseline, found.ratio));
+        }
+        if self.wants(switch) {
+            let found = compare(|| make::switch(subject), yardstick_once);
+            let row = Row::value(switch, "a thread changes its tenant, to a getppid()", found.subject, "ns");
+            (self.tell)(row.against(found.baseline, found.ratio).goal(SWITCH));
         }
     }
 
