@@ -49,13 +49,20 @@ fn a_command_is_the_callers_in_everything_else() {
     // What it may do is what the caller may: no capability came along.
     let caps = fief(&room, &["exec", "t0", "--", "grep", "CapEff", "/proc/self/status"]).user(MEMBER, MEMBER);
     assert!(caps.run().ok().stdout.contains("0000000000000000"));
+    // A service of every tenant, started from a tenant's shell by an administrator.
+    let binary = fief_testkit::bin("fief");
+    let binary = binary.to_str().expect("a plain path");
+    let mark = "import socket; print(socket.socket().getsockopt(1, 36))";
+    let inner = ["exec", "t0", "--", binary, "exec", "--all", "--", crate::PYTHON, "-c", mark];
+    assert_eq!(fief(&room, &inner).run().ok().stdout, "0\n");
+    assert_eq!(fief(&room, &inner).user(MEMBER, MEMBER).run().code(), 125, "a member stays where he is");
+    assert_eq!(fief(&room, &["exec", "t0", "--", crate::PYTHON, "-c", mark]).run().ok().stdout, "1\n");
     let gone = fief(&room, &["exec", "t0", "--", "/no/such/program"]).run();
     assert_eq!(gone.code(), 127, "{gone}");
     let nobody = fief(&room, &["exec", "nosuch", "--", "true"]).run();
     assert!(nobody.code() == 125 && nobody.stderr.contains("no tenant nosuch"), "{nobody}");
     // Outside of what fief serves the kernel does not know the option, and the message says so.
-    let binary = fief_testkit::bin("fief");
-    let argv = [binary.to_str().expect("a plain path"), "exec", "t0", "--", "true"];
+    let argv = [binary, "exec", "t0", "--", "true"];
     let unseen = room.host().command(&argv).run();
     assert!(unseen.code() == 125 && unseen.stderr.contains("no fief serves"), "{unseen}");
 }

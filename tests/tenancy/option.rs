@@ -91,3 +91,33 @@ fn threads_processes_and_children_begin_where_their_maker_is() {
     let lines = ["t0 t0 t0 t0", "t1 t1 t1 t0", "t1", "t1t1", "t0 t0", "works True"];
     says(&room, script, &lines);
 }
+
+#[test]
+fn the_header_and_the_examples_are_true() {
+    let Some(room) = house("examples") else { return };
+    let home = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = |path: std::path::PathBuf| path.to_str().expect("a plain path").to_owned();
+    let (include, source) = (text(home.join("include")), text(home.join("examples/tenant.c")));
+    let program = text(room.lab.dir().join("tenant"));
+    room.host().run(&["gcc", "-Wall", "-Werror", "-I", &include, &source, "-o", &program]).ok();
+    let run = |name: &str| room.host().command(&[&program, name]).cgroup(room.lab.cgroup()).run();
+    assert_eq!(run("t1").ok().stdout, "t1\n");
+    assert!(run("nosuch").fails().stderr.contains("No such file"));
+    let server = text(home.join("examples/tenant.py"));
+    let port = PORT.to_string();
+    let _server = room.host().command(&[crate::PYTHON, &server, &port]).cgroup(room.lab.cgroup()).spawn();
+    for i in [0, 1] {
+        let to = room.local(i, true);
+        let said = || {
+            room.street.client(i).enter(|| {
+                let mut text = String::new();
+                let mut stream = std::net::TcpStream::connect_timeout(&to, SOON)?;
+                std::io::Read::read_to_string(&mut stream, &mut text).map(|_| text)
+            })
+        };
+        fief_testkit::eventually(SOON, || match said() {
+            Ok(text) if text == format!("you are t{i}\n") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+}
