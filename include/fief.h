@@ -12,7 +12,8 @@
  * EPERM        the caller is not a member of the tenant (members of its document; or CAP_NET_ADMIN on the host)
  * ENOENT       there is no such tenant
  * EISCONN      the socket is bound or connected already, and to another tenant
- * ENOPROTOOPT, EOPNOTSUPP   no fief serves this network namespace or control group
+ * ENOPROTOOPT, EOPNOTSUPP   no fief serves this network namespace or control group; or, for FIEF_THREAD and
+ *                           FIEF_PROCESS, the kernel cannot follow threads (fief doctor tells)
  */
 #ifndef FIEF_H
 #define FIEF_H

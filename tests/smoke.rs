@@ -1,8 +1,14 @@
 //! The shortest way through everything: two tenants on one wire, one server, both answered.
 
+mod room;
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use fief_testkit::{Daemon, DaemonOptions, Dial, Families, Lab, Street};
+use libfief::Whose;
+use room::Room;
 
 #[test]
 fn one_server_answers_two_tenants_whose_clients_have_the_same_address() {
@@ -26,4 +32,39 @@ fn one_server_answers_two_tenants_whose_clients_have_the_same_address() {
             assert_eq!(String::from_utf8_lossy(&answer), nonce);
         }
     }
+}
+
+/// Where the kernel's control-group programs cannot ask for task storage (Linux 6.12), a socket still has a tenant, and
+/// a thread is told that it cannot.
+#[test]
+fn the_option_goes_as_far_as_the_kernel_does() {
+    let Some(room) = Room::open("smoke-option", 2, "") else { return };
+    let doctor = room.daemon.cli(&["doctor"]).ok().stdout;
+    let follows = !doctor.contains("gives task storage to tracing programs only");
+    assert!(doctor.contains("threads and processes"), "{doctor}");
+    room.inside(room.host(), || {
+        let socket: OwnedFd = nix::sys::socket::socket(
+            nix::sys::socket::AddressFamily::Inet,
+            nix::sys::socket::SockType::Stream,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .expect("a socket");
+        libfief::set(&socket, Whose::Socket, "t1").expect("an administrator may");
+        assert_eq!(libfief::tenant(&socket, Whose::Socket).expect("an option"), "t1");
+        assert_eq!(fief_testkit::mark(&socket).expect("an option"), room.mark(1));
+        let entered = libfief::set(&libfief::any_socket().expect("a socket"), Whose::Thread, "t0");
+        let made = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let tenant = libfief::tenant(&made, Whose::Socket).expect("an option");
+        match entered {
+            Ok(()) => assert_eq!((tenant.as_str(), follows), ("t0", true)),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "{error}");
+                assert_eq!((tenant.as_str(), follows), ("", false));
+            }
+        }
+    });
+    let ran = room.daemon.cli(&["exec", "t0", "--", "true"]);
+    assert_eq!(ran.code(), if follows { 0 } else { 125 }, "{ran}");
+    assert!(follows || ran.stderr.contains("cannot follow processes"), "{ran}");
 }

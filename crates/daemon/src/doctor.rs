@@ -8,8 +8,13 @@ use crate::plan::{Backend, Fib};
 
 /// Looks at everything fief depends on.
 pub fn examine(engine: &Engine) -> Vec<Check> {
-    let mut checks =
-        vec![kernel_version(), bpf_file_system(engine), cgroup_hierarchy(engine), capabilities()];
+    let mut checks = vec![
+        kernel_version(),
+        bpf_file_system(engine),
+        cgroup_hierarchy(engine),
+        tasks(engine),
+        capabilities(),
+    ];
     checks.extend(backends());
     checks.push(marks(engine));
     checks.extend(engine.daemon_status().conditions.into_iter().map(|c| Check {
@@ -40,6 +45,19 @@ fn bpf_file_system(engine: &Engine) -> Check {
             format!("none at {} yet", path.display()),
             "fiefd mounts one for the first tenant",
         )
+    }
+}
+
+fn tasks(engine: &Engine) -> Check {
+    const NAME: &str = "threads and processes";
+    match engine.follows_tasks() {
+        Some(true) => ok(NAME, "have tenants: fief exec, and the option of a thread".into()),
+        Some(false) => warn(
+            NAME,
+            "this kernel gives task storage to tracing programs only".into(),
+            "give sockets their tenant one by one (FIEF_SOCKET), or run Linux 6.18",
+        ),
+        None => warn(NAME, "not known before there is a tenant".into(), "apply one"),
     }
 }
 

@@ -83,6 +83,7 @@ pub struct Datapath {
     programs: Ebpf,
     maps: Maps,
     tasks: Tasks,
+    follows_tasks: bool,
     guard: Guard,
     links: PathBuf,
     digest: String,
@@ -102,37 +103,29 @@ impl Datapath {
                 source,
             })?;
         }
-        let (mask, shift) = (settings.layout.mask(), settings.layout.shift());
-        let (moved, cookie) = (u32::from(settings.local_moved), settings.netns_cookie);
-        #[cfg(feature = "teeth")]
-        let teeth = teeth::off();
-        #[cfg(not(feature = "teeth"))]
-        let teeth = 0_u32;
-        let globals = [
-            ("fief_mask", mask.to_ne_bytes().to_vec()),
-            ("fief_shift", shift.to_ne_bytes().to_vec()),
-            ("fief_local_moved", moved.to_ne_bytes().to_vec()),
-            ("fief_netns_cookie", cookie.to_ne_bytes().to_vec()),
-            ("fief_teeth", teeth.to_ne_bytes().to_vec()),
-        ];
         let kernel = Btf::from_sys_fs().map_err(|e| DatapathError::Load(chain(&e)))?;
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&kernel)).allow_unsupported_maps();
-        loader.default_map_pin_directory(&maps);
-        for (name, value) in &globals {
-            loader.override_global(name, value.as_slice(), true);
+        // Linux 6.12 gives task storage to tracing programs only, Linux 6.18 to those of control groups as well. The
+        // verifier tells, and does not look at what a constant switches off.
+        let mut follows_tasks = true;
+        let mut verified = verify(&maps, settings, follows_tasks, &kernel);
+        if matches!(&verified, Err(DatapathError::Load(why)) if lacks_task_storage(why)) {
+            tracing::info!("this kernel's control-group programs cannot ask for a thread's tenant");
+            follows_tasks = false;
+            verified = verify(&maps, settings, follows_tasks, &kernel);
         }
-        let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
-        attach::load_all(&mut programs, &kernel)?;
-        let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
-        let guard = Guard::read(OBJECT, globals, &kernel, &programs)?;
-        let constants = format!("{mask} {shift} {moved} {cookie}");
+        let (mut programs, guard) = verified?;
+        let constants = format!("{settings:?} {follows_tasks}");
         let digest = digest(&[OBJECT, constants.as_bytes()]);
         let maps = Maps::open(&mut programs)?;
         let tasks = programs.take_map("fief_tasks").and_then(Tasks::new);
         let tasks = tasks.ok_or_else(|| DatapathError::Load("no map of tasks".into()))?;
         remove_other_maps(pins, &digest_of_maps());
-        Ok(Datapath { programs, maps, tasks, guard, links, digest })
+        Ok(Datapath { programs, maps, tasks, follows_tasks, guard, links, digest })
+    }
+
+    /// Have threads and processes tenants on this kernel?
+    pub fn follows_tasks(&self) -> bool {
+        self.follows_tasks
     }
 
     /// The maps.
@@ -172,6 +165,42 @@ impl Datapath {
         drop(self);
         remove_pins(pins)
     }
+}
+
+/// Loads the programs with these constants; maps are pinned in `maps`.
+fn verify(
+    maps: &Path,
+    settings: &Settings,
+    follows_tasks: bool,
+    kernel: &Btf,
+) -> Result<(Ebpf, Guard), DatapathError> {
+    #[cfg(feature = "teeth")]
+    let teeth = teeth::off();
+    #[cfg(not(feature = "teeth"))]
+    let teeth = 0_u32;
+    let number = |value: u32| value.to_ne_bytes().to_vec();
+    let globals = [
+        ("fief_mask", number(settings.layout.mask())),
+        ("fief_shift", number(settings.layout.shift())),
+        ("fief_local_moved", number(u32::from(settings.local_moved))),
+        ("fief_netns_cookie", settings.netns_cookie.to_ne_bytes().to_vec()),
+        ("fief_follows_tasks", number(u32::from(follows_tasks))),
+        ("fief_teeth", number(teeth)),
+    ];
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(kernel)).allow_unsupported_maps().default_map_pin_directory(maps);
+    for (name, value) in &globals {
+        loader.override_global(name, value.as_slice(), true);
+    }
+    let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
+    attach::load_all(&mut programs, kernel)?;
+    let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
+    let guard = Guard::read(OBJECT, globals, kernel, &programs)?;
+    Ok((programs, guard))
+}
+
+fn lacks_task_storage(why: &str) -> bool {
+    ["cannot use helper", "unknown func"].iter().any(|e| why.contains(&format!("{e} bpf_task_storage_get#")))
 }
 
 /// Removes every pin below a directory, and the directory: links detach and maps go when nobody else holds them.

@@ -38,7 +38,8 @@ fn reason(tenant: &str, error: &io::Error) -> String {
         Some(nix::errno::Errno::ENOENT) => format!("there is no tenant {tenant} (see `fief get tenants`)"),
         Some(nix::errno::Errno::ENOPROTOOPT | nix::errno::Errno::EOPNOTSUPP) => {
             "no fief serves this network \
-            namespace and control group (see `fief doctor`; there must be a tenant)"
+            namespace and control group, or its kernel cannot follow processes (see `fief doctor`; there must be a \
+            tenant)"
                 .into()
         }
         _ => format!("cannot enter {tenant}: {error}"),

@@ -39,6 +39,11 @@ impl Engine {
         Some(TaskView { tenant, pid, tid: pid, user, command })
     }
 
+    /// Have threads and processes tenants on this kernel? `None` before the programs are loaded.
+    pub(crate) fn follows_tasks(&self) -> Option<bool> {
+        self.datapath.as_ref().map(fief_datapath::Datapath::follows_tasks)
+    }
+
     /// Slots that threads or processes carry.
     pub(super) fn carried_by_tasks(&self) -> BTreeSet<u32> {
         let each = self.every_task();

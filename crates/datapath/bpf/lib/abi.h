@@ -14,6 +14,7 @@ const volatile __u32 fief_mask = 0xffff;       /* our field in the packet mark *
 const volatile __u32 fief_shift = 0;           /* its lowest bit */
 const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the tree? */
 const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
+const volatile __u32 fief_follows_tasks = 1;   /* may programs of control groups ask for task storage? */
 
 /* Which protections are off. Always 0, but for the builds of scripts/test-teeth.sh, which ask whether a test notices. */
 const volatile __u32 fief_teeth = 0;

@@ -83,8 +83,11 @@ struct {
  * of io_uring has no storage and finds its process's here. */
 static __always_inline __u32 task_slot(struct task_struct *task)
 {
-	struct task_tenant *tenant = bpf_task_storage_get(&fief_tasks, task, 0, 0);
+	struct task_tenant *tenant;
 
+	if (!fief_follows_tasks)
+		return 0;
+	tenant = bpf_task_storage_get(&fief_tasks, task, 0, 0);
 	if (tenant && tenant->thread)
 		return tenant->thread;
 	tenant = bpf_task_storage_get(&fief_tasks, task->group_leader, 0, 0);
@@ -344,9 +347,9 @@ static __always_inline int set_option(struct bpf_sockopt *ctx)
 	case FIEF_SOCKET:
 		return set_socket(ctx, slot);
 	case FIEF_THREAD:
-		return set_thread(ctx, slot);
+		return fief_follows_tasks ? set_thread(ctx, slot) : 1;
 	case FIEF_PROCESS:
-		return set_process(ctx, slot);
+		return fief_follows_tasks ? set_process(ctx, slot) : 1;
 	default:
 		return 1;
 	}
@@ -401,9 +404,13 @@ static __always_inline int get_option(struct bpf_sockopt *ctx)
 		slot = slot_of_socket(ctx->sk);
 		break;
 	case FIEF_THREAD:
+		if (!fief_follows_tasks)
+			return 1;
 		slot = task_slot(task);
 		break;
 	case FIEF_PROCESS:
+		if (!fief_follows_tasks)
+			return 1;
 		tenant = bpf_task_storage_get(&fief_tasks, task->group_leader, 0, 0);
 		slot = tenant ? tenant->process : 0;
 		break;
