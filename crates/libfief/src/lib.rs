@@ -1,8 +1,8 @@
 //! The tenant of a socket, of a thread, of a process: setsockopt(2) and getsockopt(2) on a level of fief's own.
 //!
 //! No privilege is needed and no daemon is asked: the kernel decides from the tenant's members. The calling process must
-//! be in the network namespace and below the control group that a fiefd serves; elsewhere every call is
-//! [`io::ErrorKind::Other`] with ENOPROTOOPT or EOPNOTSUPP, as the kernel answers a level that it does not know.
+//! be in the network namespace and below the control group that a fiefd serves; elsewhere every call
+//! fails with ENOPROTOOPT or EOPNOTSUPP, as the kernel answers a level that it does not know.
 //! `include/fief.h` has the same numbers for C.
 //!
 //! ```no_run

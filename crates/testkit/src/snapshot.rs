@@ -19,7 +19,6 @@ const QUESTIONS: &[&[&str]] = &[
     &["ip", "neigh", "show", "nud", "permanent"],
     &["ip", "neigh", "show", "proxy"],
     &["nft", "--stateless", "list", "ruleset"],
-    &["nft", "list", "hooks"],
     &["tc", "qdisc", "show"],
     &["bpftool", "net", "show"],
 ];
