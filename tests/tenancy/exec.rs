@@ -69,7 +69,7 @@ fn a_command_is_the_callers_in_everything_else() {
 
 #[test]
 fn members_may_and_others_may_not() {
-    let Some(room) = house("execwho") else { return };
+    let Some(mut room) = house("execwho") else { return };
     let before = room.count(0, "refused");
     let who = |uid, gid, groups: &[u32], tenant: &str| {
         let ran = fief(&room, &["exec", tenant, "--", "true"]).user_with_groups(uid, gid, groups).run();
@@ -91,6 +91,10 @@ fn members_may_and_others_may_not() {
     }
     assert_eq!(room.count(0, "refused"), before + 2, "every refusal is counted");
     assert_eq!(room.count(1, "refused"), 1);
+    // The kernel decides, so a dead daemon changes nothing.
+    room.daemon.kill9();
+    let who = |uid| fief(&room, &["exec", "t0", "--", "true"]).user(uid, uid).run().code();
+    assert_eq!([who(MEMBER), who(STRANGER)], [0, 125]);
 }
 
 #[test]
