@@ -38,10 +38,10 @@ test-vm: setup
 	@echo "==> tests in a virtual machine"
 	@scripts/test-vm.sh $(T)
 
-## soak         all tests with full numbers, ignored ones included, one after the other; half an hour
-soak: setup
+## soak         all tests with full numbers and the optimised programs, ignored ones included, one after the other
+soak: build
 	@echo "==> tests with full numbers"
-	@FIEF_SOAK=1 FIEF_TEST_JOBS=$${FIEF_TEST_JOBS:-1} FIEF_TEST_TIMEOUT=$${FIEF_TEST_TIMEOUT:-3600} scripts/test.sh --all $(T)
+	@FIEF_SOAK=1 FIEF_BIN_DIR="$${CARGO_TARGET_DIR:-$$PWD/target}/release" FIEF_TEST_JOBS=$${FIEF_TEST_JOBS:-1} FIEF_TEST_TIMEOUT=$${FIEF_TEST_TIMEOUT:-3600} scripts/test.sh --all $(T)
 
 ## test-teeth   every protection switched off alone: its test must then fail
 test-teeth: setup

@@ -3,11 +3,13 @@
 use std::collections::{HashMap as Table, HashSet};
 use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::{Ebpf, Pod};
 
+use crate::syscall::lookup_all;
 use crate::{DatapathError, chain};
 
 /// Entries that each of the maps of addresses, exits and neighbours can hold.
@@ -280,11 +282,13 @@ impl Devices {
     const NAME: &'static str = "fief_devices";
 
     fn open(programs: &mut Ebpf) -> Result<Devices, DatapathError> {
-        let map: Array<_, u32> =
-            Array::try_from(take(programs, Self::NAME)?).map_err(|e| map_error(Self::NAME, &e))?;
-        let held =
-            map.iter().zip(0..).filter_map(|(flags, index)| Some((index, flags.ok().filter(|f| *f != 0)?)));
-        let held = held.collect();
+        let map = take(programs, Self::NAME)?;
+        let failed = |error: String| DatapathError::Map { map: Self::NAME, error };
+        let Map::Array(data) = &map else { return Err(failed("not an array".into())) };
+        // At once: one lookup each would be most of a start.
+        let flags = lookup_all(data.fd().as_fd(), DEVICES).map_err(|e| failed(e.to_string()))?;
+        let held = (0..).zip(flags).filter(|(_, flags)| *flags != 0).collect();
+        let map = Array::try_from(map).map_err(|e| map_error(Self::NAME, &e))?;
         Ok(Devices { map, held })
     }
 
@@ -350,7 +354,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Mirror<K, V> {
     }
 }
 
-fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, DatapathError> {
+fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, DatapathError> {
     programs.take_map(name).ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
 }
 

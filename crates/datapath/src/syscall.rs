@@ -49,6 +49,41 @@ pub(crate) fn pin(link: &OwnedFd, at: &Path) -> io::Result<()> {
     call(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
 }
 
+/// BPF_MAP_LOOKUP_BATCH's part of `union bpf_attr`.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Every value of an array of `length` numbers, in one call.
+pub(crate) fn lookup_all(array: BorrowedFd<'_>, length: u32) -> io::Result<Vec<u32>> {
+    let mut keys = vec![0_u32; length as usize];
+    let mut values = keys.clone();
+    let mut reached = 0_u32;
+    let attr = BatchAttr {
+        in_batch: 0,
+        out_batch: (&raw mut reached) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: length,
+        map_fd: array.as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // The kernel says ENOENT when it has come to the end, and that is what is asked for.
+    match call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &attr) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(values),
+    }
+}
+
 /// A command that answers with a new descriptor.
 pub(crate) fn descriptor<A>(command: bpf_cmd, attr: &A) -> io::Result<OwnedFd> {
     let fd = call(command, attr)?;
