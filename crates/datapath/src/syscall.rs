@@ -1,5 +1,6 @@
 //! bpf(2) itself, for the few commands that aya 0.14 does not offer.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
@@ -56,7 +57,8 @@ struct BatchAttr {
     out_batch: u64,
     keys: u64,
     values: u64,
-    count: u32,
+    /// The kernel writes how many it gave.
+    count: Cell<u32>,
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
@@ -72,7 +74,7 @@ pub(crate) fn lookup_all(array: BorrowedFd<'_>, length: u32) -> io::Result<Vec<u
         out_batch: (&raw mut reached) as u64,
         keys: keys.as_mut_ptr() as u64,
         values: values.as_mut_ptr() as u64,
-        count: length,
+        count: Cell::new(length),
         map_fd: array.as_raw_fd().cast_unsigned(),
         elem_flags: 0,
         flags: 0,
