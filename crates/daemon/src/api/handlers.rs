@@ -96,7 +96,7 @@ pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch)
     // Read before the list: a change in between shows up as a newer revision next time.
     let number = *revision.borrow();
     let ConnectInfo(caller) = who;
-    let views = engine.ask(move |e| {
+    let views = engine.view(move |e| {
         let all = caller.may_write();
         let seen = e.tenants().filter(|s| all || caller.is_member(&s.members));
         seen.map(|s| e.view(s)).collect::<Vec<TenantView>>()
@@ -113,7 +113,7 @@ pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch)
 pub(super) async fn tenant(State(engine): State<Handle>, who: Who, Path(name): Path<String>) -> Response {
     let ConnectInfo(caller) = who;
     let wanted = name.clone();
-    let view = engine.ask(move |e| {
+    let view = engine.view(move |e| {
         let stored = e.tenant(&wanted).filter(|s| caller.may_write() || caller.is_member(&s.members))?;
         Some(e.view(stored))
     });
@@ -133,7 +133,7 @@ pub(super) async fn status(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("see the daemon's status");
     }
-    engine.ask(|e| e.daemon_status()).await.map_or_else(gone, ok)
+    engine.view(|e| e.daemon_status()).await.map_or_else(gone, ok)
 }
 
 /// What this host has and lacks.
@@ -142,7 +142,7 @@ pub(super) async fn doctor(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("examine the host");
     }
-    engine.ask(|e| crate::doctor::examine(e)).await.map_or_else(gone, ok)
+    engine.view(|e| crate::doctor::examine(e)).await.map_or_else(gone, ok)
 }
 
 /// Options of the list of sockets.
@@ -156,7 +156,7 @@ pub(super) struct OfTenant {
     responses((status = 200, description = "Done, or the answer", body = Vec<SocketView>), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn sockets(State(engine): State<Handle>, who: Who, Query(of): Query<OfTenant>) -> Response {
     let ConnectInfo(caller) = who;
-    let answer = engine.ask(move |e| match &of.tenant {
+    let answer = engine.view(move |e| match &of.tenant {
         None if !caller.may_write() => forbidden("see every socket; name a tenant you are a member of"),
         Some(name) if !e.tenant(name).is_some_and(|s| caller.may_write() || caller.is_member(&s.members)) => {
             error(StatusCode::NOT_FOUND, format!("there is no tenant {name}"), Some("see `fief get tenants`"))
@@ -178,7 +178,7 @@ pub(super) async fn processes(
     Query(of): Query<OfTenant>,
 ) -> Response {
     let ConnectInfo(caller) = who;
-    let answer = engine.ask(move |e| match &of.tenant {
+    let answer = engine.view(move |e| match &of.tenant {
         Some(name) if e.tenant(name).is_none() => {
             error(StatusCode::NOT_FOUND, format!("there is no tenant {name}"), Some("see `fief get tenants`"))
         }
@@ -196,7 +196,7 @@ pub(super) async fn processes(
     responses((status = 200, description = "Done, or the answer", body = TaskView), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
 pub(super) async fn process(State(engine): State<Handle>, who: Who, Path(pid): Path<u32>) -> Response {
     let ConnectInfo(caller) = who;
-    let found = engine.ask(move |e| e.process(pid).filter(|task| may_see(e, &caller, task)));
+    let found = engine.view(move |e| e.process(pid).filter(|task| may_see(e, &caller, task)));
     match found.await {
         None => gone(),
         Some(Some(task)) => ok(task),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fief_api::Condition;
 use fief_datapath::{Datapath, Device, Settings};
-use fief_host::{Change, Host, HostError, kernel};
+use fief_host::{Address, Change, Family, Host, HostError, kernel};
 use fief_model::Slot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -22,8 +22,8 @@ use crate::plan::Plan;
 const ANNOUNCED: Duration = Duration::from_millis(300);
 /// Before the second try to put switches, programs and guard in place; doubles with each, up to 6.4 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Changes between two looks at the events, which would overrun otherwise.
-const CHUNK: usize = 1024;
+/// Changes between two looks at the events, which would overrun otherwise, and at who asks how things stand.
+const CHUNK: usize = 128;
 
 impl Engine {
     /// Does what the plan says; returns whether anything was done.
@@ -45,6 +45,7 @@ impl Engine {
             return false;
         }
         self.setbacks = 0;
+        self.underway = self.slots_of(&plan.add);
         let mut did = self.make(plan.add, true);
         self.await_addresses();
         did |= self.make(plan.remove, false);
@@ -126,6 +127,7 @@ impl Engine {
     /// Makes changes, those that may be made now. `adding` ones are remembered, so that a second time is a repair.
     fn make(&mut self, changes: Vec<Change>, adding: bool) -> bool {
         let now = Instant::now();
+        let changes = self.hold_back(changes, now);
         let mut allowed = Vec::with_capacity(changes.len());
         for change in changes {
             let key = hash(&change);
@@ -141,8 +143,35 @@ impl Engine {
                 self.note(change, answer, adding, now);
             }
             self.take_events();
+            self.answer_views();
         }
         !allowed.is_empty()
+    }
+
+    /// Keeps IPv6 addresses for later where they cost less then ([`Observed::better_at`]), and what needs them: the
+    /// routes of their tenants.
+    fn hold_back(&mut self, mut changes: Vec<Change>, now: Instant) -> Vec<Change> {
+        let addresses = changes.iter().filter_map(|change| match change {
+            Change::AddAddress(address) => Some(*address),
+            _ => None,
+        });
+        let later = self.observed.better_at(addresses, now);
+        let Some(first) = later.values().min() else { return changes };
+        self.wake_by(*first);
+        tracing::info!("many IPv6 addresses left at once: waiting until the kernel has reported their groups");
+        let waits = |a: &Address| a.net.addr().is_ipv6() && later.contains_key(&a.device);
+        let tables: HashSet<u32> = self
+            .desired
+            .iter()
+            .filter(|(_, desired)| desired.addresses.iter().any(waits))
+            .map(|(slot, _)| self.tree.table_base + u32::from(slot.number()))
+            .collect();
+        changes.retain(|change| match change {
+            Change::AddAddress(address) => !waits(address),
+            Change::SetRoute(route) => route.family() == Family::V4 || !tables.contains(&route.table),
+            _ => true,
+        });
+        changes
     }
 
     fn note(&mut self, change: &Change, answer: Result<(), HostError>, adding: bool, now: Instant) {
@@ -211,11 +240,31 @@ impl Engine {
         }
     }
 
+    /// Whose addresses and routes are among these changes?
+    fn slots_of(&self, changes: &[Change]) -> HashSet<Slot> {
+        let mut slots = HashSet::new();
+        let mut addresses = HashSet::new();
+        for change in changes {
+            match change {
+                Change::SetRoute(route) => slots.extend(self.slot_of_table(route.table)),
+                Change::AddAddress(address) => drop(addresses.insert(address)),
+                _ => {}
+            }
+        }
+        if !addresses.is_empty() {
+            let has = |d: &crate::plan::Desired| d.addresses.iter().any(|a| addresses.contains(a));
+            slots.extend(self.desired.iter().filter(|(_, d)| has(d)).map(|(slot, _)| *slot));
+        }
+        slots
+    }
+
+    fn slot_of_table(&self, table: u32) -> Option<Slot> {
+        u16::try_from(table.checked_sub(self.tree.table_base)?).ok().and_then(Slot::new)
+    }
+
     fn slot_of(&self, change: &Change) -> Option<Slot> {
-        let slot =
-            |table: u32| u16::try_from(table.checked_sub(self.tree.table_base)?).ok().and_then(Slot::new);
         match change {
-            Change::SetRoute(route) | Change::DeleteRoute(route) => slot(route.table),
+            Change::SetRoute(route) | Change::DeleteRoute(route) => self.slot_of_table(route.table),
             Change::AddAddress(address) | Change::DeleteAddress(address) => {
                 let has = |d: &crate::plan::Desired| d.addresses.contains(address);
                 self.desired.iter().find(|(_, d)| has(d)).map(|(slot, _)| *slot)

@@ -41,11 +41,14 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// A piece of work for the engine's thread.
 type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+/// A question about how things stand; it is answered in the middle of long work too.
+type View = Box<dyn FnOnce(&Engine) + Send>;
 
 /// How others speak to the engine.
 #[derive(Clone)]
 pub struct Handle {
     jobs: Sender<Job>,
+    views: Sender<View>,
     bell: Arc<OwnedFd>,
     revision: watch::Receiver<u64>,
 }
@@ -70,6 +73,8 @@ pub struct Engine {
     refusals: Contention<u64>,
     refused: HashMap<u64, (Slot, Condition)>,
     trouble: Vec<Condition>,
+    /// Tenants of whom addresses or routes are still being put in place.
+    underway: HashSet<Slot>,
     /// How often in a row the switches or programs could not be put in place.
     setbacks: u32,
     repaired: u64,
@@ -77,6 +82,7 @@ pub struct Engine {
     wake_at: Option<Instant>,
     verify_at: Option<Instant>,
     jobs: Receiver<Job>,
+    views: Receiver<View>,
     bell: Arc<OwnedFd>,
     revision: watch::Sender<u64>,
     stop: bool,
@@ -93,6 +99,18 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// Looks at the engine, between two steps of whatever it is doing. `None` when it is gone.
+    pub async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        if self.views.send(Box::new(move |engine| drop(reply.send(look(engine))))).is_ok() {
+            self.ring();
+        }
+        answer.await.ok()
+    }
+
     /// Tells the engine to end after what it is doing.
     pub fn stop(&self) {
         self.send(Box::new(|engine| engine.stop = true));
@@ -105,9 +123,13 @@ impl Handle {
 
     fn send(&self, job: Job) {
         if self.jobs.send(job).is_ok() {
-            // A full counter (2^64 - 2 rings) is the only failure, and then the bell rings anyway.
-            let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+            self.ring();
         }
+    }
+
+    fn ring(&self) {
+        // A full counter (2^64 - 2 rings) is the only failure, and then the bell rings anyway.
+        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
     }
 }
 
@@ -133,10 +155,10 @@ impl Engine {
         // Subscribed before the first listing: what happens in between is then an event.
         let monitor = Monitor::open()?;
         let host = LinuxHost::open()?;
-        let (sender, jobs) = channel();
+        let ((job_sender, jobs), (view_sender, views)) = (channel(), channel());
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (revision, watcher) = watch::channel(1);
-        let handle = Handle { jobs: sender, bell: bell.clone(), revision: watcher };
+        let handle = Handle { jobs: job_sender, views: view_sender, bell: bell.clone(), revision: watcher };
         let engine = Engine {
             config,
             paths,
@@ -155,12 +177,14 @@ impl Engine {
             refusals: Contention::default(),
             refused: HashMap::new(),
             trouble: Vec::new(),
+            underway: HashSet::new(),
             setbacks: 0,
             repaired: 0,
             last_reconcile: Duration::ZERO,
             wake_at: None,
             verify_at: None,
             jobs,
+            views,
             bell,
             revision,
             stop: false,
@@ -183,6 +207,7 @@ impl Engine {
                 return;
             }
             let changed = self.take_events();
+            self.answer_views();
             while !self.stop {
                 match self.jobs.try_recv() {
                     Ok(job) => job(&mut self),
@@ -252,6 +277,11 @@ impl Engine {
                 "reconciled"
             );
         }
+    }
+
+    /// Answers everybody who waits for a look.
+    fn answer_views(&self) {
+        self.views.try_iter().for_each(|view| view(self));
     }
 
     fn desire(&mut self) {

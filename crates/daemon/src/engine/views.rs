@@ -34,6 +34,12 @@ impl Engine {
         if let Some(desired) = self.desired.get(&stored.slot) {
             conditions.extend(desired.conditions.iter().cloned());
         }
+        if self.underway.contains(&stored.slot) {
+            conditions.push(Condition {
+                reason: "Underway".into(),
+                message: "its addresses and routes are being put in place".into(),
+            });
+        }
         let refused = self.refused.values().filter(|(slot, _)| *slot == stored.slot);
         conditions.extend(refused.map(|(_, condition)| Condition {
             reason: condition.reason.clone(),
@@ -173,6 +179,7 @@ impl Engine {
 
     fn is_ready(&self, stored: &Stored) -> bool {
         self.trouble.is_empty()
+            && !self.underway.contains(&stored.slot)
             && self.desired.get(&stored.slot).is_some_and(|d| d.conditions.is_empty())
             && !self.refused.values().any(|(slot, _)| *slot == stored.slot)
     }

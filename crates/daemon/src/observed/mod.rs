@@ -1,9 +1,13 @@
 //! What is on the host, as far as fief knows: a listing, kept current by events.
 
+mod leaving;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, Rule};
+use leaving::Leaving;
 
 /// The host as last seen.
 #[derive(Debug, Default)]
@@ -19,6 +23,7 @@ pub struct Observed {
     pub local_first: BTreeSet<Family>,
     /// Addresses that went and whose consequences are still to be drawn.
     gone: Vec<Address>,
+    leaving: Leaving,
     /// Is there IPv6 in this kernel?
     pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
@@ -47,7 +52,7 @@ impl Observed {
     /// Believes a new listing. Devices count as changed only if they did.
     pub fn renew(&mut self, listing: Listing) {
         let before = std::mem::take(self);
-        *self = Observed::from_listing(listing);
+        *self = Observed { leaving: before.leaving, ..Observed::from_listing(listing) };
         self.devices_changed = before.devices_changed || before.links != self.links;
     }
 
@@ -178,6 +183,25 @@ impl Observed {
         }
     }
 
+    /// When these IPv6 addresses are better added, by device; devices for which now is as good are not in it.
+    pub fn better_at(&self, adding: impl Iterator<Item = Address>, now: Instant) -> HashMap<u32, Instant> {
+        let count = |addresses: &mut dyn Iterator<Item = Address>| {
+            let mut counts = HashMap::<u32, usize>::new();
+            addresses.filter(|a| a.net.addr().is_ipv6()).for_each(|a| *counts.entry(a.device).or_default() += 1);
+            counts
+        };
+        let adding = count(&mut { adding });
+        if adding.is_empty() {
+            return HashMap::new();
+        }
+        let present = count(&mut self.addresses());
+        let due = |(device, adding): (u32, usize)| {
+            let present = present.get(&device).copied().unwrap_or(0);
+            Some((device, self.leaving.better_at(device, adding, present, now)?))
+        };
+        adding.into_iter().filter_map(due).collect()
+    }
+
     /// The route of ours with this key.
     pub fn route(&self, key: &RouteKey) -> Option<&Route> {
         self.routes.get(key)
@@ -198,6 +222,9 @@ impl Observed {
             if old.name != link.name && self.names.get(&old.name) == Some(&link.index) {
                 self.names.remove(&old.name);
             }
+            if !old.up && link.up {
+                self.leaving.rose(link.index, Instant::now());
+            }
             // A device that goes down takes its routes with it, and IPv4 says nothing of them (fib_disable_ip).
             if !link.up || !old.up {
                 self.forget_routes(|route| route.device == Some(link.index));
@@ -214,6 +241,7 @@ impl Observed {
         {
             self.names.remove(&link.name);
         }
+        self.leaving.gone(index);
         self.addresses.retain(|(device, _), _| *device != index);
         self.foreign.retain(|_, a| a.device != index);
         self.forget_routes(|route| route.device == Some(index));
@@ -222,6 +250,9 @@ impl Observed {
     fn address_gone(&mut self, address: Address) {
         let ip = address.net.addr();
         self.addresses.remove(&(address.device, ip));
+        if ip.is_ipv6() {
+            self.leaving.left(address.device, Instant::now());
+        }
         if self.foreign.get(&ip).is_some_and(|a| a.device == address.device) {
             self.foreign.remove(&ip);
         }
