@@ -1,13 +1,13 @@
 #!/bin/sh
 # Unpacks unmodified servers from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
-# The programs are then target/peers/bin/{nginx,sshd,conntrack}.
+# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-PACKAGES="nginx-light openssh-server conntrack"
-PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack"
+PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat"
+PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"

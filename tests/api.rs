@@ -190,6 +190,7 @@ fn the_openapi_document_lists_every_route() {
         ("/v1/sockets", &["get"]),
         ("/v1/processes", &["get"]),
         ("/v1/processes/{pid}", &["get"]),
+        ("/v1/aliases/{address}", &["get"]),
     ];
     for (path, methods) in routes {
         let described =

@@ -2,31 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use fief_testkit::{Child, Dial, Street, missing};
+use fief_testkit::{Child, Dial, Street};
+use fief_tests::peers::peer;
 
 use crate::room::{MODES, Room, SOON};
 
 /// The port that every client speaks from.
 const FROM: u16 = 40_000;
-
-/// A program that scripts/peers.sh has unpacked; `None`, with a word, where it has not.
-fn peer(name: &str) -> Option<PathBuf> {
-    let target = fief_testkit::bin("fiefd").ancestors().find_map(|dir| {
-        let there = dir.join("peers/bin").join(name);
-        there.is_file().then_some(there)
-    });
-    let target = target.or_else(|| {
-        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin").join(name);
-        here.is_file().then_some(here)
-    });
-    if target.is_none() {
-        missing(&format!("{name} is not below target/peers; scripts/peers.sh puts it there"));
-    }
-    target
-}
 
 /// Waits until something listens on the host's own address.
 #[track_caller]

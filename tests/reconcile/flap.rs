@@ -25,7 +25,10 @@ fn routed(scene: &Scene, made: &Made) {
             if missing.is_empty() { Ok(()) } else { Err(format!("{missing:#?}\n{}", scene.daemon.log())) }
         });
     }
-    (0..2).for_each(|tenant| eventually(Duration::from_secs(2), || scene.answered(tenant)));
+    let state =
+        || scene.street.host.sh("ip -6 addr show dev eth0; ip -6 route show table local; ip neigh").stdout;
+    let answered = |tenant| scene.answered(tenant).map_err(|why| format!("{why}\n{}", state()));
+    (0..2).for_each(|tenant| eventually(Duration::from_secs(2), || answered(tenant)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Frames as they come: tagged, in fragments, with extension headers, echo requests.
 
-use fief_testkit::{Capture, Captured, Frame, Street, eventually, inject};
+use std::net::{SocketAddr, UdpSocket};
+
+use fief_testkit::{Capture, Captured, Dial, Frame, Street, eventually, inject};
 
 use crate::room::{NEVER, PORT, Room, SOON, client};
 
@@ -19,7 +21,13 @@ fn a_tagged_frame_on_the_parent_is_not_the_tenants_and_a_priority_tag_is_no_tag(
     let street = &room.street;
     let server = room.server();
     for v6 in [false, true] {
+        // Whoever was called before is known as a neighbour, and asks for none.
+        let warm = Dial::to(SocketAddr::new(local(street, v6).parse().expect("an address"), PORT));
+        street.client(0).enter(|| warm.udp(b"warm")).expect("it is answered");
         let (heard, before) = (server.heard().len(), room.count(0, "rxPackets"));
+        // Who waits for the answer: a closed port would say so, and that is a packet too.
+        let waits = SocketAddr::new(client(v6).ip(), 4000);
+        let _waits = street.client(0).enter(|| UdpSocket::bind(waits)).expect("the port is free");
         for tag in [20, 4094] {
             let tagged = frame(street).vlan(tag).ip(client(v6).ip(), local(street, v6));
             inject(street.router(0), "eth0", &tagged.udp(4000, PORT, b"tagged"));

@@ -17,7 +17,8 @@ pub use error::ClientError;
 use wire::{Answer, Call};
 
 use crate::{
-    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TaskView, TenantView,
+    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TaskView,
+    TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -113,6 +114,11 @@ impl Client {
     /// One process.
     pub fn process(&self, pid: u32) -> Result<TaskView, ClientError> {
         self.json(Call::get(format!("/v1/processes/{pid}")))
+    }
+
+    /// Whom an alias of a UDP sender stands for.
+    pub fn alias(&self, alias: std::net::IpAddr) -> Result<AliasView, ClientError> {
+        self.json(Call::get(format!("/v1/aliases/{alias}")))
     }
 
     /// Reads the documents in the configuration directory again.

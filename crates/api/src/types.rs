@@ -1,5 +1,7 @@
 //! The wire types. Every one of them is JSON in camelCase; the OpenAPI document is made from them.
 
+use std::net::IpAddr;
+
 use fief_model::{Diagnostic, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -162,6 +164,10 @@ pub struct Counters {
     /// Dropped: an answer with this tenant's address as its source and no tenant's mark.
     #[serde(default)]
     pub drop_unmarked: u64,
+    /// Dropped: a datagram for a UDP server that does not ask which address was called, where that is refused, or no
+    /// alias was left for its sender.
+    #[serde(default)]
+    pub drop_alias: u64,
     /// Not packets: attempts to act as this tenant, or to change a socket's tenant, that were refused.
     #[serde(default)]
     pub refused: u64,
@@ -184,6 +190,7 @@ impl Counters {
             drop_listener,
             drop_redirect,
             drop_unmarked,
+            drop_alias,
             refused: _,
         } = *self;
         drop_device_in
@@ -194,6 +201,7 @@ impl Counters {
             + drop_listener
             + drop_redirect
             + drop_unmarked
+            + drop_alias
     }
 }
 
@@ -211,6 +219,27 @@ pub struct TaskView {
     pub user: u32,
     /// The program's name, at most 15 bytes.
     pub command: String,
+}
+
+/// Whom an alias of a UDP sender stands for, `GET /v1/aliases/{address}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AliasView {
+    /// The alias, as servers and their logs show it.
+    #[schema(value_type = String)]
+    pub alias: IpAddr,
+    /// The tenant's name.
+    pub tenant: String,
+    /// The sender's own address.
+    #[schema(value_type = String)]
+    pub sender: IpAddr,
+    /// The tenant's address that it called.
+    #[schema(value_type = String)]
+    pub called: IpAddr,
+    /// The port that it called.
+    pub port: u16,
+    /// Seconds since the last datagram in either direction.
+    pub idle_seconds: u64,
 }
 
 /// A socket with its tenant, `GET /v1/sockets`.

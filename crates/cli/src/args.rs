@@ -4,6 +4,7 @@ mod apply;
 mod completion;
 mod delete;
 mod exec;
+mod explain;
 mod files;
 mod get;
 mod man;
@@ -19,6 +20,7 @@ pub use apply::{ApplyArgs, DiffArgs, Selection};
 pub use completion::CompletionArgs;
 pub use delete::{DeleteArgs, DeleteKind};
 pub use exec::ExecArgs;
+pub use explain::ExplainArgs;
 pub use files::Files;
 pub use get::{GetArgs, GetKind};
 pub use man::ManArgs;
@@ -87,6 +89,8 @@ pub enum Command {
     Pids(PidsArgs),
     /// List sockets with their tenants
     Sockets(SocketsArgs),
+    /// Say whom an alias of a UDP sender stands for
+    Explain(ExplainArgs),
     /// Print the JSON schema of the documents
     Schema,
     /// Print a shell's completion script

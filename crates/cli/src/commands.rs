@@ -6,6 +6,7 @@ pub mod delete;
 pub mod diff;
 pub mod doctor;
 pub mod exec;
+pub mod explain;
 pub mod get;
 pub mod man;
 pub mod processes;

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Identify(args) => commands::processes::identify(args, &mut context),
         Command::Pids(args) => commands::processes::pids(args, &mut context),
         Command::Sockets(args) => commands::sockets::run(args, &mut context),
+        Command::Explain(args) => commands::explain::run(args, &mut context),
         Command::Schema => commands::schema::run(&mut context),
         Command::Completion(args) => commands::completion::run(args, &mut context),
         Command::Man(args) => commands::man::run(args, &mut context),

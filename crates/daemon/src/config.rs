@@ -1,8 +1,10 @@
 //! `fiefd.yaml`: the few things that are chosen once for a host.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use fief_marks::MarkLayout;
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 /// Where the host's own `local` rule stands.
@@ -29,6 +31,10 @@ pub struct Config {
     pub table_base: u32,
     /// Preference of the one rule that stands before the host's own, 1..=32764.
     pub rule_preference: u32,
+    /// Where IPv4 aliases of UDP senders are taken from; /4 to /16.
+    pub alias_range: Ipv4Net,
+    /// How long an alias stands for a sender who is silent, in seconds.
+    pub alias_idle: u64,
 }
 
 impl Default for Config {
@@ -38,6 +44,8 @@ impl Default for Config {
             local_rule: LocalRule::default(),
             table_base: 256_000_000,
             rule_preference: 10,
+            alias_range: Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 5),
+            alias_idle: 300,
         }
     }
 }
@@ -70,6 +78,19 @@ impl Config {
             "rulePreference {} must lie between 1 and 32764: behind the local rule and before main",
             config.rule_preference
         );
+        let class_e = Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4);
+        anyhow::ensure!(
+            class_e.contains(&config.alias_range)
+                && config.alias_range.prefix_len() <= 16
+                && config.alias_range.trunc() == config.alias_range,
+            "aliasRange {} must be a prefix of at most 16 bits in 240.0.0.0/4, which nobody routes, as in 240.0.0.0/5",
+            config.alias_range
+        );
+        anyhow::ensure!(
+            (1..=86_400).contains(&config.alias_idle),
+            "aliasIdle {} must lie between 1 and 86400 seconds",
+            config.alias_idle
+        );
         Ok(config)
     }
 }
@@ -94,6 +115,9 @@ mod tests {
             ("tableBase: 1000", "multiple of 256"),
             ("rulePreference: 0", "between 1 and 32764"),
             ("localrule: move", "localrule"),
+            ("aliasRange: 10.0.0.0/8", "240.0.0.0/4"),
+            ("aliasRange: 240.0.0.0/24", "at most 16 bits"),
+            ("aliasIdle: 0", "between 1 and 86400"),
             ("localRule: away", "away"),
         ] {
             let error = format!("{:#}", Config::parse(text).unwrap_err());

@@ -4,6 +4,7 @@
 //! anything acknowledged.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use fief_model::{Slot, Tenant};
@@ -120,6 +121,32 @@ impl Store {
         self.write(SWITCHES, &[] as &[(&str, &Switch)], names)
     }
 
+    /// The upper half of the IPv6 network that aliases are taken from, drawn once (RFC 4193): fd, 40 random bits, 16 more.
+    pub fn alias_network(&mut self) -> Result<u64, StoreError> {
+        let work = |database: &Database| -> Result<u64, Box<dyn std::error::Error>> {
+            let transaction = database.begin_write()?;
+            let network = {
+                let mut meta = transaction.open_table(META)?;
+                let known = meta.get("alias-network")?.map(|v| v.value());
+                match known {
+                    Some(network) => network,
+                    None => {
+                        let mut random = [0; 8];
+                        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+                        random[0] = 0xfd;
+                        let drawn = u64::from_be_bytes(random);
+                        meta.insert("alias-network", drawn)?;
+                        drawn
+                    }
+                }
+            };
+            transaction.commit()?;
+            Ok(network)
+        };
+        let database = self.database.as_ref().ok_or_else(|| StoreError::Refused("it is not open".into()))?;
+        work(database).map_err(|e| StoreError::Refused(e.to_string()))
+    }
+
     fn read<T: for<'de> Deserialize<'de>>(
         &self,
         table: TableDefinition<'_, &str, &[u8]>,
@@ -227,7 +254,10 @@ mod tests {
             store.change_tenants(&[], &["red"]).unwrap();
             store.remember_switches(&[("net.ipv4.fwmark_reflect", &switch)]).unwrap();
         }
-        let store = Store::open(directory.path()).unwrap();
+        let mut store = Store::open(directory.path()).unwrap();
+        let network = store.alias_network().unwrap();
+        assert_eq!(network >> 56, 0xfd);
+        assert_eq!(store.alias_network().unwrap(), network, "drawn once");
         assert_eq!(store.tenants().unwrap(), BTreeMap::from([("blue".into(), blue)]));
         assert_eq!(store.switches().unwrap()["net.ipv4.fwmark_reflect"], switch);
     }

@@ -7,7 +7,8 @@
 //   set_option, get_option      a cgroup: the socket options of option.h, and SO_MARK
 //   bind4/6                     a cgroup: a socket bound to a tenant's address is that tenant's
 //   forked                      every fork and clone: children and threads begin where their maker is
-//   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES
+//   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES; an answer finds its way back
+//   by_alias4/6                 lwt_xmit of the routes for aliases: an answer becomes the tenant's
 //   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that
 //   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
 //   delivered4/6, leaving4/6    netfilter, LOCAL_IN and POST_ROUTING: what the programs on devices cannot see
@@ -104,25 +105,25 @@ int bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) && !is_off(TOOTH_CONNECT) ? reach4(ctx, ctx->user_ip4) : 1;
+	return is_ours(ctx) ? connect_to4(ctx) : 1;
 }
 
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) && !is_off(TOOTH_CONNECT) ? reach6(ctx) : 1;
+	return is_ours(ctx) ? connect_to6(ctx) : 1;
 }
 
 SEC("cgroup/sendmsg4")
 int sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) && !is_off(TOOTH_SENDMSG) ? reach4(ctx, ctx->user_ip4) : 1;
+	return is_ours(ctx) ? send4(ctx) : 1;
 }
 
 SEC("cgroup/sendmsg6")
 int sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) && !is_off(TOOTH_SENDMSG) ? reach6(ctx) : 1;
+	return is_ours(ctx) ? send6(ctx) : 1;
 }
 
 SEC("sockops")
@@ -139,7 +140,20 @@ int on_receive(struct __sk_buff *skb)
 	return receive(skb);
 }
 
-/* BPF_PROG_TYPE_NETFILTER, for which the loader's library has no section name: src/netfilter.rs loads these. */
+/* BPF_PROG_TYPE_LWT_XMIT: src/raw.rs loads these, as those below. */
+SEC("socket")
+int by_alias4(struct __sk_buff *skb)
+{
+	return send_by_alias4(skb);
+}
+
+SEC("socket")
+int by_alias6(struct __sk_buff *skb)
+{
+	return send_by_alias6(skb);
+}
+
+/* BPF_PROG_TYPE_NETFILTER, for which the loader's library has no section name: src/raw.rs loads these. */
 #define NETFILTER SEC("socket")
 
 NETFILTER

@@ -6,30 +6,37 @@
 //!
 //! Architecture invariant: nothing here decides; the maps are filled with what the daemon's plan says.
 
+pub mod aliases;
 mod attach;
 pub mod maps;
 mod netfilter;
+mod raw;
 mod syscall;
 pub mod tasks;
 #[cfg(feature = "teeth")]
 mod teeth;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use fief_marks::MarkLayout;
 use sha2::{Digest, Sha256};
 
+use aliases::{Aliases, Ranges};
 pub use attach::Device;
-pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner};
-use netfilter::Guard;
+pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
+use raw::Raw;
 use tasks::Tasks;
 
 /// The compiled programs, aligned as the ELF reader wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fief.bpf.o"));
 /// What the maps look like; another text means other maps.
-static ABI: &str = concat!(include_str!("../bpf/lib/abi.h"), include_str!("../bpf/lib/tenancy.h"));
+static ABI: &str = concat!(
+    include_str!("../bpf/lib/abi.h"),
+    include_str!("../bpf/lib/alias.h"),
+    include_str!("../bpf/lib/tenancy.h")
+);
 
 /// What the programs take as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct Settings {
     pub local_moved: bool,
     /// The cookie of our network namespace.
     pub netns_cookie: u64,
+    /// Where aliases are taken from.
+    pub aliases: Ranges,
 }
 
 /// What can go wrong with programs and maps.
@@ -84,7 +93,8 @@ pub struct Datapath {
     maps: Maps,
     tasks: Tasks,
     follows_tasks: bool,
-    guard: Guard,
+    aliases: Aliases,
+    raw: Raw,
     links: PathBuf,
     digest: String,
 }
@@ -113,14 +123,15 @@ impl Datapath {
             follows_tasks = false;
             verified = verify(&maps, settings, follows_tasks, &kernel);
         }
-        let (mut programs, guard) = verified?;
+        let (mut programs, raw) = verified?;
         let constants = format!("{settings:?} {follows_tasks}");
         let digest = digest(&[OBJECT, constants.as_bytes()]);
         let maps = Maps::open(&mut programs)?;
         let tasks = programs.take_map("fief_tasks").and_then(Tasks::new);
         let tasks = tasks.ok_or_else(|| DatapathError::Load("no map of tasks".into()))?;
+        let aliases = Aliases::open(&mut programs, settings.aliases)?;
         remove_other_maps(pins, &digest_of_maps());
-        Ok(Datapath { programs, maps, tasks, follows_tasks, guard, links, digest })
+        Ok(Datapath { programs, maps, tasks, follows_tasks, aliases, raw, links, digest })
     }
 
     /// Have threads and processes tenants on this kernel?
@@ -136,6 +147,21 @@ impl Datapath {
     /// The tenants of threads and processes.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
+    }
+
+    /// The tables of aliases.
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
+    /// The tables of aliases, to take some out.
+    pub fn aliases_mut(&mut self) -> &mut Aliases {
+        &mut self.aliases
+    }
+
+    /// The programs (lwt_xmit) for the routes of the ranges of aliases, IPv4's and IPv6's.
+    pub fn detours(&self) -> Result<[OwnedFd; 2], DatapathError> {
+        aliases::load(&self.raw)
     }
 
     /// What a slot's packets did.
@@ -157,7 +183,7 @@ impl Datapath {
     /// Attaches the netfilter programs to the calling thread's network namespace, and the one of forks.
     pub fn attach_guard(&mut self) -> Result<(), DatapathError> {
         attach::forks(&mut self.programs, &self.links, &self.digest)?;
-        self.guard.attach(&self.links, &self.digest)
+        netfilter::attach(&self.raw, &self.links, &self.digest)
     }
 
     /// Detaches everything and removes every pin.
@@ -173,7 +199,7 @@ fn verify(
     settings: &Settings,
     follows_tasks: bool,
     kernel: &Btf,
-) -> Result<(Ebpf, Guard), DatapathError> {
+) -> Result<(Ebpf, Raw), DatapathError> {
     #[cfg(feature = "teeth")]
     let teeth = teeth::off();
     #[cfg(not(feature = "teeth"))]
@@ -185,6 +211,9 @@ fn verify(
         ("fief_local_moved", number(u32::from(settings.local_moved))),
         ("fief_netns_cookie", settings.netns_cookie.to_ne_bytes().to_vec()),
         ("fief_follows_tasks", number(u32::from(follows_tasks))),
+        ("fief_alias_base", number(settings.aliases.v4.network().into())),
+        ("fief_alias_size", number(settings.aliases.v4.hostmask().into())),
+        ("fief_alias_net", settings.aliases.v6.network().octets()[..8].to_vec()),
         ("fief_teeth", number(teeth)),
     ];
     let mut loader = EbpfLoader::new();
@@ -195,8 +224,15 @@ fn verify(
     let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
     attach::load_all(&mut programs, kernel)?;
     let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
-    let guard = Guard::read(OBJECT, globals, kernel, &programs)?;
-    Ok((programs, guard))
+    let names = netfilter::names().chain(aliases::PROGRAMS);
+    let raw = Raw::read(OBJECT, names, globals, kernel, &programs)?;
+    Ok((programs, raw))
+}
+
+/// A digest of the programs with these settings: another digest, other programs.
+pub fn detour(settings: &Settings) -> u32 {
+    let digest = Sha256::new().chain_update(OBJECT).chain_update(format!("{settings:?}")).finalize();
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 fn lacks_task_storage(why: &str) -> bool {

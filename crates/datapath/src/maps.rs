@@ -20,6 +20,11 @@ pub const NEIGHBOURS: u32 = 1;
 /// May reach the host's own addresses.
 pub const HOST_ACCESS: u32 = 2;
 
+/// Servers that do not ask which address was called get aliases for senders.
+pub const UDP_ALIAS: u32 = 4;
+/// Such servers get no datagram.
+pub const UDP_REFUSE: u32 = 8;
+
 /// Devices that the map of devices can hold, by index.
 const DEVICES: u32 = 16_384;
 
@@ -36,7 +41,7 @@ pub struct Owner {
     pub slot: u32,
     /// The device that carries it.
     pub ifindex: u32,
-    /// [`NEIGHBOURS`].
+    /// [`NEIGHBOURS`], [`UDP_ALIAS`], [`UDP_REFUSE`].
     pub flags: u32,
 }
 
@@ -101,6 +106,7 @@ pub struct Counters {
     pub drop_listener: u64,
     pub drop_redirect: u64,
     pub drop_unmarked: u64,
+    pub drop_alias: u64,
     pub refused: u64,
 }
 
@@ -267,6 +273,7 @@ impl Counters {
             drop_listener: self.drop_listener + other.drop_listener,
             drop_redirect: self.drop_redirect + other.drop_redirect,
             drop_unmarked: self.drop_unmarked + other.drop_unmarked,
+            drop_alias: self.drop_alias + other.drop_alias,
             refused: self.refused + other.refused,
         }
     }
@@ -354,7 +361,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Mirror<K, V> {
     }
 }
 
-fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, DatapathError> {
+pub(crate) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, DatapathError> {
     programs.take_map(name).ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
 }
 
@@ -375,6 +382,6 @@ fn patiently(mut insert: impl FnMut() -> Result<(), MapError>) -> Result<(), Map
     }
 }
 
-fn map_error(map: &'static str, error: &MapError) -> DatapathError {
+pub(crate) fn map_error(map: &'static str, error: &MapError) -> DatapathError {
     DatapathError::Map { map, error: chain(error) }
 }

@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "lo",
     "connect",
     "sendmsg",
@@ -21,6 +21,7 @@ const NAMES: [&str; 19] = [
     "mark",
     "message",
     "bind",
+    "alias",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -21,6 +21,7 @@ pub mod verbs;
 
 pub use error::HostError;
 pub use netlink::address::Address;
+pub use netlink::detour::{Detour, Programs};
 pub use netlink::link::Link;
 pub use netlink::monitor::{Event, Monitor};
 pub use netlink::route::{Route, RouteKey, RouteKind};

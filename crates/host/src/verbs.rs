@@ -7,6 +7,7 @@ use netlink_bindings::rt_link::OpGetlinkDump;
 use netlink_bindings::rt_route::OpGetrouteDump;
 use netlink_bindings::rt_rule::OpGetruleDump;
 
+use crate::netlink::detour::Programs;
 use crate::netlink::{Message, Socket};
 use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
 
@@ -115,12 +116,18 @@ pub trait Host {
 /// The real one: the network namespace of the thread that opened it.
 pub struct LinuxHost {
     socket: Socket,
+    programs: Option<Programs>,
 }
 
 impl LinuxHost {
     /// Opens the current thread's network namespace.
     pub fn open() -> Result<LinuxHost, HostError> {
-        Ok(LinuxHost { socket: Socket::open(libc::NETLINK_ROUTE)? })
+        Ok(LinuxHost { socket: Socket::open(libc::NETLINK_ROUTE)?, programs: None })
+    }
+
+    /// Lends the programs that routes with a detour lead through; without them such routes are refused.
+    pub fn lend(&mut self, programs: Programs) {
+        self.programs = Some(programs);
     }
 
     fn try_list(&mut self) -> Result<Listing, HostError> {
@@ -171,16 +178,17 @@ impl Host for LinuxHost {
     }
 
     fn change(&mut self, changes: &[Change]) -> Vec<Result<(), HostError>> {
-        let mut messages: Vec<Message> = changes.iter().map(message).collect();
+        let mut messages: Vec<Message> =
+            changes.iter().map(|change| message(change, self.programs.as_ref())).collect();
         self.socket.execute(&mut messages)
     }
 }
 
-fn message(change: &Change) -> Message {
+fn message(change: &Change, programs: Option<&Programs>) -> Message {
     match change {
         Change::AddRule(family, rule) => rule.add(*family),
         Change::DeleteRule(family, rule) => rule.delete(*family),
-        Change::SetRoute(route) => route.set(),
+        Change::SetRoute(route) => route.set(programs),
         Change::DeleteRoute(route) => route.delete(),
         Change::AddAddress(address) => address.add(),
         Change::DeleteAddress(address) => address.delete(),

@@ -50,6 +50,29 @@ pub struct TenantSpec {
     /// May its sockets reach the host's own addresses, 127.0.0.0/8 and ::1 included?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_access: bool,
+    /// What UDP servers with one socket for everybody are told of this tenant's clients.
+    #[serde(default, skip_serializing_if = "Udp::is_alias")]
+    pub udp: Udp,
+}
+
+/// What a UDP server that is nobody's, and does not ask which address was called (IP_PKTINFO), gets of a tenant's
+/// datagrams. One that asks gets them as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Udp {
+    /// Datagrams whose sender is an alias, so that its answers find the right client.
+    #[default]
+    Alias,
+    /// Datagrams as they are: for tenants whose servers all ask. Spares a look at the socket for each datagram.
+    Pktinfo,
+    /// None.
+    Refuse,
+}
+
+impl Udp {
+    fn is_alias(&self) -> bool {
+        *self == Udp::Alias
+    }
 }
 
 /// How a tenant is kept apart.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fief_model::{
     Document, Interface, Isolation, Mac, Members, Metadata, Route, RouteKind, Source, Tenant, TenantSpec,
-    parse,
+    Udp, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
@@ -103,13 +103,15 @@ fn tenant() -> impl Strategy<Value = Tenant> {
     let members =
         (vec(text(), 0..3), vec(text(), 0..3)).prop_map(|(users, groups)| Members { users, groups });
     let isolation = prop_oneof![Just(Isolation::Auto), Just(Isolation::Fib)];
-    let spec = (isolation, vec(interface(), 0..4), vec(route(), 0..4), members, any::<bool>()).prop_map(
-        |(isolation, interfaces, routes, members, host_access)| TenantSpec {
+    let udp = prop_oneof![Just(Udp::Alias), Just(Udp::Pktinfo), Just(Udp::Refuse)];
+    let spec = (isolation, vec(interface(), 0..4), vec(route(), 0..4), members, any::<bool>(), udp).prop_map(
+        |(isolation, interfaces, routes, members, host_access, udp)| TenantSpec {
             isolation,
             interfaces,
             routes,
             members,
             host_access,
+            udp,
         },
     );
     let labels = btree_map(text().prop_filter("no merge key", |key| key != "<<"), text(), 0..4);

@@ -1,5 +1,6 @@
 //! One function an endpoint.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,8 +9,8 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use fief_api::{
-    ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView, TaskView,
-    TenantView,
+    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, ErrorBody, SocketView,
+    TaskView, TenantView,
 };
 use serde::Deserialize;
 
@@ -142,7 +143,7 @@ pub(super) async fn doctor(State(engine): State<Handle>, who: Who) -> Response {
     if !who.0.may_write() {
         return forbidden("examine the host");
     }
-    engine.view(|e| crate::doctor::examine(e)).await.map_or_else(gone, ok)
+    engine.view(crate::doctor::examine).await.map_or_else(gone, ok)
 }
 
 /// Options of the list of sockets.
@@ -202,6 +203,40 @@ pub(super) async fn process(State(engine): State<Handle>, who: Who, Path(pid): P
         Some(Some(task)) => ok(task),
         Some(None) => {
             error(StatusCode::NOT_FOUND, format!("there is no process {pid} that you may see"), None)
+        }
+    }
+}
+
+/// Whom an alias of a UDP sender stands for.
+#[utoipa::path(get, path = "/v1/aliases/{address}", params(("address" = String, Path)),
+    responses((status = 200, description = "Done, or the answer", body = AliasView), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
+pub(super) async fn alias(State(engine): State<Handle>, who: Who, Path(address): Path<String>) -> Response {
+    let ConnectInfo(caller) = who;
+    let Ok(alias) = address.parse::<IpAddr>() else {
+        let help = "write an IPv4 or IPv6 address, as a server's log shows it";
+        return error(StatusCode::UNPROCESSABLE_ENTITY, format!("`{address}` is no address"), Some(help));
+    };
+    let found = engine.view(move |e| {
+        let view = e.explain(alias).filter(|view| {
+            caller.may_write() || e.tenant(&view.tenant).is_some_and(|s| caller.is_member(&s.members))
+        });
+        view.ok_or_else(|| e.alias_networks())
+    });
+    match found.await {
+        None => gone(),
+        Some(Ok(view)) => ok(view),
+        Some(Err(networks)) => {
+            let is_one = networks.iter().any(|network| network.contains(&alias));
+            let [v4, v6] = networks;
+            let text = match is_one {
+                true => format!("{alias} stands for nobody that you may see"),
+                false => format!("{alias} is no alias"),
+            };
+            let help = match is_one {
+                true => "an alias is forgotten once its client was silent for `aliasIdle` seconds".to_owned(),
+                false => format!("aliases of UDP senders lie in {v4} and {v6}"),
+            };
+            error(StatusCode::NOT_FOUND, text, Some(&help))
         }
     }
 }

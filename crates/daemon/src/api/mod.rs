@@ -59,6 +59,7 @@ fn router(engine: Handle) -> Router {
         .route("/v1/sockets", get(handlers::sockets))
         .route("/v1/processes", get(handlers::processes))
         .route("/v1/processes/{pid}", get(handlers::process))
+        .route("/v1/aliases/{address}", get(handlers::alias))
         .route("/openapi.json", get(openapi::document))
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(handlers::wrong_method)

@@ -21,6 +21,7 @@ use super::handlers;
         handlers::sockets,
         handlers::processes,
         handlers::process,
+        handlers::alias,
     )
 )]
 struct Api;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, Outcome, SourceText};
 use fief_datapath::maps::CAPACITY;
 use fief_model::{Diagnostic, Document, Located, Slot, Source, Tenant};
+use ipnet::IpNet;
 use similar::TextDiff;
 
 use super::Engine;
@@ -87,6 +88,7 @@ impl Engine {
         let mut complaints = fief_model::validate(&documents, &kept);
         let members = resolve_members(&documents, &mut complaints);
         choose_backends(&documents, &mut complaints);
+        keep_off(&documents, &self.alias_networks(), &mut complaints);
         if !complaints.is_empty() {
             return Err(Refusal::Documents(complaints));
         }
@@ -195,6 +197,7 @@ impl Engine {
         }
         self.clear_tasks(&gone);
         self.close_sockets(&gone);
+        self.clear_aliases(&gone);
         self.reconcile();
         self.touch();
         let mut outcomes = intent.outcomes;
@@ -251,6 +254,29 @@ fn choose_backends(documents: &[Located], complaints: &mut Vec<Diagnostic>) {
         if let Err(reason) = backend::choose(tenant) {
             let message = format!("no isolation can hold this tenant: {reason}");
             complaints.push(complaint(located, "spec.isolation", message, "see `fief doctor`".into()));
+        }
+    }
+}
+
+/// Addresses and destinations that aliases are taken from belong to nobody.
+fn keep_off(documents: &[Located], aliases: &[IpNet], complaints: &mut Vec<Diagnostic>) {
+    for located in documents {
+        let Document::Tenant(tenant) = &located.document;
+        let is_taken = |net: &IpNet| aliases.iter().find(|taken| taken.contains(net) || net.contains(*taken));
+        let addresses = tenant.spec.interfaces.iter().enumerate().flat_map(|(i, interface)| {
+            let path = move |n: usize| format!("spec.interfaces[{i}].addresses[{n}]");
+            interface.addresses.iter().enumerate().map(move |(n, net)| (path(n), IpNet::from(net.addr())))
+        });
+        let routes = tenant.spec.routes.iter().enumerate().filter_map(|(n, route)| {
+            let prefix = route.prefix().filter(|p| p.prefix_len() > 0)?;
+            Some((format!("spec.routes[{n}].to"), prefix))
+        });
+        for (path, net) in addresses.chain(routes) {
+            if let Some(taken) = is_taken(&net) {
+                let message = format!("{net} lies in {taken}, from which fief takes aliases of UDP senders");
+                let help = "write another one, or move `aliasRange` in fiefd.yaml".to_owned();
+                complaints.push(complaint(located, &path, message, help));
+            }
         }
     }
 }

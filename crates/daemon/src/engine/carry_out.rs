@@ -7,15 +7,14 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use fief_api::Condition;
-use fief_datapath::{Datapath, Device, Settings};
-use fief_host::{Address, Change, Family, Host, HostError, kernel};
+use fief_datapath::{Datapath, Device};
+use fief_host::{Address, Change, Family, Host, HostError, Programs, kernel};
 use fief_model::Slot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use super::Engine;
 use super::switches::Scope;
-use crate::config::LocalRule;
 use crate::plan::Plan;
 
 /// How long an acknowledged IPv6 address may take to work.
@@ -91,12 +90,9 @@ impl Engine {
         }
         let bpffs = self.paths.bpffs();
         kernel::mount_bpffs(&bpffs)?;
-        let settings = Settings {
-            layout: self.config.mark_mask,
-            local_moved: self.config.local_rule == LocalRule::Move,
-            netns_cookie: kernel::network_namespace_cookie()?,
-        };
-        self.datapath = Some(Datapath::load(&bpffs.join("fief"), &settings)?);
+        let datapath = Datapath::load(&bpffs.join("fief"), &self.settings)?;
+        self.host.lend(Programs(datapath.detours()?));
+        self.datapath = Some(datapath);
         self.attached.clear();
         Ok(())
     }
@@ -158,7 +154,9 @@ impl Engine {
         let later = self.observed.better_at(addresses, now);
         let Some(first) = later.values().min() else { return changes };
         self.wake_by(*first);
-        tracing::info!("many IPv6 addresses left at once: waiting until the kernel has reported their groups");
+        tracing::info!(
+            "many IPv6 addresses left at once: waiting until the kernel has reported their groups"
+        );
         let waits = |a: &Address| a.net.addr().is_ipv6() && later.contains_key(&a.device);
         let tables: HashSet<u32> = self
             .desired

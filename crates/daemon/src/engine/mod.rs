@@ -4,6 +4,7 @@
 //! which plans from what is stored and what is observed and carries the plan out. Nothing polls: the thread sleeps
 //! until a command, an event, or the end of a pause somebody earned.
 
+mod aliases;
 mod apply;
 mod carry_out;
 mod processes;
@@ -11,6 +12,7 @@ mod switches;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +20,11 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use fief_api::{Condition, Paths};
-use fief_datapath::Datapath;
-use fief_host::{Host, HostError, LinuxHost, Monitor};
+use fief_datapath::aliases::Ranges;
+use fief_datapath::{Datapath, Settings};
+use fief_host::{Detour, Host, HostError, LinuxHost, Monitor};
 use fief_model::Slot;
+use ipnet::Ipv6Net;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
 
@@ -59,6 +63,7 @@ pub struct Engine {
     pub(crate) paths: Paths,
     pub(crate) cgroup: PathBuf,
     tree: Tree,
+    settings: Settings,
     store: Store,
     tenants: BTreeMap<String, Stored>,
     host: LinuxHost,
@@ -81,6 +86,8 @@ pub struct Engine {
     last_reconcile: Duration,
     wake_at: Option<Instant>,
     verify_at: Option<Instant>,
+    /// When to look for idle aliases, while there are any.
+    sweep_at: Option<Instant>,
     jobs: Receiver<Job>,
     views: Receiver<View>,
     bell: Arc<OwnedFd>,
@@ -136,7 +143,7 @@ impl Handle {
 impl Engine {
     /// Opens everything in the current thread's network namespace. Changes nothing on the host.
     pub fn open(config: Config, paths: Paths, cgroup: PathBuf) -> anyhow::Result<(Engine, Handle)> {
-        let store = Store::open(&paths.state())?;
+        let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
         let layout = config.mark_mask;
         if let Some(stored) = tenants.values().find(|s| s.slot.number() > layout.highest()) {
@@ -146,11 +153,23 @@ impl Engine {
                 stored.slot
             );
         }
+        let aliases = Ranges {
+            v4: config.alias_range,
+            v6: Ipv6Net::new_assert(Ipv6Addr::from(u128::from(store.alias_network()?) << 64), 64),
+        };
+        let settings = Settings {
+            layout,
+            local_moved: config.local_rule == LocalRule::Move,
+            netns_cookie: fief_host::kernel::network_namespace_cookie()?,
+            aliases,
+        };
         let tree = Tree {
             layout,
             entry: config.rule_preference,
             table_base: config.table_base,
-            move_local: config.local_rule == LocalRule::Move,
+            move_local: settings.local_moved,
+            aliases,
+            detour: Detour(fief_datapath::detour(&settings)),
         };
         // Subscribed before the first listing: what happens in between is then an event.
         let monitor = Monitor::open()?;
@@ -164,6 +183,8 @@ impl Engine {
             paths,
             cgroup,
             tree,
+            settings,
+            sweep_at: None,
             store,
             tenants,
             host,
@@ -215,6 +236,7 @@ impl Engine {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
+            self.mind_aliases();
             let now = Instant::now();
             let verify = self.verify_at.is_some_and(|at| at <= now);
             if verify && self.list().is_err() {
@@ -323,13 +345,18 @@ impl Engine {
     }
 
     fn wait(&self) -> std::io::Result<()> {
-        let due = [self.wake_at, self.verify_at].into_iter().flatten().min();
+        let due = [self.wake_at, self.verify_at, self.sweep_at].into_iter().flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });
         let bell: &OwnedFd = &self.bell;
-        let mut fds =
-            [PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN),
+            PollFd::new(bell, PollFlags::IN),
+        ];
+        // With a look ahead already there is no need to hear of each.
+        let news = self.datapath.as_ref().filter(|_| self.sweep_at.is_none()).map(|d| d.aliases().news());
+        fds.extend(news.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, pause.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

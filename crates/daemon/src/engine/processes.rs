@@ -80,7 +80,7 @@ impl Engine {
         found.and_then(|(datapath, pidfd)| datapath.tasks().of(pidfd.as_fd())).unwrap_or_default()
     }
 
-    fn slot_names(&self) -> BTreeMap<u32, &str> {
+    pub(super) fn slot_names(&self) -> BTreeMap<u32, &str> {
         self.tenants.iter().map(|(name, s)| (u32::from(s.slot.number()), name.as_str())).collect()
     }
 }

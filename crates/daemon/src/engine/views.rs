@@ -200,6 +200,7 @@ impl Engine {
             drop_listener: c.drop_listener,
             drop_redirect: c.drop_redirect,
             drop_unmarked: c.drop_unmarked,
+            drop_alias: c.drop_alias,
             refused: c.refused,
         }
     }

@@ -133,6 +133,16 @@ impl Observed {
         self.links.get(&index).map_or("?", |link| &link.name)
     }
 
+    /// Is there a device with this index?
+    pub fn has_link(&self, index: u32) -> bool {
+        self.links.contains_key(&index)
+    }
+
+    /// Is this device up?
+    pub fn is_up(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| link.up)
+    }
+
     /// Do this device's frames have an Ethernet header?
     pub fn is_ethernet(&self, index: u32) -> bool {
         self.links.get(&index).is_some_and(|link| link.ethernet)
@@ -187,7 +197,9 @@ impl Observed {
     pub fn better_at(&self, adding: impl Iterator<Item = Address>, now: Instant) -> HashMap<u32, Instant> {
         let count = |addresses: &mut dyn Iterator<Item = Address>| {
             let mut counts = HashMap::<u32, usize>::new();
-            addresses.filter(|a| a.net.addr().is_ipv6()).for_each(|a| *counts.entry(a.device).or_default() += 1);
+            addresses
+                .filter(|a| a.net.addr().is_ipv6())
+                .for_each(|a| *counts.entry(a.device).or_default() += 1);
             counts
         };
         let adding = count(&mut { adding });

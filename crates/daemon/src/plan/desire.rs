@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fief_api::Condition;
 use fief_datapath::maps::Neighbour;
-use fief_datapath::{HOST_ACCESS, NEIGHBOURS, Owner};
+use fief_datapath::{HOST_ACCESS, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
 use fief_host::teeth::is_off;
 use fief_host::{Address, Family, Link, Route, RouteKind};
-use fief_model::{Interface, Slot, Tenant};
+use fief_model::{Interface, Tenant, Udp};
 use ipnet::IpNet;
 
 use super::Tree;
@@ -56,8 +56,7 @@ pub struct Setting {
 
 /// What this tenant needs of the host as it is observed.
 pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
-    let Stored { tenant, slot, members, .. } = stored;
-    let slot = *slot;
+    let Stored { tenant, members, .. } = stored;
     let mut desired =
         Desired { name: tenant.metadata.name.clone(), members: members.clone(), ..Desired::default() };
     if tenant.spec.host_access {
@@ -75,7 +74,7 @@ pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
                     interface.name
                 ),
             ),
-            Some(link) => on_device(tree, slot, interface, position as u32, link, observed, &mut desired),
+            Some(link) => on_device(tree, stored, interface, position as u32, link, observed, &mut desired),
         }
     }
     routes(tenant, observed, &mut desired);
@@ -94,15 +93,16 @@ impl Desired {
 
 fn on_device(
     tree: &Tree,
-    slot: Slot,
+    stored: &Stored,
     interface: &Interface,
     position: u32,
     link: &Link,
     observed: &Observed,
     desired: &mut Desired,
 ) {
-    let slot = u32::from(slot.number());
-    let flags = if interface.neighbours.is_some() { NEIGHBOURS } else { 0 };
+    let slot = u32::from(stored.slot.number());
+    let neighbours = if interface.neighbours.is_some() { NEIGHBOURS } else { 0 };
+    let flags = neighbours | udp_flags(stored.tenant.spec.udp);
     let owner = Owner { slot, ifindex: link.index, flags };
     desired.devices.insert(link.index);
     if interface.default {
@@ -140,6 +140,15 @@ fn on_device(
     }
 }
 
+/// What becomes of datagrams for servers that do not ask which address was called.
+fn udp_flags(udp: Udp) -> u32 {
+    match udp {
+        Udp::Alias => UDP_ALIAS,
+        Udp::Pktinfo => 0,
+        Udp::Refuse => UDP_REFUSE,
+    }
+}
+
 /// Decides about one address: to be added, there already, or not to be had.
 fn claim(interface: &Interface, link: &Link, net: IpNet, observed: &Observed, desired: &mut Desired) -> bool {
     if net.addr().is_ipv6() && !observed.has_ipv6 {
@@ -151,9 +160,10 @@ fn claim(interface: &Interface, link: &Link, net: IpNet, observed: &Observed, de
     let (address, name) = (net.addr(), &link.name);
     match (interface.manage, foreign) {
         (true, None) => {
-            // IPv6 addresses vanish from a device that goes down; they are asked for when it is up.
-            if link.up || address.is_ipv4() {
-                desired.addresses.push(Address { device: link.index, net: IpNet::from(address), ours: true });
+            let own = Address { device: link.index, net: IpNet::from(address), ours: true };
+            // A device that is down takes no IPv6 address; those that it has it keeps (keep_addr_on_down).
+            if link.up || address.is_ipv4() || observed.has_address(&own) {
+                desired.addresses.push(own);
             }
             true
         }
@@ -283,7 +293,8 @@ fn routes(tenant: &Tenant, observed: &Observed, desired: &mut Desired) {
             via: route.via,
             source,
             on_link: route.on_link,
-            mtu: route.mtu,
+            mtu: route.mtu.map(|mtu| mtu.min(65_520)),
+            detour: None,
         });
     }
 }
@@ -305,7 +316,8 @@ fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
 
 /// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it
 /// has to look with the packet's mark, and elsewhere the devices that tenants name need no such look: their programs
-/// know this host's addresses.
+/// know this host's addresses. IPv6 keeps addresses over a link's flap, as IPv4 does anyway: taking thousands away and
+/// adding them again costs the kernel time that grows with their square.
 pub fn sysctls(tree: &Tree, devices: &BTreeSet<u32>, observed: &Observed) -> Vec<Setting> {
     let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
@@ -315,16 +327,25 @@ pub fn sysctls(tree: &Tree, devices: &BTreeSet<u32>, observed: &Observed) -> Vec
     names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
     names.retain(|name| !is_off(name));
     let mut settings: Vec<Setting> = names.into_iter().map(|name| setting(name.into(), None)).collect();
+    let of_device = |above: &str, leaf: &str, device: u32| {
+        setting(Setting::name_on(&format!("{above}.DEVICE.{leaf}"), observed.link_name(device)), Some(device))
+    };
     if !observed.filters_reverse_path {
-        let of_device = |device: &u32| setting(accept_local(observed.link_name(*device)), Some(*device));
-        settings.extend(devices.iter().map(of_device));
+        settings.extend(devices.iter().map(|d| of_device("net.ipv4.conf", "accept_local", *d)));
+    }
+    if observed.has_ipv6 {
+        settings.extend(devices.iter().map(|d| of_device("net.ipv6.conf", "keep_addr_on_down", *d)));
     }
     settings
 }
 
-/// The one switch of a device that fief sets.
-pub fn accept_local(device: &str) -> String {
-    format!("net.ipv4.conf.{}.accept_local", device.replace('.', "/"))
+impl Setting {
+    /// The name of this switch when its device is called so.
+    pub fn name_on(name: &str, device: &str) -> String {
+        let (rest, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+        let above = rest.rsplit_once('.').map_or("", |(above, _)| above);
+        format!("{above}.{}.{leaf}", device.replace('.', "/"))
+    }
 }
 
 /// IPv6 has no metric 0: it becomes 1024 (IP6_RT_PRIO_USER).
@@ -361,5 +382,6 @@ fn unicast(prefix: IpNet, metric: u32, device: u32, source: Option<IpAddr>) -> R
         source,
         on_link: false,
         mtu: None,
+        detour: None,
     }
 }

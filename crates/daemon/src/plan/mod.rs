@@ -3,6 +3,7 @@
 //! [`desire`] says what one tenant's document means on this host as it is now; [`plan`] compares all of them with what
 //! was observed. Both are pure: the same input gives the same steps, so a dry run shows exactly what would be done.
 
+pub mod aliases;
 pub mod backend;
 pub mod desire;
 pub mod tree;
@@ -154,16 +155,19 @@ fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan
 
 fn compare_routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
     let mut wanted = HashSet::<RouteKey>::new();
+    let mut want = |route: Route, plan: &mut Plan| {
+        wanted.insert(route.key());
+        if observed.route(&route.key()) != Some(&route) {
+            plan.add.push(Change::SetRoute(route));
+        }
+    };
+    aliases::routes(tree, tenants, observed).into_iter().for_each(|route| want(route, plan));
     let mut slots: Vec<&Slot> = tenants.keys().collect();
     slots.sort();
     for slot in slots {
         let table = tree.table_base + u32::from(slot.number());
         for route in &tenants[slot].routes {
-            let route = Route { table, ..route.clone() };
-            wanted.insert(route.key());
-            if observed.route(&route.key()) != Some(&route) {
-                plan.add.push(Change::SetRoute(route));
-            }
+            want(Route { table, ..route.clone() }, plan);
         }
     }
     let mut surplus: Vec<&Route> = observed.routes().filter(|r| !wanted.contains(&r.key())).collect();

@@ -1,5 +1,7 @@
 //! Plans carried out on a host in memory.
 
+use fief_datapath::aliases::Ranges;
+use fief_host::Detour;
 use std::collections::HashMap;
 
 use fief_host::fake::FakeHost;
@@ -13,7 +15,14 @@ use crate::observed::Observed;
 use crate::store::{MemberIds, Stored};
 
 fn tree(move_local: bool) -> Tree {
-    Tree { layout: MarkLayout::default(), entry: 10, table_base: 256_000_000, move_local }
+    Tree {
+        layout: MarkLayout::default(),
+        entry: 10,
+        table_base: 256_000_000,
+        move_local,
+        aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
+        detour: Detour(1),
+    }
 }
 
 fn tenant(number: u16, extra: &str) -> Tenant {

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //!   ENTRY      not fwmark 0/MASK          goto ROOT        behind the host's own first rule
+//!   ENTRY+2    lookup the table of aliases               slot 0's: answers of sockets that are nobody's
 //!   ...        (the host's rules, main, default: only packets without a slot come here)
 //!   node       fwmark BIT/MASKBIT         goto its right subtree; else fall into the left one
 //!   bucket     fwmark SLOT/MASK           lookup TABLE     up to sixteen, all at one preference
@@ -27,8 +28,9 @@
 
 use std::collections::BTreeSet;
 
+use fief_datapath::aliases::Ranges;
 use fief_host::teeth::is_off;
-use fief_host::{Change, Family, Rule, RuleAction};
+use fief_host::{Change, Detour, Family, Rule, RuleAction};
 use fief_marks::MarkLayout;
 use fief_model::Slot;
 
@@ -48,6 +50,10 @@ pub struct Tree {
     pub table_base: u32,
     /// Does the host's `local` rule move behind the entry?
     pub move_local: bool,
+    /// Where aliases of UDP senders are taken from.
+    pub aliases: Ranges,
+    /// The programs that answers to aliases go through.
+    pub detour: Detour,
 }
 
 impl Tree {
@@ -64,6 +70,7 @@ impl Tree {
         if self.move_local {
             rules.push(self.moved_local());
         }
+        rules.push(everything(self.entry + 2, RuleAction::Lookup(self.table_base)));
         rules.push(everything(self.end(), RuleAction::Unreachable));
         if is_off("tree-ends") {
             rules.retain(|rule| rule.action != RuleAction::Unreachable);

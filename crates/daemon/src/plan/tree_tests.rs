@@ -3,7 +3,14 @@
 use super::*;
 
 fn tree(mask: u32) -> Tree {
-    Tree { layout: MarkLayout::new(mask).unwrap(), entry: 10, table_base: 256_000_000, move_local: false }
+    Tree {
+        layout: MarkLayout::new(mask).unwrap(),
+        entry: 10,
+        table_base: 256_000_000,
+        move_local: false,
+        aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
+        detour: Detour(1),
+    }
 }
 
 fn slots(numbers: impl IntoIterator<Item = u16>) -> BTreeSet<Slot> {
@@ -85,7 +92,9 @@ fn a_packet_without_a_slot_is_left_to_the_host() {
     let rules = tree(0xffff).rules(&slots([1, 700]));
     let entry = rules.iter().find(|r| r.preference == 10).unwrap();
     assert!(entry.invert && entry.mark == 0, "the entry must let mark 0 pass: {entry:?}");
-    assert!(rules.iter().filter(|r| r.preference != 10).all(|r| r.preference > 32_767));
+    let before = rules.iter().filter(|r| r.preference <= 32_767 && r.preference != 10);
+    let before: Vec<_> = before.map(|r| (r.preference, r.action)).collect();
+    assert_eq!(before, [(12, RuleAction::Lookup(256_000_000))], "beside it only the aliases are looked up");
 }
 
 #[test]

@@ -16,6 +16,10 @@ const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the
 const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
 const volatile __u32 fief_follows_tasks = 1;   /* may programs of control groups ask for task storage? */
 
+const volatile __u32 fief_alias_base = 0xf0000000; /* the IPv4 range of aliases (alias.h) */
+const volatile __u32 fief_alias_size = 0x07ffffff; /* the bits of it that are a number */
+const volatile __u32 fief_alias_net[2] = {};       /* the IPv6 /64 of aliases, in network byte order */
+
 /* Which protections are off. Always 0, but for the builds of scripts/test-teeth.sh, which ask whether a test notices. */
 const volatile __u32 fief_teeth = 0;
 
@@ -38,9 +42,14 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_MARK 0x10000
 #define TOOTH_MESSAGE 0x20000
 #define TOOTH_BIND 0x40000
+#define TOOTH_ALIAS 0x80000
 
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
+#define FIEF_UDP_ALIAS 4    /* servers that do not ask which address was called get aliases for senders */
+#define FIEF_UDP_REFUSE 8   /* such servers get no datagram */
+
+#define FIEF_LOOPBACK 1     /* the index of `lo` in every network namespace */
 
 #define FIEF_NAMED 1        /* some tenant names this device: our programs sit there */
 #define FIEF_ETHERNET 2     /* its frames have an Ethernet header */
@@ -77,6 +86,7 @@ struct counters {
 	__u64 drop_listener;
 	__u64 drop_redirect;
 	__u64 drop_unmarked;
+	__u64 drop_alias;
 	__u64 refused;
 };
 

@@ -13,7 +13,6 @@
 
 #define NF_DROP 0
 #define NF_ACCEPT 1
-#define LOOPBACK_IFINDEX 1
 
 #ifndef IPPROTO_IGMP
 #define IPPROTO_IGMP 2
@@ -49,7 +48,7 @@ static __always_inline long read_packet(struct bpf_nf_ctx *ctx, __u32 offset, vo
 /* An address of a tenant is called on that tenant's devices, or not at all. */
 static __always_inline int guard_delivery(struct bpf_nf_ctx *ctx, const struct owner *called)
 {
-	if (!called || !called->slot || ctx->state->in->ifindex == LOOPBACK_IFINDEX || is_off(TOOTH_GUARD_IN))
+	if (!called || !called->slot || ctx->state->in->ifindex == FIEF_LOOPBACK || is_off(TOOTH_GUARD_IN))
 		return NF_ACCEPT;
 	COUNT(called->slot, drop_device_in);
 	return NF_DROP;
@@ -98,15 +97,20 @@ static __always_inline bool leaves_by_its_device(struct bpf_nf_ctx *ctx, __u32 s
 {
 	__u32 ifindex = ctx->state->out->ifindex;
 
-	return ifindex == LOOPBACK_IFINDEX || may_use(slot, ifindex);
+	return ifindex == FIEF_LOOPBACK || may_use(slot, ifindex);
 }
 
 /* Leaving without a mark and with a tenant's address as its source, as answers of a UDP server with one socket for
  * everybody do: by the host's own routes, which may lead to another tenant's router. The kernel's own words to
  * neighbours, groups and senders (ICMP, IGMP) take any address of the device, and pass. */
-static __always_inline int guard_unmarked(struct bpf_nf_ctx *ctx, const struct owner *source)
+static __always_inline int guard_unmarked(struct bpf_nf_ctx *ctx, const struct owner *source, bool is_to_alias)
 {
-	if (!source || !source->slot || ctx->state->out->ifindex == LOOPBACK_IFINDEX || is_off(TOOTH_GUARD_SOURCE))
+	int out = ctx->state->out->ifindex;
+
+	if (!source || !source->slot || out == FIEF_LOOPBACK || is_off(TOOTH_GUARD_SOURCE))
+		return NF_ACCEPT;
+	/* It is translated behind this hook, and comes here once more; the egress program there stops what is not. */
+	if (is_to_alias && is_device(out, FIEF_NAMED))
 		return NF_ACCEPT;
 	COUNT(source->slot, drop_unmarked);
 	return NF_DROP;
@@ -126,7 +130,8 @@ static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
 	if (!slot)
 		return ip.protocol == IPPROTO_ICMP || ip.protocol == IPPROTO_IGMP ?
 			       NF_ACCEPT :
-			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own4, &ip.saddr));
+			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own4, &ip.saddr),
+					      is_alias4(ip.daddr));
 	if (is_report4(&ip) || is_off(TOOTH_GUARD_OUT))
 		return NF_ACCEPT;
 	COUNT(slot, drop_device_out);
@@ -147,7 +152,8 @@ static __always_inline int guard_out6(struct bpf_nf_ctx *ctx)
 	if (!slot)
 		return ip.nexthdr == IPPROTO_ICMPV6 || is_report6(&ip) ?
 			       NF_ACCEPT :
-			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own6, (struct in6 *)&ip.saddr));
+			       guard_unmarked(ctx, bpf_map_lookup_elem(&fief_own6, (struct in6 *)&ip.saddr),
+					      is_alias6((struct in6 *)&ip.daddr));
 	if (is_report6(&ip) || is_off(TOOTH_GUARD_OUT))
 		return NF_ACCEPT;
 	COUNT(slot, drop_device_out);

@@ -14,15 +14,19 @@
 #define SO_MARK 36
 #endif
 
+#define AF_INET 2
+#define AF_INET6 10
+
 static __always_inline __u32 socket_slot(struct bpf_sock_addr *ctx)
 {
 	return ctx->sk ? slot_of(ctx->sk->mark) : 0;
 }
 
 /* Refuses a local destination that is another's with EACCES; what is not local is the routing tables' affair. */
-static __always_inline int reach_local(struct bpf_sock_addr *ctx, bool is_local, const struct owner *called)
+static __always_inline int reach_local(struct bpf_sock_addr *ctx, __u32 from, bool is_local,
+				       const struct owner *called)
 {
-	__u32 from = socket_slot(ctx), to = called ? called->slot : 0;
+	__u32 to = called ? called->slot : 0;
 
 	if (!is_local && !called)
 		return 1;
@@ -36,23 +40,23 @@ static __always_inline int reach_local(struct bpf_sock_addr *ctx, bool is_local,
 	return 0;
 }
 
-static __always_inline int reach4(struct bpf_sock_addr *ctx, __be32 address)
+static __always_inline int reach4(struct bpf_sock_addr *ctx, __u32 from, __be32 address)
 {
 	/* 0.0.0.0 as a destination means this host (RFC 1122, 3.2.1.3). */
 	bool is_local = !address || (bpf_ntohl(address) >> 24) == 127;
 
-	return reach_local(ctx, is_local, bpf_map_lookup_elem(&fief_own4, &address));
+	return reach_local(ctx, from, is_local, bpf_map_lookup_elem(&fief_own4, &address));
 }
 
-static __always_inline int reach6(struct bpf_sock_addr *ctx)
+static __always_inline int reach6(struct bpf_sock_addr *ctx, __u32 from)
 {
 	struct in6 a = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
 	bool is_local;
 
 	if (!a.w[0] && !a.w[1] && a.w[2] == bpf_htonl(0xffff))
-		return reach4(ctx, a.w[3]);
+		return reach4(ctx, from, a.w[3]);
 	is_local = !a.w[0] && !a.w[1] && !a.w[2] && (!a.w[3] || a.w[3] == bpf_htonl(1));
-	return reach_local(ctx, is_local, bpf_map_lookup_elem(&fief_own6, &a));
+	return reach_local(ctx, from, is_local, bpf_map_lookup_elem(&fief_own6, &a));
 }
 
 static __always_inline bool is_ours(void *ctx)

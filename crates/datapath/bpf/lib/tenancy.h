@@ -10,13 +10,12 @@
 
 #include <linux/errno.h>
 
+#include "answers.h"
 #include "kernel.h"
 #include "option.h"
 #include "sockets.h"
 
 #define CAP_NET_ADMIN 12
-#define AF_INET 2
-#define AF_INET6 10
 /* enum of include/net/tcp_states.h, as `struct bpf_sock` shows it. */
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
@@ -338,7 +337,11 @@ static __always_inline int set_option(struct bpf_sockopt *ctx)
 
 	if (ctx->level == SOL_SOCKET && ctx->optname == SO_MARK)
 		return bpf_get_netns_cookie(ctx) == fief_netns_cookie ? set_mark(ctx) : 1;
-	if (ctx->level != SOL_FIEF || bpf_get_netns_cookie(ctx) != fief_netns_cookie)
+	if (ctx->level != SOL_FIEF) {
+		note_asking(ctx);
+		return 1;
+	}
+	if (bpf_get_netns_cookie(ctx) != fief_netns_cookie)
 		return 1;
 	error = read_slot(ctx, by_name, &slot);
 	if (error)

@@ -3,12 +3,13 @@
 #ifndef FIEF_WIRE_H
 #define FIEF_WIRE_H
 
-#include "packet.h"
+#include "alias.h"
 
 /* To whom a packet belongs that came in on a device. */
 struct belongs {
 	__u32 slot;
 	__u32 flags;
+	__u32 called; /* the flags of the address called, 0 if it is nobody's */
 	bool refused;
 };
 
@@ -34,6 +35,7 @@ static __always_inline struct belongs owner_on(__u32 ifindex, const struct owner
 	}
 	b.slot = called->slot;
 	b.flags = called->flags;
+	b.called = called->flags;
 	b.refused = called->slot && called->ifindex != ifindex && !may_use(called->slot, ifindex);
 	return b;
 }
@@ -96,6 +98,38 @@ static __always_inline bool is_spoofed(const struct owner *source, __u32 slot)
 	return true;
 }
 
+/* Aliases are given here; whoever comes with one wants to be answered as somebody else. */
+static __always_inline bool claims_alias(__u32 slot, bool is_alias)
+{
+	if (!is_alias || is_off(TOOTH_SPOOF_IN))
+		return false;
+	COUNT(slot, drop_spoof);
+	return true;
+}
+
+/* May a datagram, or an error that quotes one, go on to a server? Its sender may be an alias from here on. */
+static __always_inline bool for_server4(struct __sk_buff *skb, const struct iphdr *ip, __u32 slot, __u32 flags)
+{
+	if (!(flags & (FIEF_UDP_ALIAS | FIEF_UDP_REFUSE)) || is_off(TOOTH_ALIAS))
+		return true;
+	if (ip->protocol == IPPROTO_UDP)
+		return to_server4(skb, ip, slot, flags);
+	if (ip->protocol == IPPROTO_ICMP)
+		quoted4(skb, ip, slot);
+	return true;
+}
+
+static __always_inline bool for_server6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 slot, __u32 flags)
+{
+	if (!(flags & (FIEF_UDP_ALIAS | FIEF_UDP_REFUSE)) || is_off(TOOTH_ALIAS))
+		return true;
+	if (ip->nexthdr == IPPROTO_ICMPV6) {
+		quoted6(skb, ip, slot);
+		return true;
+	}
+	return ip->nexthdr == IPPROTO_TCP || to_server6(skb, ip, slot, flags);
+}
+
 static __always_inline int ingress4(struct __sk_buff *skb)
 {
 	struct belongs b;
@@ -106,7 +140,7 @@ static __always_inline int ingress4(struct __sk_buff *skb)
 	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own4, &ip.daddr));
 	if (!is_admitted(skb, &b))
 		return TCX_DROP;
-	if (is_spoofed(bpf_map_lookup_elem(&fief_own4, &ip.saddr), b.slot))
+	if (is_spoofed(bpf_map_lookup_elem(&fief_own4, &ip.saddr), b.slot) || claims_alias(b.slot, is_alias4(ip.saddr)))
 		return TCX_DROP;
 	/* A tenant's routes come from its documents; no neighbour changes them. */
 	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect4(skb, &ip)) {
@@ -117,6 +151,8 @@ static __always_inline int ingress4(struct __sk_buff *skb)
 		skb->mark = with_slot(skb->mark, 0);
 		return TCX_NEXT;
 	}
+	if (!for_server4(skb, &ip, b.slot, b.called))
+		return TCX_DROP;
 	return to_tenant(skb, b.slot);
 }
 
@@ -131,7 +167,8 @@ static __always_inline int ingress6(struct __sk_buff *skb)
 	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own6, &ip.daddr));
 	if (!is_admitted(skb, &b))
 		return TCX_DROP;
-	if (is_unicast6(from) && is_spoofed(bpf_map_lookup_elem(&fief_own6, from), b.slot))
+	if ((is_unicast6(from) && is_spoofed(bpf_map_lookup_elem(&fief_own6, from), b.slot)) ||
+	    claims_alias(b.slot, is_alias6(from)))
 		return TCX_DROP;
 	if (b.slot && !is_off(TOOTH_REDIRECT) && is_redirect6(skb, &ip)) {
 		COUNT(b.slot, drop_redirect);
@@ -141,6 +178,8 @@ static __always_inline int ingress6(struct __sk_buff *skb)
 		skb->mark = with_slot(skb->mark, 0);
 		return TCX_NEXT;
 	}
+	if (!for_server6(skb, &ip, b.slot, b.called))
+		return TCX_DROP;
 	return to_tenant(skb, b.slot);
 }
 
@@ -203,6 +242,22 @@ static __always_inline bool leaves_rightly(struct __sk_buff *skb, __u32 slot, co
 	return false;
 }
 
+/* An answer to an alias that nothing has translated. */
+static __always_inline bool is_stray(struct __sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr ip;
+
+		return !read_ip4(skb, &ip) && is_alias4(ip.daddr);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr ip;
+
+		return !read_ip6(skb, &ip) && is_alias6((struct in6 *)&ip.daddr);
+	}
+	return false;
+}
+
 static __always_inline int egress(struct __sk_buff *skb)
 {
 	__u32 slot = slot_of(skb->mark);
@@ -210,7 +265,7 @@ static __always_inline int egress(struct __sk_buff *skb)
 	struct counters *c;
 
 	if (!slot)
-		return TCX_NEXT;
+		return is_stray(skb) ? TCX_DROP : TCX_NEXT;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct iphdr ip;
 
@@ -247,6 +302,17 @@ static __always_inline bool may_reach(__u32 from, __u32 to)
 	return flags && *flags & FIEF_HOST_ACCESS;
 }
 
+/* A tenant's own client on this host. */
+static __always_inline bool served_here(struct __sk_buff *skb, __u32 slot, __u32 flags)
+{
+	struct ipv6hdr ip6;
+	struct iphdr ip4;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return read_net(skb, 0, &ip4, sizeof(ip4)) || for_server4(skb, &ip4, slot, flags);
+	return read_net(skb, 0, &ip6, sizeof(ip6)) || for_server6(skb, &ip6, slot, flags);
+}
+
 static __always_inline int loopback(struct __sk_buff *skb)
 {
 	__u32 from = slot_of(skb->mark), to = 0;
@@ -268,7 +334,7 @@ static __always_inline int loopback(struct __sk_buff *skb)
 	if (called)
 		to = called->slot;
 	if (may_reach(from, to) || is_off(TOOTH_LO))
-		return TCX_NEXT;
+		return !to || served_here(skb, to, called->flags) ? TCX_NEXT : TCX_DROP;
 	COUNT(from ? from : to, drop_crossing);
 	return TCX_DROP;
 }

@@ -5,6 +5,7 @@
 //! answer to every message of a batch of hundreds.
 
 pub mod address;
+pub mod detour;
 pub mod link;
 pub mod monitor;
 pub mod route;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use netlink_bindings::rt_route::{IterableRouteAttrs, OpDelrouteDo, OpNewrouteDo, PushRouteAttrs, Rtmsg};
 
 use super::Message;
+use super::detour::{self, Detour, Programs};
 use crate::{Family, PROTOCOL};
 
 const RT_SCOPE_UNIVERSE: u8 = 0;
@@ -59,6 +60,8 @@ pub struct Route {
     pub on_link: bool,
     /// The path's MTU.
     pub mtu: Option<u32>,
+    /// The programs that its packets go through.
+    pub detour: Option<Detour>,
 }
 
 impl Route {
@@ -72,11 +75,11 @@ impl Route {
         RouteKey { table: self.table, prefix: self.prefix, metric: self.metric }
     }
 
-    /// The request that adds it, or puts it in the place of the one with the same key.
-    pub(crate) fn set(&self) -> Message {
+    /// The request that adds it, or puts it in the place of the one with the same key; `programs` are those of its detour.
+    pub(crate) fn set(&self, programs: Option<&Programs>) -> Message {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
         Message::new(libc::RTM_NEWROUTE, flags, format!("set route {}", self.show()), |body| {
-            self.encode(OpNewrouteDo::encode_request(body, &self.header()));
+            self.encode(OpNewrouteDo::encode_request(body, &self.header()), programs);
         })
     }
 
@@ -85,7 +88,8 @@ impl Route {
         let mut header = self.header();
         header.rtm_scope = RT_SCOPE_NOWHERE;
         Message::new(libc::RTM_DELROUTE, 0, format!("delete route {}", self.show()), |body| {
-            self.encode(OpDelrouteDo::encode_request(body, &header));
+            let route = Route { detour: None, ..self.clone() };
+            route.encode(OpDelrouteDo::encode_request(body, &header), None);
         })
     }
 
@@ -126,6 +130,7 @@ impl Route {
             source: attributes.get_prefsrc().ok(),
             on_link: header.rtm_flags & RTNH_F_ONLINK != 0,
             mtu: attributes.get_metrics().ok().and_then(|m| m.get_mtu().ok()),
+            detour: attributes.get_encap().ok().and_then(Detour::decode),
         })
     }
 
@@ -146,6 +151,9 @@ impl Route {
         }
         if let Some(source) = self.source {
             let _ = write!(text, " src {source}");
+        }
+        if let Some(detour) = self.detour {
+            let _ = write!(text, " encap bpf xmit {detour}");
         }
         let _ = write!(text, " metric {} table {}", self.metric, self.table);
         text
@@ -175,7 +183,7 @@ impl Route {
         header
     }
 
-    fn encode(&self, attributes: PushRouteAttrs<&mut Vec<u8>>) {
+    fn encode(&self, attributes: PushRouteAttrs<&mut Vec<u8>>, programs: Option<&Programs>) {
         let mut attributes = attributes.push_table(self.table);
         if self.prefix.prefix_len() > 0 {
             attributes = attributes.push_dst(self.prefix.addr());
@@ -194,6 +202,10 @@ impl Route {
         }
         if let Some(mtu) = self.mtu {
             attributes = attributes.nested_metrics().push_mtu(mtu).end_nested();
+        }
+        if let Some(detour) = self.detour {
+            let encap = detour.encode(self.family(), programs);
+            attributes = attributes.push_encap_type(detour::TYPE).push_encap(&encap);
         }
         drop(attributes);
     }

@@ -88,6 +88,7 @@ pub(super) const TENANT: &[Hint] = &[
     hint("spec.members.groups", "a list", "write a list, as in `groups: [blue-admins]`"),
     hint("spec.members.groups[]", "a group", MEMBER),
     hint("spec.hostAccess", FLAG, WRITE_FLAG),
+    hint("spec.udp", "a way with UDP servers", "write `alias`, `pktinfo` or `refuse`"),
 ];
 
 impl Hint {

@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* UDP servers with one socket for everybody.
+ *
+ * UDP has no accept: a server reads a datagram and answers to the address it came from, and two tenants' clients may
+ * have the same. A server that asks for the address that was called (IP_PKTINFO) answers from it, and that says whose
+ * client is meant. One that asks nothing is told an alias instead of the sender: an address of a range of our own, one
+ * for each (tenant, sender, address called, port called), by which the answer finds its way back.
+ *
+ *   in    tcx: the socket is looked up; if it is nobody's and asks nothing, the sender becomes an alias
+ *   out   sendmsg4/6: the alias's address called becomes the source; an answer with a tenant's source, to whomever,
+ *         gets an alias for destination
+ *   out   a route for the range leads to send_by_alias (an lwt_xmit program): the alias becomes the sender again, the
+ *         mark is the tenant's, and the packet is routed anew
+ *   out   connect4/6: a socket that is connected to an alias becomes the tenant's, and connected to the sender
+ *
+ * A number is never given twice while it is in the table, and comes back only when the whole range has been through;
+ * the daemon takes out what was idle. What finds no room is dropped and counted. */
+#ifndef FIEF_ALIAS_H
+#define FIEF_ALIAS_H
+
+#include "packet.h"
+
+/* enum bpf_ret_code (linux/bpf.h of Linux 5.0). */
+#define LWT_DROP 2
+#define LWT_REROUTE 128
+
+/* BPF_F_IPV6 of Linux 6.16: a checksum over an IPv6 pseudo header. */
+#define CHECKSUM_OF_IPV6 (1ULL << 7)
+
+#define ICMP_UNREACHABLE 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER 12
+#define ICMP_HEADER 8
+#define ICMP6_ERRORS 4
+#define FRAGMENT_HEADER 8
+#define TCP_ESTABLISHED 1
+/* Aliases that one tenant may have, so that it does not use up everybody's. */
+#define ALIASES_EACH 16384
+#define SECOND 1000000000ULL
+
+/* Whom an alias stands for. IPv4 addresses are IPv4-mapped ones (RFC 4291, 2.5.5.2). */
+struct correspondent {
+	__u32 slot;
+	__be16 port;
+	__u16 pad;
+	struct in6 remote;
+	struct in6 local;
+};
+
+struct alias {
+	__u64 number;
+	__u64 used; /* bpf_ktime_get_coarse_ns() when a datagram last came */
+};
+
+struct answered {
+	struct correspondent to;
+	__u32 pad;
+	__u64 used; /* when one was last sent */
+};
+
+struct fragment {
+	__u32 slot;
+	__u32 id;
+	struct in6 from;
+	struct in6 to;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, struct correspondent);
+	__type(value, struct alias);
+} fief_aliases SEC(".maps");
+
+/* Twice as many: the daemon takes a number out some time after its alias, when no datagram is under way any more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 262144);
+	__type(key, __u64);
+	__type(value, struct answered);
+} fief_answers SEC(".maps");
+
+/* Slot -> how many aliases; slot 0: the number that was given last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u64);
+} fief_numbers SEC(".maps");
+
+/* What was decided of a datagram's first fragment: a number, or 0 for the sender's own address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 16384);
+	__type(key, struct fragment);
+	__type(value, __u64);
+} fief_fragments SEC(".maps");
+
+/* Sockets that ask which address was called. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, int);
+	__type(value, __u32);
+} fief_asking SEC(".maps");
+
+/* Something for the daemon to wake up for: there are aliases again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 4096);
+} fief_news SEC(".maps");
+
+static __always_inline struct in6 mapped(__be32 address)
+{
+	return (struct in6){ { 0, 0, bpf_htonl(0xffff), address } };
+}
+
+static __always_inline bool is_mapped(const struct in6 *a)
+{
+	return !a->w[0] && !a->w[1] && a->w[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_alias4(__be32 address)
+{
+	return (bpf_ntohl(address) & ~fief_alias_size) == fief_alias_base;
+}
+
+static __always_inline bool is_alias6(const struct in6 *a)
+{
+	return a->w[0] == fief_alias_net[0] && a->w[1] == fief_alias_net[1];
+}
+
+static __always_inline __be32 alias4(__u64 number)
+{
+	return bpf_htonl(fief_alias_base | (__u32)number);
+}
+
+static __always_inline struct in6 alias6(__u64 number)
+{
+	return (struct in6){ { fief_alias_net[0], fief_alias_net[1], bpf_htonl(number >> 32), bpf_htonl(number) } };
+}
+
+/* The alias of a number, in the correspondent's family. */
+static __always_inline struct in6 alias_for(const struct in6 *remote, __u64 number)
+{
+	return is_mapped(remote) ? mapped(alias4(number)) : alias6(number);
+}
+
+/* The number of an alias; 0 if it is none. */
+static __always_inline __u64 number_of(const struct in6 *a)
+{
+	if (is_mapped(a))
+		return is_alias4(a->w[3]) ? bpf_ntohl(a->w[3]) & fief_alias_size : 0;
+	return is_alias6(a) ? (__u64)bpf_ntohl(a->w[2]) << 32 | bpf_ntohl(a->w[3]) : 0;
+}
+
+static __always_inline void touch(__u64 *used)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (now - *used > SECOND)
+		*used = now;
+}
+
+static __always_inline __u64 next_number(const struct correspondent *who)
+{
+	struct answered answered = { .to = *who };
+	__u32 last = 0;
+	__u64 *given = bpf_map_lookup_elem(&fief_numbers, &last), number;
+
+	if (!given)
+		return 0;
+	answered.used = bpf_ktime_get_coarse_ns();
+	/* A number may still be in the table when the range has been through. */
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		number = (__sync_fetch_and_add(given, 1) & (fief_alias_size >> 1)) + 1;
+		if (!bpf_map_update_elem(&fief_answers, &number, &answered, BPF_NOEXIST))
+			return number;
+	}
+	return 0;
+}
+
+/* The number that stands for a correspondent; 0 if there is no room. */
+static __always_inline __u64 number_for(const struct correspondent *who)
+{
+	struct alias *known = bpf_map_lookup_elem(&fief_aliases, who), fresh;
+	__u64 *count, one = 1;
+	__u32 slot = who->slot;
+
+	if (known) {
+		touch(&known->used);
+		return known->number;
+	}
+	count = bpf_map_lookup_elem(&fief_numbers, &slot);
+	if (count && *count >= ALIASES_EACH)
+		goto full;
+	fresh.number = next_number(who);
+	fresh.used = bpf_ktime_get_coarse_ns();
+	if (!fresh.number)
+		goto full;
+	if (bpf_map_update_elem(&fief_aliases, who, &fresh, BPF_NOEXIST)) {
+		bpf_map_delete_elem(&fief_answers, &fresh.number);
+		/* Another processor was quicker, or there is no room. */
+		known = bpf_map_lookup_elem(&fief_aliases, who);
+		if (!known)
+			goto full;
+		return known->number;
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else
+		bpf_map_update_elem(&fief_numbers, &slot, &one, BPF_NOEXIST);
+	bpf_ringbuf_output(&fief_news, &slot, sizeof(slot), 0);
+	return fresh.number;
+full:
+	COUNT(slot, drop_alias);
+	return 0;
+}
+
+/* How a socket is to see a datagram. */
+#define AS_IT_IS 0
+#define BY_ALIAS 1
+#define NOT_AT_ALL 2
+
+static __always_inline int seen_by(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size, __u32 flags)
+{
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	int seen = AS_IT_IS;
+
+	if (!sk)
+		return AS_IT_IS;
+	if (!slot_of(sk->mark) && sk->state != TCP_ESTABLISHED) {
+		__u32 *asks = bpf_sk_storage_get(&fief_asking, sk, 0, 0);
+
+		if (!asks || !*asks)
+			seen = flags & FIEF_UDP_REFUSE ? NOT_AT_ALL : BY_ALIAS;
+	}
+	bpf_sk_release(sk);
+	return seen;
+}
+
+/* Where the network header begins in a frame. */
+static __always_inline __u32 network_offset(struct __sk_buff *skb)
+{
+	return skb->ifindex == FIEF_LOOPBACK || is_device(skb->ifindex, FIEF_ETHERNET) ? ETH_HLEN : 0;
+}
+
+/* Puts another address of either family into a packet: `at` is where it stands, `check` where a UDP checksum stands
+ * that covers it, or 0. Nobody else holds the packet's first bytes then. */
+static __always_inline void put4(struct __sk_buff *skb, __u32 ip, __u32 at, __u32 check, __be32 old, __be32 new)
+{
+	if (check)
+		bpf_l4_csum_replace(skb, check, old, new, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | sizeof(new));
+	bpf_l3_csum_replace(skb, ip + offsetof(struct iphdr, check), old, new, sizeof(new));
+	bpf_skb_store_bytes(skb, at, &new, sizeof(new), 0);
+}
+
+static __always_inline void put6(struct __sk_buff *skb, __u32 at, __u32 check, __u64 flags, const struct in6 *old,
+				 const struct in6 *new)
+{
+	__s64 change = bpf_csum_diff((__be32 *)old, sizeof(*old), (__be32 *)new, sizeof(*new), 0);
+
+	if (check && bpf_l4_csum_replace(skb, check, 0, change, flags | (flags ? CHECKSUM_OF_IPV6 : 0)) && flags)
+		bpf_l4_csum_replace(skb, check, 0, change, flags);
+	bpf_skb_store_bytes(skb, at, new, sizeof(*new), 0);
+}
+
+/* A datagram, or what is known of it. */
+struct datagram {
+	struct in6 from, to;
+	__be16 sport, dport;
+	__u32 id;      /* of its fragments */
+	__u32 payload; /* where the UDP header is, from the network header */
+	bool is_part, is_later;
+};
+
+/* The number by which a datagram's sender is known to whom it is for; 0: by its address. Negative: dropped. */
+static __always_inline __s64 decide(struct __sk_buff *skb, const struct datagram *d, __u32 slot, __u32 flags, int seen)
+{
+	struct fragment part = { .slot = slot, .id = d->id, .from = d->from, .to = d->to };
+	struct correspondent who = { .slot = slot, .port = d->dport, .remote = d->from, .local = d->to };
+	__u64 number = 0, *decided;
+
+	if (d->is_later) {
+		decided = bpf_map_lookup_elem(&fief_fragments, &part);
+		if (decided)
+			return *decided;
+		/* It has overtaken the first: nobody can say whom it is for. */
+		COUNT(slot, drop_alias);
+		return -1;
+	}
+	if (seen == NOT_AT_ALL) {
+		COUNT(slot, drop_alias);
+		return -1;
+	}
+	if (seen == BY_ALIAS) {
+		number = number_for(&who);
+		if (!number)
+			return -1;
+	}
+	if (d->is_part)
+		bpf_map_update_elem(&fief_fragments, &part, &number, BPF_ANY);
+	return number;
+}
+
+static __always_inline bool to_server4(struct __sk_buff *skb, const struct iphdr *ip, __u32 slot, __u32 flags)
+{
+	struct datagram d = { .from = mapped(ip->saddr), .to = mapped(ip->daddr), .payload = ip->ihl * 4 };
+	__u16 part = bpf_ntohs(ip->frag_off);
+	__u32 at = network_offset(skb);
+	int seen = AS_IT_IS;
+	__s64 number;
+
+	d.id = ip->id;
+	d.is_part = part & 0x3fff;
+	d.is_later = part & 0x1fff;
+	if (!d.is_later) {
+		struct bpf_sock_tuple tuple = { .ipv4 = { .saddr = ip->saddr, .daddr = ip->daddr } };
+
+		if (read_net(skb, d.payload, &tuple.ipv4.sport, 4))
+			return true;
+		d.dport = tuple.ipv4.dport;
+		seen = seen_by(skb, &tuple, sizeof(tuple.ipv4), flags);
+		if (seen == AS_IT_IS && !d.is_part)
+			return true;
+	}
+	number = decide(skb, &d, slot, flags, seen);
+	if (number > 0)
+		put4(skb, at, at + offsetof(struct iphdr, saddr), d.is_later ? 0 : at + d.payload + 6, ip->saddr,
+		     alias4(number));
+	return number >= 0;
+}
+
+/* Where UDP is, behind the headers that may stand before it (RFC 8200, 4); false if it is not there. */
+static __always_inline bool find_udp6(struct __sk_buff *skb, __u8 next, struct datagram *d)
+{
+	struct { __u8 next, length; __be16 offset; __be32 id; } extension;
+
+	d->payload = sizeof(struct ipv6hdr);
+#pragma unroll
+	for (int i = 0; i < 5; i++) {
+		if (next == IPPROTO_UDP)
+			return true;
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT)
+			return false;
+		if (read_net(skb, d->payload, &extension, sizeof(extension)))
+			return false;
+		d->payload += next == IPPROTO_FRAGMENT ? FRAGMENT_HEADER : (extension.length + 1) * 8;
+		if (next == IPPROTO_FRAGMENT) {
+			d->id = extension.id;
+			d->is_part = true;
+			d->is_later = bpf_ntohs(extension.offset) & 0xfff8;
+			if (d->is_later)
+				return extension.next == IPPROTO_UDP;
+		}
+		next = extension.next;
+	}
+	return false;
+}
+
+static __always_inline bool to_server6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 slot, __u32 flags)
+{
+	struct datagram d = { .from = *(struct in6 *)&ip->saddr, .to = *(struct in6 *)&ip->daddr };
+	__u32 at = network_offset(skb);
+	int seen = AS_IT_IS;
+	__s64 number;
+
+	if (!find_udp6(skb, ip->nexthdr, &d))
+		return true;
+	if (!d.is_later) {
+		struct bpf_sock_tuple tuple = {};
+
+		__builtin_memcpy(tuple.ipv6.saddr, &d.from, sizeof(d.from));
+		__builtin_memcpy(tuple.ipv6.daddr, &d.to, sizeof(d.to));
+		if (read_net(skb, d.payload, &tuple.ipv6.sport, 4))
+			return true;
+		d.dport = tuple.ipv6.dport;
+		seen = seen_by(skb, &tuple, sizeof(tuple.ipv6), flags);
+		if (seen == AS_IT_IS && !d.is_part)
+			return true;
+	}
+	number = decide(skb, &d, slot, flags, seen);
+	if (number > 0) {
+		struct in6 alias = alias6(number);
+
+		put6(skb, at + offsetof(struct ipv6hdr, saddr), d.is_later ? 0 : at + d.payload + 6,
+		     BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0, &d.from, &alias);
+	}
+	return number >= 0;
+}
+
+/* An ICMP error that quotes an answer of such a server: it shall know the address it answered to. */
+static __always_inline void quoted4(struct __sk_buff *skb, const struct iphdr *ip, __u32 slot)
+{
+	__u32 quote = ip->ihl * 4 + ICMP_HEADER, at = network_offset(skb) + quote;
+	struct correspondent who = { .slot = slot };
+	struct bpf_sock_tuple tuple = {};
+	struct alias *known;
+	struct iphdr inner;
+	__u8 type;
+
+	if (ip->frag_off & bpf_htons(0x1fff) || read_net(skb, ip->ihl * 4, &type, 1))
+		return;
+	if (type != ICMP_UNREACHABLE && type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER)
+		return;
+	if (read_net(skb, quote, &inner, sizeof(inner)) || inner.protocol != IPPROTO_UDP ||
+	    inner.frag_off & bpf_htons(0x1fff))
+		return;
+	/* Seen from the other side: the quote's source is ours. */
+	if (read_net(skb, quote + inner.ihl * 4, &tuple.ipv4.dport, 2) ||
+	    read_net(skb, quote + inner.ihl * 4 + 2, &tuple.ipv4.sport, 2))
+		return;
+	tuple.ipv4.saddr = inner.daddr;
+	tuple.ipv4.daddr = inner.saddr;
+	who.port = tuple.ipv4.dport;
+	who.remote = mapped(inner.daddr);
+	who.local = mapped(inner.saddr);
+	known = bpf_map_lookup_elem(&fief_aliases, &who);
+	if (!known || seen_by(skb, &tuple, sizeof(tuple.ipv4), 0) != BY_ALIAS)
+		return;
+	/* The quoted header's checksum makes up for its address, so that of the error stays as it is. */
+	put4(skb, at, at + offsetof(struct iphdr, daddr), 0, inner.daddr, alias4(known->number));
+}
+
+static __always_inline void quoted6(struct __sk_buff *skb, const struct ipv6hdr *ip, __u32 slot)
+{
+	__u32 quote = sizeof(*ip) + ICMP_HEADER, at = network_offset(skb);
+	struct correspondent who = { .slot = slot };
+	struct bpf_sock_tuple tuple = {};
+	struct ipv6hdr inner;
+	struct alias *known;
+	struct in6 alias;
+	__u8 type;
+
+	if (read_net(skb, sizeof(*ip), &type, 1) || !type || type > ICMP6_ERRORS)
+		return;
+	if (read_net(skb, quote, &inner, sizeof(inner)) || inner.nexthdr != IPPROTO_UDP)
+		return;
+	if (read_net(skb, quote + sizeof(inner), &tuple.ipv6.dport, 2) ||
+	    read_net(skb, quote + sizeof(inner) + 2, &tuple.ipv6.sport, 2))
+		return;
+	who.port = tuple.ipv6.dport;
+	who.remote = *(struct in6 *)&inner.daddr;
+	who.local = *(struct in6 *)&inner.saddr;
+	__builtin_memcpy(tuple.ipv6.saddr, &who.remote, sizeof(who.remote));
+	__builtin_memcpy(tuple.ipv6.daddr, &who.local, sizeof(who.local));
+	known = bpf_map_lookup_elem(&fief_aliases, &who);
+	if (!known || seen_by(skb, &tuple, sizeof(tuple.ipv6), 0) != BY_ALIAS)
+		return;
+	alias = alias6(known->number);
+	put6(skb, at + quote + offsetof(struct ipv6hdr, daddr), at + sizeof(*ip) + 2, 0, &who.remote, &alias);
+}
+
+/* The way back: an lwt_xmit program of the routes of our ranges. Its packets begin with the network header. */
+static __always_inline int send_by_alias4(struct __sk_buff *skb)
+{
+	struct answered *answered;
+	__be32 alias, local;
+	struct iphdr ip;
+	bool is_later;
+	__u64 number;
+
+	if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.protocol != IPPROTO_UDP || !is_alias4(ip.daddr))
+		return LWT_DROP;
+	alias = ip.daddr;
+	number = bpf_ntohl(alias) & fief_alias_size;
+	answered = bpf_map_lookup_elem(&fief_answers, &number);
+	if (!answered || !is_mapped(&answered->to.remote))
+		return LWT_DROP;
+	local = answered->to.local.w[3];
+	if (ip.saddr != local)
+		return LWT_DROP;
+	touch(&answered->used);
+	skb->mark = with_slot(skb->mark, answered->to.slot);
+	is_later = ip.frag_off & bpf_htons(0x1fff);
+	put4(skb, 0, offsetof(struct iphdr, daddr), is_later ? 0 : ip.ihl * 4 + 6, alias, answered->to.remote.w[3]);
+	return LWT_REROUTE;
+}
+
+static __always_inline int send_by_alias6(struct __sk_buff *skb)
+{
+	struct in6 alias, remote, local;
+	struct answered *answered;
+	struct ipv6hdr ip;
+	__u64 number;
+
+	/* Fragments are made after this. */
+	if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_UDP)
+		return LWT_DROP;
+	alias = *(struct in6 *)&ip.daddr;
+	local = *(struct in6 *)&ip.saddr;
+	number = number_of(&alias);
+	answered = bpf_map_lookup_elem(&fief_answers, &number);
+	if (!answered || is_mapped(&answered->to.remote))
+		return LWT_DROP;
+	remote = answered->to.local;
+	if (remote.w[0] != local.w[0] || remote.w[1] != local.w[1] || remote.w[2] != local.w[2] ||
+	    remote.w[3] != local.w[3])
+		return LWT_DROP;
+	touch(&answered->used);
+	remote = answered->to.remote;
+	skb->mark = with_slot(skb->mark, answered->to.slot);
+	put6(skb, offsetof(struct ipv6hdr, daddr), sizeof(ip) + 6, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0, &alias,
+	     &remote);
+	return LWT_REROUTE;
+}
+
+#endif

@@ -1,0 +1,21 @@
+//! Programs from Debian's archive.
+
+use std::path::PathBuf;
+
+use fief_testkit::missing;
+
+/// A program that scripts/peers.sh has unpacked; `None`, with a word, where it has not.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let target = fief_testkit::bin("fiefd").ancestors().find_map(|dir| {
+        let there = dir.join("peers/bin").join(name);
+        there.is_file().then_some(there)
+    });
+    let target = target.or_else(|| {
+        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin").join(name);
+        here.is_file().then_some(here)
+    });
+    if target.is_none() {
+        missing(&format!("{name} is not below target/peers; scripts/peers.sh puts it there"));
+    }
+    target
+}
