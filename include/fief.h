@@ -24,6 +24,8 @@
 #define FIEF_THREAD 2    /* the calling thread's; 0 goes back to the process's */
 #define FIEF_PROCESS 3   /* the calling process's, of all its threads that have not chosen and of what it starts */
 
+#define FIEF_LISTEN 4    /* one tenant more that this listener of the host's serves; before bind; nobody else is served */
+
 #define FIEF_BY_NAME 0x100
 #define FIEF_NAME_SIZE 64
 

@@ -5,6 +5,8 @@ mod crowd;
 #[path = "listeners/kernel.rs"]
 mod kernel;
 mod odd;
+#[path = "listeners/own.rs"]
+mod own;
 mod room;
 #[path = "listeners/servers.rs"]
 mod servers;

@@ -5,11 +5,15 @@
 //   lo_ingress                  tcx on lo: traffic between sockets of this host crosses no other device
 //   made                        a cgroup: a new socket is its thread's tenant's
 //   set_option, get_option      a cgroup: the socket options of option.h, and SO_MARK
-//   bind4/6                     a cgroup: a socket bound to a tenant's address is that tenant's
+//   bind4/6                     a cgroup: a socket bound to a tenant's address is that tenant's; a listener is moved
+//                               where another's stands in its way
 //   forked                      every fork and clone: children and threads begin where their maker is
 //   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES; an answer finds its way back
 //   by_alias4/6                 lwt_xmit of the routes for aliases: an answer becomes the tenant's
-//   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that
+//   getsockname4/6              a cgroup: a listener that was moved shows the place it asked for
+//   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that; a
+//                               tenant's listener is entered
+//   on_lookup                   sk_lookup: who calls a place is steered to that tenant's listener
 //   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
 //   delivered4/6, leaving4/6    netfilter, LOCAL_IN and POST_ROUTING: what the programs on devices cannot see
 #include <stdbool.h>
@@ -17,6 +21,7 @@
 
 #include "lib/abi.h"
 #include "lib/guard.h"
+#include "lib/listeners.h"
 #include "lib/sockets.h"
 #include "lib/tenancy.h"
 #include "lib/wire.h"
@@ -82,9 +87,13 @@ int on_fork(__u64 *ctx)
 SEC("cgroup/bind4")
 int bind4(struct bpf_sock_addr *ctx)
 {
-	__be32 address = ctx->user_ip4;
+	struct in6 address = { { 0, 0, 0, ctx->user_ip4 } };
+	struct owner *owner;
 
-	return is_ours(ctx) ? bound(ctx, bpf_map_lookup_elem(&fief_own4, &address)) : 1;
+	if (!is_ours(ctx))
+		return 1;
+	owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
+	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET, &address);
 }
 
 SEC("cgroup/bind6")
@@ -99,7 +108,25 @@ int bind6(struct bpf_sock_addr *ctx)
 		owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
 	else
 		owner = bpf_map_lookup_elem(&fief_own6, &address);
-	return bound(ctx, owner);
+	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET6, &address);
+}
+
+SEC("cgroup/getsockname4")
+int getsockname4(struct bpf_sock_addr *ctx)
+{
+	return named4(ctx);
+}
+
+SEC("cgroup/getsockname6")
+int getsockname6(struct bpf_sock_addr *ctx)
+{
+	return named6(ctx);
+}
+
+SEC("sk_lookup")
+int on_lookup(struct bpf_sk_lookup *ctx)
+{
+	return steer(ctx);
 }
 
 SEC("cgroup/connect4")
@@ -131,6 +158,8 @@ int accepted(struct bpf_sock_ops *ctx)
 {
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && is_ours(ctx))
 		reduce_mark(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB && is_ours(ctx))
+		listens(ctx);
 	return 1;
 }
 

@@ -12,7 +12,8 @@ use std::path::Path;
 use aya::programs::links::{CgroupAttachMode, FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps,
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
+    SkLookup, SockOps,
 };
 use aya::{Btf, Ebpf};
 
@@ -30,7 +31,7 @@ pub struct Device {
 }
 
 /// The programs that sit at a control group.
-const OF_CGROUPS: [&str; 11] = [
+const OF_CGROUPS: [&str; 13] = [
     "on_create",
     "on_setsockopt",
     "on_getsockopt",
@@ -40,6 +41,8 @@ const OF_CGROUPS: [&str; 11] = [
     "connect6",
     "sendmsg4",
     "sendmsg6",
+    "getsockname4",
+    "getsockname6",
     "accepted",
     "on_receive",
 ];
@@ -56,6 +59,7 @@ pub(crate) fn load_all(programs: &mut Ebpf, kernel: &Btf) -> Result<(), Datapath
             Program::SockOps(p) => p.load(),
             Program::CgroupSock(p) => p.load(),
             Program::CgroupSockopt(p) => p.load(),
+            Program::SkLookup(p) => p.load(),
             Program::BtfTracePoint(p) => p.load("sched_process_fork", kernel),
             _ => continue,
         };
@@ -150,6 +154,28 @@ pub(crate) fn forks(programs: &mut Ebpf, links: &Path, digest: &str) -> Result<(
         link.pin(&at).map_err(|e| failed(chain(&e)))?;
     }
     unpin_others(links, |name| name.starts_with("on_fork-"), &HashSet::from([pin]));
+    Ok(())
+}
+
+/// Attaches to the calling thread's network namespace.
+pub(crate) fn lookup(programs: &mut Ebpf, links: &Path, digest: &str) -> Result<(), DatapathError> {
+    let pin = format!("on_lookup-{digest}");
+    let at = links.join(&pin);
+    if !at.exists() {
+        const PLACE: &str = "/proc/thread-self/ns/net";
+        let failed =
+            |error: String| DatapathError::Attach { program: "on_lookup", place: PLACE.into(), error };
+        let namespace = std::fs::File::open(PLACE).map_err(|e| failed(e.to_string()))?;
+        let program: &mut SkLookup = programs
+            .program_mut("on_lookup")
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| failed("not in the object".into()))?;
+        let id = program.attach(namespace).map_err(|e| failed(chain(&e)))?;
+        let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
+        let link: FdLink = link.into();
+        link.pin(&at).map_err(|e| failed(chain(&e)))?;
+    }
+    unpin_others(links, |name| name.starts_with("on_lookup-"), &HashSet::from([pin]));
     Ok(())
 }
 

@@ -35,6 +35,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fi
 static ABI: &str = concat!(
     include_str!("../bpf/lib/abi.h"),
     include_str!("../bpf/lib/alias.h"),
+    include_str!("../bpf/lib/listeners.h"),
     include_str!("../bpf/lib/tenancy.h")
 );
 
@@ -180,9 +181,11 @@ impl Datapath {
         attach::cgroup(&mut self.programs, &self.links, &self.digest, path, cgroup.as_fd())
     }
 
-    /// Attaches the netfilter programs to the calling thread's network namespace, and the one of forks.
+    /// Attaches the netfilter programs and the one of socket lookups to the calling thread's network namespace, and the
+    /// one of forks.
     pub fn attach_guard(&mut self) -> Result<(), DatapathError> {
         attach::forks(&mut self.programs, &self.links, &self.digest)?;
+        attach::lookup(&mut self.programs, &self.links, &self.digest)?;
         netfilter::attach(&self.raw, &self.links, &self.digest)
     }
 

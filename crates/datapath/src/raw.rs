@@ -99,6 +99,7 @@ fn descriptor(map: &Map) -> Option<RawFd> {
         | Map::PerCpuHashMap(data)
         | Map::RingBuf(data)
         | Map::SkStorage(data)
+        | Map::SockHash(data)
         | Map::Unsupported(data) => Some(data.fd().as_fd().as_raw_fd()),
         _ => None,
     }

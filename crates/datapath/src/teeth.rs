@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 22] = [
     "lo",
     "connect",
     "sendmsg",
@@ -22,6 +22,8 @@ const NAMES: [&str; 20] = [
     "message",
     "bind",
     "alias",
+    "steer",
+    "listed",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -14,7 +14,7 @@ pub struct ExecArgs {
     /// The tenant whose sockets the command makes
     #[arg(value_name = "TENANT", required_unless_present = "all", conflicts_with = "all")]
     pub tenant: Option<String>,
-    /// No tenant: a service of every tenant, wherever this is called
+    /// No tenant: a service of every tenant, wherever this is called; its soft limit of open files rises to the hard one
     #[arg(long)]
     pub all: bool,
     /// The command and its arguments

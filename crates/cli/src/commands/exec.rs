@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use libfief::Whose;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::ExecArgs;
 
@@ -20,11 +21,25 @@ pub fn run(args: ExecArgs) -> anyhow::Result<ExitCode> {
         eprintln!("error: {}", reason(&tenant, &error));
         return Ok(ExitCode::from(NOT_ENTERED));
     }
+    if args.all {
+        raise_descriptors();
+    }
     let (program, words) = args.command.split_first().expect("the parser demands a command");
     // Only comes back if it fails.
     let error = Command::new(program).args(words).exec();
     eprintln!("error: cannot run {}: {error}", program.display());
     Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }))
+}
+
+/// A service of every tenant may need a socket or more for each: the soft limit, which is often 1,024 for the sake of
+/// select(2), rises to the hard one. Where that is not enough `accept` and `socket` say EMFILE, as ever.
+fn raise_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        eprintln!("warning: at most {soft} files and sockets may be open: cannot raise the limit: {error}");
+    }
 }
 
 fn reason(tenant: &str, error: &io::Error) -> String {

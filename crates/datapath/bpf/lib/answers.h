@@ -5,6 +5,7 @@
 #define FIEF_ANSWERS_H
 
 #include "alias.h"
+#include "listeners.h"
 #include "sockets.h"
 
 #define SOL_IP 0
@@ -156,6 +157,8 @@ static __always_inline int connect_to4(struct bpf_sock_addr *ctx)
 	struct in6 alias = mapped(ctx->user_ip4);
 	struct answered *answered;
 
+	if (moved(ctx))
+		return no_way(ctx, -EADDRINUSE);
 	if (ctx->protocol != IPPROTO_UDP || !is_alias4(ctx->user_ip4))
 		return is_off(TOOTH_CONNECT) ? 1 : reach4(ctx, socket_slot(ctx), ctx->user_ip4);
 	answered = answer_to(&alias, socket_slot(ctx));
@@ -170,6 +173,8 @@ static __always_inline int connect_to6(struct bpf_sock_addr *ctx)
 	struct in6 to = { { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
 	struct answered *answered;
 
+	if (moved(ctx))
+		return no_way(ctx, -EADDRINUSE);
 	if (ctx->protocol != IPPROTO_UDP || !(is_mapped(&to) ? is_alias4(to.w[3]) : is_alias6(&to)))
 		return is_off(TOOTH_CONNECT) ? 1 : reach6(ctx, socket_slot(ctx));
 	answered = answer_to(&to, socket_slot(ctx));

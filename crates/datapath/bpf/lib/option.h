@@ -7,6 +7,7 @@
 #define FIEF_SOCKET 1
 #define FIEF_THREAD 2
 #define FIEF_PROCESS 3
+#define FIEF_LISTEN 4
 #define FIEF_BY_NAME 0x100
 #define FIEF_NAME_SIZE 64
 

@@ -92,43 +92,4 @@ static __always_inline bool is_called_by(__u32 slot, const struct owner *called,
 	return flags && *flags & FIEF_HOST_ACCESS;
 }
 
-/* A socket that is a tenant's own gets that tenant's packets only. This hook has no namespace cookie before
- * Linux 6.15; a packet is known to be ours by its destination: an address of this host with the packet's slot, or one
- * of the host itself that the packet's tenant may reach. */
-static __always_inline int receive(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = skb->sk;
-	__u32 packet = slot_of(skb->mark), socket;
-	struct owner *called = 0;
-	bool is_loopback = false;
-
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
-	socket = slot_of(sk->mark);
-	if (!socket || socket == packet || is_off(TOOTH_LISTENER))
-		return 1;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		__be32 address;
-
-		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
-			return 1;
-		called = bpf_map_lookup_elem(&fief_own4, &address);
-		is_loopback = (bpf_ntohl(address) >> 24) == 127;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct in6 address;
-
-		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
-			return 1;
-		called = bpf_map_lookup_elem(&fief_own6, &address);
-		is_loopback = !address.w[0] && !address.w[1] && !address.w[2] && address.w[3] == bpf_htonl(1);
-	}
-	if (!is_called_by(packet, called, is_loopback))
-		return 1;
-	COUNT(packet, drop_listener);
-	return 0;
-}
-
 #endif

@@ -12,13 +12,13 @@
 
 #include "answers.h"
 #include "kernel.h"
+#include "listeners.h"
 #include "option.h"
 #include "sockets.h"
 
 #define CAP_NET_ADMIN 12
 /* enum of include/net/tcp_states.h, as `struct bpf_sock` shows it. */
 #define TCP_CLOSE 7
-#define TCP_LISTEN 10
 
 /* The tenant a thread has chosen (0: its process's), and, in a group leader's, the process's (0: the host). */
 struct task_tenant {
@@ -200,6 +200,14 @@ static __always_inline int bound(struct bpf_sock_addr *ctx, const struct owner *
 	return 1;
 }
 
+/* The tenant of a socket that is bound to this address. */
+static __always_inline __u32 slot_bound(struct bpf_sock_addr *ctx, const struct owner *address)
+{
+	__u32 slot = socket_slot(ctx);
+
+	return !slot && address && !is_off(TOOTH_BIND) ? address->slot : slot;
+}
+
 static __always_inline int refuse(int error)
 {
 	bpf_set_retval(error);
@@ -310,6 +318,31 @@ static __always_inline int set_process(struct bpf_sockopt *ctx, __u32 slot)
 	return done(ctx);
 }
 
+/* One tenant more that this listener serves; the first one excludes all others. Whoever serves everybody may serve fewer,
+ * so nobody is asked who he is. 0 is the host. */
+static __always_inline int set_listen(struct bpf_sockopt *ctx, __u32 slot)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct asked *asked;
+	__u32 count;
+
+	if (!sk || slot_of(sk->mark) || (sk->protocol != IPPROTO_TCP && sk->protocol != IPPROTO_UDP))
+		return refuse(-EINVAL);
+	if (is_settled(sk))
+		return refuse(-EISCONN);
+	asked = bpf_sk_storage_get(&fief_asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!asked)
+		return refuse(-ENOMEM);
+	if (!is_listed(asked, slot)) {
+		count = asked->count;
+		if (count >= LISTED)
+			return refuse(-E2BIG);
+		asked->slots[count] = slot;
+		asked->count = count + 1;
+	}
+	return done(ctx);
+}
+
 /* SO_MARK is the option under another name where it touches our field, and has the same rules. */
 static __always_inline int set_mark(struct bpf_sockopt *ctx)
 {
@@ -353,6 +386,8 @@ static __always_inline int set_option(struct bpf_sockopt *ctx)
 		return fief_follows_tasks ? set_thread(ctx, slot) : 1;
 	case FIEF_PROCESS:
 		return fief_follows_tasks ? set_process(ctx, slot) : 1;
+	case FIEF_LISTEN:
+		return set_listen(ctx, slot);
 	default:
 		return 1;
 	}
