@@ -32,6 +32,13 @@ fn listener(v6: bool, mark: u32) -> TcpListener {
     listener
 }
 
+/// One that got its mark when it listened already: nobody is steered past it, so its packets are looked at.
+fn marked_late(v6: bool, mark: u32) -> TcpListener {
+    let listener = listener(v6, 0);
+    set_mark(&listener, mark).expect("root may mark");
+    listener
+}
+
 fn receiver(v6: bool, mark: u32) -> UdpSocket {
     let socket = UdpSocket::bind(wildcard(v6)).expect("the port is free");
     set_mark(&socket, mark).expect("root may mark");
@@ -45,18 +52,21 @@ fn a_tenants_own_tcp_listener_gets_its_tenants_connections_only() {
         let Some(room) = Room::open("receive-tcp", 2, mode) else { return };
         let (street, red) = (&room.street, room.mark(1));
         for v6 in [false, true] {
-            let listener = room.inside(room.host(), || listener(v6, red));
-            let before = room.count(0, "dropListener");
-            let to = called(street, 0, v6);
-            let blue = street.client(0).enter(|| Dial::to(to).timeout(Duration::from_millis(400)).connect());
-            assert_eq!(outcome(&blue), "silence", "{mode:?} blue to red's listener");
-            assert!(listener.accept().is_err(), "blue's connection was accepted");
-            assert!(room.count(0, "dropListener") > before);
-            let to = called(street, 1, v6);
-            street.client(1).enter(|| Dial::to(to).timeout(SOON).connect()).expect("red to red's listener");
-            listener.accept().expect("red's connection");
+            for late in [false, true] {
+                let make = || if late { marked_late(v6, red) } else { listener(v6, red) };
+                let listener = room.inside(room.host(), make);
+                let before = room.count(0, "dropListener");
+                let to = called(street, 0, v6);
+                let dial = Dial::to(to).timeout(Duration::from_millis(400));
+                let blue = outcome(&street.client(0).enter(|| dial.connect()));
+                assert_eq!(blue, if late { "silence" } else { "ECONNREFUSED" }, "{mode:?} blue to red's listener");
+                assert!(listener.accept().is_err(), "blue's connection was accepted");
+                assert_eq!(room.count(0, "dropListener") > before, late);
+                let to = called(street, 1, v6);
+                street.client(1).enter(|| Dial::to(to).timeout(SOON).connect()).expect("red to red's listener");
+                listener.accept().expect("red's connection");
+            }
             // Without a mark of its own it would be everybody's: the mark is what keeps blue out.
-            drop(listener);
             let plain = room.inside(room.host(), || self::listener(v6, 0));
             let to = called(street, 0, v6);
             street
@@ -99,16 +109,19 @@ fn host_access_does_not_open_another_tenants_own_listener() {
         let Some(room) = Room::with("receive-access", 2, mode, documents) else { return };
         let (blue, red) = (room.mark(0), room.mark(1));
         for v6 in [false, true] {
-            let listener = room.inside(room.host(), || listener(v6, red));
-            for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
-                let to = SocketAddr::new(to.ip(), OWN_PORT);
-                let dial = Dial::to(to).mark(blue).timeout(Duration::from_millis(300));
-                let before = room.count(0, "dropListener");
-                assert_eq!(outcome(&room.inside(room.host(), || dial.connect())), "silence", "{mode:?} {to}");
-                assert!(listener.accept().is_err(), "{mode:?} {to}: blue's connection was accepted");
-                assert!(room.count(0, "dropListener") > before);
+            for late in [false, true] {
+                let make = || if late { marked_late(v6, red) } else { listener(v6, red) };
+                let listener = room.inside(room.host(), make);
+                for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
+                    let to = SocketAddr::new(to.ip(), OWN_PORT);
+                    let dial = Dial::to(to).mark(blue).timeout(Duration::from_millis(300));
+                    let before = room.count(0, "dropListener");
+                    let result = outcome(&room.inside(room.host(), || dial.connect()));
+                    assert_eq!(result, if late { "silence" } else { "ECONNREFUSED" }, "{mode:?} {to}");
+                    assert!(listener.accept().is_err(), "{mode:?} {to}: blue's connection was accepted");
+                    assert_eq!(room.count(0, "dropListener") > before, late);
+                }
             }
-            drop(listener);
             let _plain = room.inside(room.host(), || self::listener(v6, 0));
             for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
                 let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).mark(blue).timeout(SOON);
@@ -126,11 +139,14 @@ fn the_host_itself_reaches_a_tenants_own_socket_over_loopback_by_udp_and_no_othe
     let red = room.mark(1);
     for v6 in [false, true] {
         let (over_address, over_loopback) = (crate::room::host_address(v6), crate::room::loopback(v6));
-        let listener = room.inside(room.host(), || listener(v6, red));
-        for to in [over_address, over_loopback] {
-            let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).timeout(Duration::from_millis(300));
-            assert_eq!(outcome(&room.inside(room.host(), || dial.connect())), "silence", "{to}");
-            assert!(listener.accept().is_err());
+        for (late, result) in [(false, "ECONNREFUSED"), (true, "silence")] {
+            let make = || if late { marked_late(v6, red) } else { listener(v6, red) };
+            let listener = room.inside(room.host(), make);
+            for to in [over_address, over_loopback] {
+                let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).timeout(Duration::from_millis(300));
+                assert_eq!(outcome(&room.inside(room.host(), || dial.connect())), result, "{to}");
+                assert!(listener.accept().is_err());
+            }
         }
         let socket = room.inside(room.host(), || receiver(v6, red));
         for (to, arrives) in [(over_address, false), (over_loopback, true)] {
