@@ -30,6 +30,7 @@ mark                                a_mark_by_option_is_the_same_question
 message                             a_mark_by_control_message_does_not_change_sides
 alias                               truth::every_cell
 steer                               own::each_tenant_has_its_own_listener_on_one_port
+select                              select::a_control_group_and_all_below_it
 listed                              own::a_udp_server_for_a_list_of_tenants
 bind                                a_socket_bound_to_a_tenants_address_is_that_tenants_whoever_made_it
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router

@@ -8,6 +8,8 @@ mod odd;
 #[path = "tenancy/option.rs"]
 mod option;
 mod room;
+#[path = "tenancy/select.rs"]
+mod select;
 #[path = "tenancy/threads.rs"]
 mod threads;
 

@@ -59,15 +59,22 @@ fn a_tenants_own_tcp_listener_gets_its_tenants_connections_only() {
                 let to = called(street, 0, v6);
                 let dial = Dial::to(to).timeout(Duration::from_millis(400));
                 let blue = outcome(&street.client(0).enter(|| dial.connect()));
-                assert_eq!(blue, if late { "silence" } else { "ECONNREFUSED" }, "{mode:?} blue to red's listener");
+                assert_eq!(
+                    blue,
+                    if late { "silence" } else { "ECONNREFUSED" },
+                    "{mode:?} blue to red's listener"
+                );
                 assert!(listener.accept().is_err(), "blue's connection was accepted");
                 assert_eq!(room.count(0, "dropListener") > before, late);
                 let to = called(street, 1, v6);
-                street.client(1).enter(|| Dial::to(to).timeout(SOON).connect()).expect("red to red's listener");
+                street
+                    .client(1)
+                    .enter(|| Dial::to(to).timeout(SOON).connect())
+                    .expect("red to red's listener");
                 listener.accept().expect("red's connection");
             }
             // Without a mark of its own it would be everybody's: the mark is what keeps blue out.
-            let plain = room.inside(room.host(), || self::listener(v6, 0));
+            let plain = room.inside(room.host(), || listener(v6, 0));
             let to = called(street, 0, v6);
             street
                 .client(0)
@@ -122,7 +129,7 @@ fn host_access_does_not_open_another_tenants_own_listener() {
                     assert_eq!(room.count(0, "dropListener") > before, late);
                 }
             }
-            let _plain = room.inside(room.host(), || self::listener(v6, 0));
+            let _plain = room.inside(room.host(), || listener(v6, 0));
             for to in [crate::room::host_address(v6), crate::room::loopback(v6)] {
                 let dial = Dial::to(SocketAddr::new(to.ip(), OWN_PORT)).mark(blue).timeout(SOON);
                 room.inside(room.host(), || dial.connect()).expect("the host's own listener");

@@ -1,29 +1,41 @@
 //! Names of users and groups, and who asks.
 
-use fief_model::Members;
+use fief_model::TenantSpec;
 use nix::unistd::{Gid, Group, User};
 
 use crate::store::MemberIds;
 
-/// Turns names and numbers into ids, at apply. What is unknown comes back as (path, message, help).
-pub fn resolve(members: &Members) -> (MemberIds, Vec<(String, String, String)>) {
-    let mut ids = MemberIds::default();
+/// Turns names and numbers into ids, at apply: members, and whom the tenant selects. What is unknown comes back as
+/// (path, message, help).
+pub fn resolve(spec: &TenantSpec) -> (MemberIds, MemberIds, Vec<(String, String, String)>) {
     let mut unknown = Vec::new();
-    for (i, name) in members.users.iter().enumerate() {
+    let members = resolve_lists("members", &spec.members.users, &spec.members.groups, &mut unknown);
+    let selected = resolve_lists("select", &spec.select.users, &spec.select.groups, &mut unknown);
+    (members, selected, unknown)
+}
+
+fn resolve_lists(
+    of: &str,
+    users: &[String],
+    groups: &[String],
+    unknown: &mut Vec<(String, String, String)>,
+) -> MemberIds {
+    let mut ids = MemberIds::default();
+    for (i, name) in users.iter().enumerate() {
         let id = name.parse().ok().or_else(|| User::from_name(name).ok().flatten().map(|u| u.uid.as_raw()));
         match id {
             Some(id) => ids.users.push(id),
-            None => unknown.push(complaint("users", i, "user", name, "useradd")),
+            None => unknown.push(complaint(&format!("{of}.users"), i, "user", name, "useradd")),
         }
     }
-    for (i, name) in members.groups.iter().enumerate() {
+    for (i, name) in groups.iter().enumerate() {
         let id = name.parse().ok().or_else(|| Group::from_name(name).ok().flatten().map(|g| g.gid.as_raw()));
         match id {
             Some(id) => ids.groups.push(id),
-            None => unknown.push(complaint("groups", i, "group", name, "groupadd")),
+            None => unknown.push(complaint(&format!("{of}.groups"), i, "group", name, "groupadd")),
         }
     }
-    (ids, unknown)
+    ids
 }
 
 /// Who asks, as the kernel saw it when the connection was made (SO_PEERCRED, SO_PEERGROUPS; unix(7)).
@@ -50,7 +62,7 @@ impl Caller {
 
 fn complaint(field: &str, i: usize, what: &str, name: &str, remedy: &str) -> (String, String, String) {
     (
-        format!("spec.members.{field}[{i}]"),
+        format!("spec.{field}[{i}]"),
         format!("there is no {what} `{name}` on this host"),
         format!("make it first ({remedy} {name}), or write its number"),
     )
@@ -58,13 +70,15 @@ fn complaint(field: &str, i: usize, what: &str, name: &str, remedy: &str) -> (St
 
 #[cfg(test)]
 mod tests {
+    use fief_model::Members;
+
     use super::*;
 
     #[test]
     fn names_and_numbers_become_ids_and_unknown_names_are_told_where() {
         let members =
             Members { users: vec!["root".into(), "4711".into()], groups: vec!["no-such-group".into()] };
-        let (ids, unknown) = resolve(&members);
+        let (ids, _, unknown) = resolve(&TenantSpec { members, ..TenantSpec::default() });
         assert_eq!(ids.users, [0, 4711]);
         assert_eq!(unknown.len(), 1);
         assert_eq!(unknown[0].0, "spec.members.groups[0]");

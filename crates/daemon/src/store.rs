@@ -29,6 +29,9 @@ pub struct Stored {
     /// Members as numbers, resolved when it was applied.
     #[serde(default)]
     pub members: MemberIds,
+    /// Users and groups that it selects, resolved like members.
+    #[serde(default)]
+    pub selected: MemberIds,
 }
 
 /// Members as the kernel knows them.
@@ -240,7 +243,13 @@ mod tests {
     fn stored(name: &str, slot: u16) -> Stored {
         let tenant = serde_json::from_value(serde_json::json!({ "metadata": { "name": name } })).unwrap();
         let slot = Slot::new(slot).unwrap();
-        Stored { tenant, set: "default".into(), slot, members: MemberIds::default() }
+        Stored {
+            tenant,
+            set: "default".into(),
+            slot,
+            members: MemberIds::default(),
+            selected: MemberIds::default(),
+        }
     }
 
     #[test]

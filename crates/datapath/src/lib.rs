@@ -36,6 +36,7 @@ static ABI: &str = concat!(
     include_str!("../bpf/lib/abi.h"),
     include_str!("../bpf/lib/alias.h"),
     include_str!("../bpf/lib/listeners.h"),
+    include_str!("../bpf/lib/select.h"),
     include_str!("../bpf/lib/tenancy.h")
 );
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub netns_cookie: u64,
     /// Where aliases are taken from.
     pub aliases: Ranges,
+    /// The number (inode) of the control group below which processes are served.
+    pub cgroup: u64,
 }
 
 /// What can go wrong with programs and maps.
@@ -217,6 +220,7 @@ fn verify(
         ("fief_alias_base", number(settings.aliases.v4.network().into())),
         ("fief_alias_size", number(settings.aliases.v4.hostmask().into())),
         ("fief_alias_net", settings.aliases.v6.network().octets()[..8].to_vec()),
+        ("fief_cgroup_id", settings.cgroup.to_ne_bytes().to_vec()),
         ("fief_teeth", number(teeth)),
     ];
     let mut loader = EbpfLoader::new();

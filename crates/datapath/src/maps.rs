@@ -25,6 +25,13 @@ pub const UDP_ALIAS: u32 = 4;
 /// Such servers get no datagram.
 pub const UDP_REFUSE: u32 = 8;
 
+/// A user is selected.
+pub const SELECT_USER: u32 = 0;
+/// A group is selected.
+pub const SELECT_GROUP: u32 = 1;
+/// Bytes of a control group's name, with the zero behind it.
+pub const CGROUP_NAME: usize = 128;
+
 /// Devices that the map of devices can hold, by index.
 const DEVICES: u32 = 16_384;
 
@@ -110,6 +117,44 @@ pub struct Counters {
     pub refused: u64,
 }
 
+/// A step of a control group's path: `struct step`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Step {
+    /// The node above; 0 is the watched group.
+    pub above: u64,
+    /// The group's name, filled up with zeroes.
+    pub name: [u8; CGROUP_NAME],
+}
+
+/// What a step leads to: `struct node`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// The node's number.
+    pub id: u64,
+    /// Whose processes there are; 0 if it is only on the way.
+    pub slot: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Whose new sockets are selected: `struct selector`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// [`SELECT_USER`] or [`SELECT_GROUP`].
+    pub kind: u32,
+    /// The id, as the initial user namespace sees it.
+    pub id: u32,
+}
+
+// SAFETY: repr(C), integers and bytes only, no padding: every bit pattern is a value and every byte is initialised.
+unsafe impl Pod for Step {}
+// SAFETY: as above.
+unsafe impl Pod for Node {}
+// SAFETY: as above.
+unsafe impl Pod for Selector {}
 // SAFETY: repr(C), integers only, no padding: every bit pattern is a value and every byte is initialised.
 unsafe impl Pod for Owner {}
 // SAFETY: as above.
@@ -142,6 +187,20 @@ pub struct Entries {
     pub names: Table<u32, Name>,
     /// Who may act as whom.
     pub members: HashSet<Member>,
+    /// Control groups whose processes are tenants'.
+    pub paths: Table<Step, Node>,
+    /// Users and groups whose new sockets are tenants', with the slot.
+    pub selectors: Table<Selector, u32>,
+}
+
+impl Entries {
+    /// Which kinds of selection there are: SELECT_PATHS, SELECT_USERS, SELECT_GROUPS of bpf/lib/select.h.
+    fn selecting(&self) -> u32 {
+        let has = |kind| self.selectors.keys().any(|selector| selector.kind == kind);
+        u32::from(!self.paths.is_empty())
+            | u32::from(has(SELECT_USER)) << 1
+            | u32::from(has(SELECT_GROUP)) << 2
+    }
 }
 
 /// The open maps, with what we know to be in them.
@@ -156,6 +215,9 @@ pub struct Maps {
     names: Mirror<u32, Name>,
     slots: Mirror<Name, u32>,
     members: Mirror<Member, u32>,
+    paths: Mirror<Step, Node>,
+    selectors: Mirror<Selector, u32>,
+    selecting: Array<MapData, u32>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     counted: HashSet<u32>,
     processors: usize,
@@ -182,6 +244,10 @@ impl Maps {
             names: Mirror::open(programs, "fief_names")?,
             slots: Mirror::open(programs, "fief_slots")?,
             members: Mirror::open(programs, "fief_members")?,
+            paths: Mirror::open(programs, "fief_paths")?,
+            selectors: Mirror::open(programs, "fief_selectors")?,
+            selecting: Array::try_from(take(programs, "fief_selecting")?)
+                .map_err(|e| map_error("fief_selecting", &e))?,
             counters,
             counted,
             processors,
@@ -197,6 +263,9 @@ impl Maps {
         self.names.add(wanted.names.iter().map(|(k, v)| (*k, *v)))?;
         self.slots.add(wanted.names.iter().map(|(k, v)| (*v, *k)))?;
         self.members.add(wanted.members.iter().map(|k| (*k, 1)))?;
+        self.paths.add(wanted.paths.iter().map(|(k, v)| (*k, *v)))?;
+        self.selectors.add(wanted.selectors.iter().map(|(k, v)| (*k, *v)))?;
+        self.selecting.set(0, wanted.selecting(), 0).map_err(|e| map_error("fief_selecting", &e))?;
         self.exits.add(wanted.exits.iter().map(|k| (*k, 1)))?;
         self.neighbours.add(wanted.neighbours.iter().map(|k| (*k, 1)))?;
         self.defaults.add(wanted.defaults.iter().map(|(k, v)| (*k, *v)))?;
@@ -218,6 +287,8 @@ impl Maps {
     pub fn prune(&mut self, wanted: &Entries) -> Result<(), DatapathError> {
         // Who may no longer act as a tenant, first.
         self.members.prune(|k| wanted.members.contains(k))?;
+        self.paths.prune(|k| wanted.paths.contains_key(k))?;
+        self.selectors.prune(|k| wanted.selectors.contains_key(k))?;
         let names: HashSet<&Name> = wanted.names.values().collect();
         self.slots.prune(|k| names.contains(k))?;
         self.names.prune(|k| wanted.names.contains_key(k))?;

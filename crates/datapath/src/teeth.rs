@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "lo",
     "connect",
     "sendmsg",
@@ -24,6 +24,7 @@ const NAMES: [&str; 22] = [
     "alias",
     "steer",
     "listed",
+    "select",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -17,5 +17,7 @@ pub use diagnostic::Diagnostic;
 pub use document::{Document, Located, Source, parse};
 pub use mac::Mac;
 pub use slot::Slot;
-pub use tenant::{Interface, Isolation, Members, Metadata, Route, RouteKind, Tenant, TenantSpec, Udp};
+pub use tenant::{
+    Interface, Isolation, Members, Metadata, Route, RouteKind, Select, Tenant, TenantSpec, Udp,
+};
 pub use validate::validate;

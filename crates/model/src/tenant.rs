@@ -47,6 +47,9 @@ pub struct TenantSpec {
     /// Who may read it and act as it.
     #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub members: Members,
+    /// Whose new sockets are this tenant's without a word of the program.
+    #[serde(default, skip_serializing_if = "Select::is_empty")]
+    pub select: Select,
     /// May its sockets reach the host's own addresses, 127.0.0.0/8 and ::1 included?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_access: bool,
@@ -167,6 +170,29 @@ impl Members {
     /// Is nobody named?
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
+    }
+}
+
+/// Processes whose new sockets are a tenant's by default: each may be selected by one tenant only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Select {
+    /// Control groups with all below them, by path from the group that fief watches: /system.slice/ldap-gw.service.
+    /// They need not exist yet. The deepest one counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<String>,
+    /// Users (the effective one), by name or number. Where no control group is selected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// Groups (the effective one, not the supplementary ones), by name or number. Where no user is selected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
+impl Select {
+    /// Is nobody selected?
+    pub fn is_empty(&self) -> bool {
+        self.cgroups.is_empty() && self.users.is_empty() && self.groups.is_empty()
     }
 }
 

@@ -95,13 +95,13 @@ impl Engine {
         let tenants: Vec<Tenant> = documents.into_iter().map(|l| tenant_of(l.document)).collect();
         let mut fresh = self.fresh_slots(&tenants)?.into_iter();
         let mut intent = Intent { put: Vec::new(), delete, outcomes: Vec::new() };
-        for (tenant, members) in tenants.into_iter().zip(members) {
+        for (tenant, (members, selected)) in tenants.into_iter().zip(members) {
             let old = self.tenants.get(&tenant.metadata.name);
             let slot = match old {
                 Some(old) => old.slot,
                 None => fresh.next().ok_or_else(|| Refusal::Conflict("no slot is free".into(), None))?,
             };
-            let stored = Stored { tenant, set: set.to_owned(), slot, members };
+            let stored = Stored { tenant, set: set.to_owned(), slot, members, selected };
             intent.outcomes.push(compare(old, &stored));
             if old != Some(&stored) {
                 intent.put.push(stored);
@@ -236,14 +236,15 @@ fn tenant_of(document: Document) -> Tenant {
     }
 }
 
-fn resolve_members(documents: &[Located], complaints: &mut Vec<Diagnostic>) -> Vec<MemberIds> {
+/// Each tenant's members, and whom it selects.
+fn resolve_members(documents: &[Located], complaints: &mut Vec<Diagnostic>) -> Vec<(MemberIds, MemberIds)> {
     let resolve = |located: &Located| {
         let Document::Tenant(tenant) = &located.document;
-        let (ids, unknown) = members::resolve(&tenant.spec.members);
+        let (members, selected, unknown) = members::resolve(&tenant.spec);
         for (path, message, help) in unknown {
             complaints.push(complaint(located, &path, message, help));
         }
-        ids
+        (members, selected)
     };
     documents.iter().map(resolve).collect()
 }

@@ -14,6 +14,7 @@ mod views;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -162,6 +163,7 @@ impl Engine {
             local_moved: config.local_rule == LocalRule::Move,
             netns_cookie: fief_host::kernel::network_namespace_cookie()?,
             aliases,
+            cgroup: std::fs::metadata(&cgroup).map(|m| m.ino()).unwrap_or(0),
         };
         let tree = Tree {
             layout,

@@ -25,6 +25,10 @@ pub struct Desired {
     pub name: String,
     /// Who may act as it.
     pub members: MemberIds,
+    /// Users and groups whose new sockets are its.
+    pub selected: MemberIds,
+    /// Control groups whose processes' new sockets are its, step by step.
+    pub cgroups: Vec<Vec<String>>,
     /// Flags of the tenant in the datapath.
     pub flags: u32,
     /// Devices it may leave by.
@@ -56,9 +60,14 @@ pub struct Setting {
 
 /// What this tenant needs of the host as it is observed.
 pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
-    let Stored { tenant, members, .. } = stored;
-    let mut desired =
-        Desired { name: tenant.metadata.name.clone(), members: members.clone(), ..Desired::default() };
+    let Stored { tenant, members, selected, .. } = stored;
+    let mut desired = Desired {
+        name: tenant.metadata.name.clone(),
+        members: members.clone(),
+        selected: selected.clone(),
+        cgroups: cgroups(tenant),
+        ..Desired::default()
+    };
     if tenant.spec.host_access {
         desired.flags |= HOST_ACCESS;
     }
@@ -138,6 +147,24 @@ fn on_device(
             }
         }
     }
+}
+
+/// The control groups that a tenant selects, and its slice. A slice's dashes are its path: fief-a-b.slice lies in
+/// fief-a.slice, and that in fief.slice (systemd.slice(5)).
+fn cgroups(tenant: &Tenant) -> Vec<Vec<String>> {
+    let steps = |path: &String| path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect();
+    let mut groups: Vec<Vec<String>> = tenant.spec.select.cgroups.iter().map(steps).collect();
+    let mut slice = vec!["fief.slice".to_owned()];
+    let mut prefix = String::from("fief");
+    for part in tenant.metadata.name.split('-') {
+        prefix = format!("{prefix}-{part}");
+        slice.push(format!("{prefix}.slice"));
+    }
+    // An empty part is no name of a slice.
+    if !tenant.metadata.name.split('-').any(str::is_empty) {
+        groups.push(slice);
+    }
+    groups
 }
 
 /// What becomes of datagrams for servers that do not ask which address was called.

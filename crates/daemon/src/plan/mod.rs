@@ -11,9 +11,13 @@ pub mod tree;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use fief_datapath::maps::{ETHERNET, Entries, GROUP, Member, NAMED, Name, USER};
+use fief_datapath::maps::{
+    CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER, Selector,
+    Step, USER,
+};
 use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
+use sha2::{Digest, Sha256};
 
 pub use backend::{Backend, Fib};
 pub use desire::{Desired, Setting};
@@ -111,6 +115,10 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         let member = |kind| move |id: &u32| Member { slot, kind, id: *id };
         entries.members.extend(desired.members.users.iter().map(member(USER)));
         entries.members.extend(desired.members.groups.iter().map(member(GROUP)));
+        let selector = |kind| move |id: &u32| (Selector { kind, id: *id }, slot);
+        entries.selectors.extend(desired.selected.users.iter().map(selector(SELECT_USER)));
+        entries.selectors.extend(desired.selected.groups.iter().map(selector(SELECT_GROUP)));
+        desired.cgroups.iter().for_each(|path| select_path(&mut entries.paths, path, slot));
         for device in &desired.devices {
             entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
             plan.devices.insert(*device);
@@ -130,6 +138,22 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     };
     plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
     plan.sysctls = desire::sysctls(tree, &plan.devices, observed);
+}
+
+/// Enters a path, step by step. A node is numbered by the path to it, so that it is the same in every plan.
+fn select_path(paths: &mut HashMap<Step, Node>, path: &[String], slot: u32) {
+    let mut above = 0;
+    for (at, name) in path.iter().enumerate() {
+        let mut step = Step { above, name: [0; CGROUP_NAME] };
+        step.name.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
+        let digest = Sha256::new().chain_update(above.to_ne_bytes()).chain_update(name).finalize();
+        let id = digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)) | 1;
+        let node = paths.entry(step).or_insert(Node { id, slot: 0, pad: 0 });
+        if at + 1 == path.len() {
+            node.slot = slot;
+        }
+        above = id;
+    }
 }
 
 /// A name is at most 63 bytes (RFC 1123), so a zero is behind it.

@@ -62,7 +62,13 @@ fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan
         .map(|(number, tenant)| {
             let slot = Slot::new(*number).unwrap();
             let members = MemberIds::default();
-            let stored = Stored { tenant: tenant.clone(), set: String::new(), slot, members };
+            let stored = Stored {
+                tenant: tenant.clone(),
+                set: String::new(),
+                slot,
+                members,
+                selected: MemberIds::default(),
+            };
             (slot, desire(tree, &stored, &observed))
         })
         .collect();

@@ -69,7 +69,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 65536);
 	__type(key, struct correspondent);
 	__type(value, struct alias);
 } fief_aliases SEC(".maps");
@@ -79,7 +79,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 262144);
+	__uint(max_entries, 131072);
 	__type(key, __u64);
 	__type(value, struct answered);
 } fief_answers SEC(".maps");
@@ -89,7 +89,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 32768);
 	__type(key, __u32);
 	__type(value, __u64);
 } fief_numbers SEC(".maps");
@@ -98,7 +98,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);
 	__type(key, struct fragment);
 	__type(value, __u64);
 } fief_fragments SEC(".maps");

@@ -63,7 +63,23 @@ struct cred {
 	struct group_info *group_info;
 };
 
+struct kernfs_node {
+	const char *name;
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	int level;
+	struct cgroup *ancestors[0];
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct task_struct {
+	struct css_set *cgroups;
 	int tgid;
 	struct task_struct *group_leader;
 	const struct cred *cred;

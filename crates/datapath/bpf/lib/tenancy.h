@@ -14,6 +14,7 @@
 #include "kernel.h"
 #include "listeners.h"
 #include "option.h"
+#include "select.h"
 #include "sockets.h"
 
 #define CAP_NET_ADMIN 12
@@ -141,6 +142,8 @@ static __always_inline int made(struct bpf_sock *ctx)
 	if (ctx->family != AF_INET && ctx->family != AF_INET6)
 		return 1;
 	slot = task_slot(bpf_get_current_task_btf());
+	if (!slot && !is_off(TOOTH_SELECT))
+		slot = selected(bpf_get_current_task_btf());
 	if (!slot || bpf_get_netns_cookie(ctx) != fief_netns_cookie)
 		return 1;
 	/* The mark of an MPTCP socket does not reach its first subflow; whoever is refused takes TCP (RFC 8684, 3.7). */

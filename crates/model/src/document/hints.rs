@@ -87,6 +87,21 @@ pub(super) const TENANT: &[Hint] = &[
     hint("spec.members.users[]", "a user", MEMBER),
     hint("spec.members.groups", "a list", "write a list, as in `groups: [blue-admins]`"),
     hint("spec.members.groups[]", "a group", MEMBER),
+    hint(
+        "spec.select",
+        "a mapping",
+        "write `select: { cgroups: [/system.slice/ldap-gw.service], users: [ldap-gw] }`",
+    ),
+    hint("spec.select.cgroups", "a list", "write a list, as in `cgroups: [/system.slice/ldap-gw.service]`"),
+    hint(
+        "spec.select.cgroups[]",
+        "a control group",
+        "write its path as in /proc/PID/cgroup: /system.slice/ldap-gw.service",
+    ),
+    hint("spec.select.users", "a list", "write a list, as in `users: [ldap-gw]`"),
+    hint("spec.select.users[]", "a user", MEMBER),
+    hint("spec.select.groups", "a list", "write a list, as in `groups: [ldap-gw]`"),
+    hint("spec.select.groups[]", "a group", MEMBER),
     hint("spec.hostAccess", FLAG, WRITE_FLAG),
     hint("spec.udp", "a way with UDP servers", "write `alias`, `pktinfo` or `refuse`"),
 ];

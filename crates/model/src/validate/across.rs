@@ -1,4 +1,4 @@
-//! What only one tenant on a host can have: a name, an address, the default of a device.
+//! What only one tenant on a host can have: a name, an address, the default of a device, a process's choice.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ pub(super) struct Claims<'a> {
     tenants: HashMap<&'a str, &'a Located>,
     addresses: HashMap<IpAddr, Claim<'a>>,
     defaults: HashMap<&'a str, Claim<'a>>,
+    selections: HashMap<(&'static str, &'a str), Claim<'a>>,
 }
 
 /// A tenant's hold on something.
@@ -19,14 +20,25 @@ struct Claim<'a> {
     tenant: &'a Tenant,
     /// None: it was applied earlier.
     written: Option<&'a Located>,
-    interface: usize,
-    address: usize,
+    what: What,
+}
+
+/// What is held, by its place in the document.
+#[derive(Clone, Copy)]
+enum What {
+    Address(usize, usize),
+    Default(usize),
+    Selection(&'static str, usize),
 }
 
 impl<'a> Claims<'a> {
     pub(super) fn new(incoming: &'a [Located], stored: &[&'a Tenant]) -> Claims<'a> {
-        let mut claims =
-            Claims { tenants: HashMap::new(), addresses: HashMap::new(), defaults: HashMap::new() };
+        let mut claims = Claims {
+            tenants: HashMap::new(),
+            addresses: HashMap::new(),
+            defaults: HashMap::new(),
+            selections: HashMap::new(),
+        };
         let coming: HashSet<&str> = incoming.iter().map(|located| located.document.name()).collect();
         for tenant in stored.iter().filter(|tenant| !coming.contains(tenant.metadata.name.as_str())) {
             claims.each(tenant, None, |_, _| {});
@@ -48,19 +60,33 @@ impl<'a> Claims<'a> {
         }
         self.tenants.insert(name, located);
         self.each(tenant, Some(located), |own, other| {
-            let interface = &tenant.spec.interfaces[own.interface];
-            match interface.addresses.get(own.address) {
-                Some(net) => findings.refuse(
-                    &own.path(),
-                    format!("{} belongs to tenant {}", net.addr(), other.describe()),
+            let (message, help) = match own.what {
+                What::Address(interface, address) => (
+                    format!(
+                        "{} belongs to tenant {}",
+                        tenant.spec.interfaces[interface].addresses[address].addr(),
+                        other.describe()
+                    ),
                     "give one of the two another address; a local address tells which tenant a packet is for",
                 ),
-                None => findings.refuse(
-                    &own.path(),
-                    format!("`{}` has a default tenant already: {}", interface.name, other.describe()),
+                What::Default(interface) => (
+                    format!(
+                        "`{}` has a default tenant already: {}",
+                        tenant.spec.interfaces[interface].name,
+                        other.describe()
+                    ),
                     "delete `default: true` in one of the two",
                 ),
-            }
+                What::Selection(list, index) => (
+                    format!(
+                        "`{}` is selected by tenant {} already",
+                        selections(tenant, list)[index],
+                        other.describe()
+                    ),
+                    "delete it in one of the two; a socket has one tenant",
+                ),
+            };
+            findings.refuse(&own.path(), message, help);
         });
     }
 
@@ -77,13 +103,20 @@ impl<'a> Claims<'a> {
             }
         };
         for (index, interface) in tenant.spec.interfaces.iter().enumerate() {
-            let own = Claim { tenant, written, interface: index, address: usize::MAX };
+            let own = |what| Claim { tenant, written, what };
             for (number, net) in interface.addresses.iter().enumerate() {
-                let own = Claim { address: number, ..own };
+                let own = own(What::Address(index, number));
                 settle(self.addresses.entry(net.addr()).or_insert(own), own);
             }
             if interface.default {
+                let own = own(What::Default(index));
                 settle(self.defaults.entry(&interface.name).or_insert(own), own);
+            }
+        }
+        for list in ["cgroups", "users", "groups"] {
+            for (index, name) in selections(tenant, list).iter().enumerate() {
+                let own = Claim { tenant, written, what: What::Selection(list, index) };
+                settle(self.selections.entry((list, name)).or_insert(own), own);
             }
         }
     }
@@ -91,10 +124,10 @@ impl<'a> Claims<'a> {
 
 impl Claim<'_> {
     fn path(&self) -> String {
-        let interface = format!("spec.interfaces[{}]", self.interface);
-        match self.address {
-            usize::MAX => format!("{interface}.default"),
-            number => format!("{interface}.addresses[{number}]"),
+        match self.what {
+            What::Address(interface, address) => format!("spec.interfaces[{interface}].addresses[{address}]"),
+            What::Default(interface) => format!("spec.interfaces[{interface}].default"),
+            What::Selection(list, index) => format!("spec.select.{list}[{index}]"),
         }
     }
 
@@ -104,6 +137,14 @@ impl Claim<'_> {
             Some(located) => format!("`{name}` ({})", place(located, &self.path())),
             None => format!("`{name}` (applied earlier)"),
         }
+    }
+}
+
+fn selections<'a>(tenant: &'a Tenant, list: &str) -> &'a [String] {
+    match list {
+        "cgroups" => &tenant.spec.select.cgroups,
+        "users" => &tenant.spec.select.users,
+        _ => &tenant.spec.select.groups,
     }
 }
 

@@ -26,7 +26,7 @@ pub fn validate(incoming: &[Located], stored: &[&Tenant]) -> Vec<Diagnostic> {
         names::check(tenant, &mut findings);
         addresses::check(tenant, &mut findings);
         routes::check(tenant, &mut findings);
-        members::check(&tenant.spec.members, &mut findings);
+        members::check(&tenant.spec, &mut findings);
         claims.check(located, tenant, &mut findings);
         if diagnostics.len() >= MAX_DIAGNOSTICS {
             break;
