@@ -2,6 +2,7 @@
 //! goal is not met. See docs/scale.md for what each number means.
 
 mod accept;
+mod alias;
 mod compare;
 mod daemon;
 mod make;

@@ -44,9 +44,15 @@ pub enum Less {
 }
 
 impl Receiver {
-    /// A server on every address, in the host's namespace and cgroup.
-    pub fn new(world: &World, family: Family) -> Receiver {
-        let server = world.inside(|| UdpSocket::bind(("::", PORT))).expect("the port is free");
+    /// A server on every address, in the host's namespace and cgroup, that asks which address was called or does not.
+    pub fn new(world: &World, family: Family, asks: bool) -> Receiver {
+        let server = world.inside(|| {
+            let server = UdpSocket::bind(("::", PORT)).expect("the port is free");
+            if asks {
+                crate::alias::ask(&server);
+            }
+            server
+        });
         server.set_nonblocking(true).expect("a socket can be told not to wait");
         let device = world.far.enter(bypass);
         let (source, destination) = (world.far.mac("eth0"), world.host.mac("eth0"));

@@ -16,6 +16,10 @@ const SIZES: [usize; 4] = [64, 1024, 4096, 16_384];
 const FULL: usize = 4096;
 /// Making sockets.
 const MAKING: [&str; 3] = ["tenants.socket", "tenants.setsockopt", "tenants.switch"];
+/// Aliases, each family.
+const ALIASES: [(&str, Family); 2] = [("tenants.alias", Family::V4), ("tenants.alias.v6", Family::V6)];
+/// 100 ns, measured like [`SWITCH`].
+const ALIAS: f64 = 0.855;
 /// 0.5 us where the system call that does nothing takes 117 ns, as here on a quiet day.
 const SWITCH: f64 = 4.2;
 /// The id of what is compared with a host that has no fief.
@@ -30,17 +34,19 @@ enum Kind {
     Send,
     Receive,
     Stack,
+    Told,
     Accept,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Send, Kind::Receive, Kind::Stack, Kind::Accept];
+    const ALL: [Kind; 5] = [Kind::Send, Kind::Receive, Kind::Stack, Kind::Told, Kind::Accept];
 
     fn name(self) -> &'static str {
         match self {
             Kind::Send => "send",
             Kind::Receive => "receive",
             Kind::Stack => "stack",
+            Kind::Told => "told",
             Kind::Accept => "accept",
         }
     }
@@ -48,8 +54,9 @@ impl Kind {
     fn what(self) -> &'static str {
         match self {
             Kind::Send => "a datagram sent by the last tenant",
-            Kind::Receive => "a datagram received for the last tenant",
+            Kind::Receive => "a datagram received for the last tenant by a server that asks who was called",
             Kind::Stack => "the same, without what its device does",
+            Kind::Told => "a datagram received by a server that asks nothing and is told an alias",
             Kind::Accept => "a TCP connection to the last tenant",
         }
     }
@@ -62,9 +69,10 @@ impl Kind {
                 let (a, b) = (Sender::new(subject, family), Sender::new(baseline, family));
                 compare(|| a.run(), || b.run())
             }
-            Kind::Receive | Kind::Stack => {
+            Kind::Receive | Kind::Stack | Kind::Told => {
                 let less = if self == Kind::Stack { Less::Device } else { Less::Sender };
-                let (a, b) = (Receiver::new(subject, family), Receiver::new(baseline, family));
+                let new = |world| Receiver::new(world, family, self != Kind::Told);
+                let (a, b) = (new(subject), new(baseline));
                 compare(|| a.run(less), || b.run(less))
             }
             Kind::Accept => {
@@ -83,12 +91,16 @@ pub fn run(only: &str, tell: &mut dyn FnMut(Row)) {
     let sizes: Vec<usize> = SIZES.into_iter().filter(|n| suite.wants_any_of(*n)).collect();
     let bare = suite.wants_costs(BARE);
     let making = MAKING.iter().any(|id| suite.wants(id));
-    if !bare && !making && sizes.is_empty() {
+    let aliases = ALIASES.iter().any(|(id, _)| suite.wants(id));
+    if !bare && !making && !aliases && sizes.is_empty() {
         return;
     }
     let one = World::open(1);
     if making {
         suite.making(&one, &World::open(0));
+    }
+    if aliases {
+        suite.aliases(&one);
     }
     if bare {
         suite.costs(&one, &World::open(0), BARE, "no fief at all", 1.3);
@@ -114,7 +126,7 @@ impl Suite<'_> {
                 let row = Row::value(id, format!("{}, to {than}", kind.what()), found.subject, "ns");
                 let row = row.against(found.baseline, found.ratio);
                 // What the stack alone costs is told, for whoever looks for where the time goes.
-                (self.tell)(if kind == Kind::Stack { row } else { row.goal(goal) });
+                (self.tell)(if matches!(kind, Kind::Stack | Kind::Told) { row } else { row.goal(goal) });
             }
         }
     }
@@ -141,6 +153,20 @@ impl Suite<'_> {
             let found = compare(|| make::switch(subject), yardstick_once);
             let row = Row::value(switch, "a thread changes its tenant, to a getppid()", found.subject, "ns");
             (self.tell)(row.against(found.baseline, found.ratio).goal(SWITCH));
+        }
+    }
+
+    /// What an alias costs beside a datagram without one, by the kernel's own test runs.
+    fn aliases(&mut self, world: &World) {
+        for (id, family) in ALIASES {
+            if !self.wants(id) {
+                continue;
+            }
+            let [told, asked] = crate::alias::run(world, family);
+            let (value, once) = (told - asked, yardstick_once());
+            let what =
+                format!("an alias ({told:.0} against {asked:.0} ns in the ingress program), to a getppid()");
+            (self.tell)(Row::value(id, what, value, "ns").against(once, value / once).goal(ALIAS));
         }
     }
 
@@ -218,7 +244,7 @@ mod tests {
     fn a_prefix_chooses() {
         assert_eq!(wanted("tenants.send.bare"), ["tenants.send.bare", "tenants.send.bare.v6"]);
         assert_eq!(wanted("tenants.memory"), ["tenants.memory.64"]);
-        assert_eq!(wanted("").len(), 20);
+        assert_eq!(wanted("").len(), 24);
         assert!(wanted("follow.").is_empty());
     }
 }

@@ -10,6 +10,7 @@
 //   forked                      every fork and clone: children and threads begin where their maker is
 //   connect4/6, sendmsg4/6      a cgroup: a local destination that is another's is EACCES; an answer finds its way back
 //   by_alias4/6                 lwt_xmit of the routes for aliases: an answer becomes the tenant's
+//   after_bind4/6, on_release   a cgroup: which UDP sockets a port has
 //   getsockname4/6              a cgroup: a listener that was moved shows the place it asked for
 //   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that; a
 //                               tenant's listener is entered
@@ -93,6 +94,7 @@ int bind4(struct bpf_sock_addr *ctx)
 	if (!is_ours(ctx))
 		return 1;
 	owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
+	note_owned(ctx, slot_bound(ctx, owner));
 	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET, &address);
 }
 
@@ -108,7 +110,28 @@ int bind6(struct bpf_sock_addr *ctx)
 		owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
 	else
 		owner = bpf_map_lookup_elem(&fief_own6, &address);
+	note_owned(ctx, slot_bound(ctx, owner));
 	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET6, &address);
+}
+
+SEC("cgroup/post_bind4")
+int after_bind4(struct bpf_sock *ctx)
+{
+	return counted(ctx, !ctx->src_ip4);
+}
+
+SEC("cgroup/post_bind6")
+int after_bind6(struct bpf_sock *ctx)
+{
+	__u32 bits = ctx->src_ip6[0] | ctx->src_ip6[1] | ctx->src_ip6[2] | ctx->src_ip6[3];
+
+	return counted(ctx, !bits);
+}
+
+SEC("cgroup/sock_release")
+int on_release(struct bpf_sock *ctx)
+{
+	return released(ctx);
 }
 
 SEC("cgroup/getsockname4")
@@ -132,13 +155,19 @@ int on_lookup(struct bpf_sk_lookup *ctx)
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? connect_to4(ctx) : 1;
+	if (!is_ours(ctx))
+		return 1;
+	note_connected(ctx);
+	return connect_to4(ctx);
 }
 
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? connect_to6(ctx) : 1;
+	if (!is_ours(ctx))
+		return 1;
+	note_connected(ctx);
+	return connect_to6(ctx);
 }
 
 SEC("cgroup/sendmsg4")

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use aya::{Ebpf, Pod};
 use aya_obj::generated::bpf_prog_type;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -34,6 +34,7 @@ struct Correspondent {
 struct Alias {
     number: u64,
     used: u64,
+    ticks: u64,
 }
 
 /// `struct answered`.
@@ -43,8 +44,19 @@ struct Answered {
     to: Correspondent,
     pad: u32,
     used: u64,
+    ticks: u64,
 }
 
+/// `struct users`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Users {
+    plain: u32,
+    other: u32,
+}
+
+// SAFETY: as below.
+unsafe impl Pod for Users {}
 // SAFETY: repr(C), integers and bytes only, no padding: every bit pattern is a value and every byte is initialised.
 unsafe impl Pod for Correspondent {}
 // SAFETY: as above.
@@ -82,6 +94,7 @@ pub struct Aliases {
     answers: HashMap<MapData, u64, Answered>,
     numbers: HashMap<MapData, u32, u64>,
     news: RingBuf<MapData>,
+    ports: Array<MapData, Users>,
     ranges: Ranges,
 }
 
@@ -108,7 +121,19 @@ impl Aliases {
             numbers.insert(0, 0, 0).map_err(|e| map_error("fief_numbers", &e))?;
         }
         let news = RingBuf::try_from(take(programs, "fief_news")?).map_err(|e| map_error("fief_news", &e))?;
-        Ok(Aliases { aliases, answers, numbers, news, ranges })
+        let ports =
+            Array::try_from(take(programs, "fief_ports")?).map_err(|e| map_error("fief_ports", &e))?;
+        Ok(Aliases { aliases, answers, numbers, news, ports, ranges })
+    }
+
+    /// Sockets that were bound to these ports before our programs were there, and that may not ask: they are looked at for
+    /// ever.
+    pub fn look_at(&mut self, ports: impl Iterator<Item = u16>) -> Result<(), DatapathError> {
+        for port in ports {
+            let both = Users { plain: 1, other: 1 };
+            self.ports.set(u32::from(port), both, 0).map_err(|e| map_error("fief_ports", &e))?;
+        }
+        Ok(())
     }
 
     /// Is readable when an alias was given.

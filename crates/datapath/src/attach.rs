@@ -31,7 +31,7 @@ pub struct Device {
 }
 
 /// The programs that sit at a control group.
-const OF_CGROUPS: [&str; 13] = [
+const OF_CGROUPS: [&str; 16] = [
     "on_create",
     "on_setsockopt",
     "on_getsockopt",
@@ -41,6 +41,9 @@ const OF_CGROUPS: [&str; 13] = [
     "connect6",
     "sendmsg4",
     "sendmsg6",
+    "after_bind4",
+    "after_bind6",
+    "on_release",
     "getsockname4",
     "getsockname6",
     "accepted",
@@ -251,6 +254,11 @@ pub(crate) fn unpin_others(links: &Path, is_of_kind: impl Fn(&str) -> bool, want
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Is a program pinned whose pin begins so?
+pub(crate) fn has_pin(links: &Path, prefix: &str) -> bool {
+    pins(links).iter().any(|(name, _)| name.starts_with(prefix))
 }
 
 fn pins(links: &Path) -> Vec<(String, std::path::PathBuf)> {

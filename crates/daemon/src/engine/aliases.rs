@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fief_api::AliasView;
+use fief_host::sockets::SocketInfo;
+use fief_marks::MarkLayout;
 
 use super::Engine;
 
@@ -55,4 +57,12 @@ impl Engine {
             datapath.aliases_mut().sweep(idle, |slot| u16::try_from(slot).is_ok_and(|s| gone.contains(&s)));
         }
     }
+}
+
+/// The ports of UDP sockets of the host's that were bound before programs could see it.
+pub(super) fn bound_ports(layout: MarkLayout) -> impl Iterator<Item = u16> {
+    let sockets = fief_host::sockets::list().unwrap_or_default().into_iter();
+    let is_one =
+        move |s: &SocketInfo| s.protocol == "udp" && s.remote.port() == 0 && layout.number(s.mark) == 0;
+    sockets.filter(is_one).map(|s| s.local.port())
 }

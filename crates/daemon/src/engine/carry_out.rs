@@ -69,6 +69,7 @@ impl Engine {
             .collect();
         datapath.maps().forget_devices(&plan.entries).map_err(|e| condition("DatapathStale", e))?;
         if self.attached != devices || self.attached.is_empty() {
+            let is_fresh = !datapath.watches_sockets();
             let cgroup = std::fs::File::open(&self.cgroup).map_err(|e| condition("AttachRefused", e))?;
             let standing =
                 datapath.attach_cgroup(&self.cgroup, &cgroup).and_then(|()| datapath.attach_guard());
@@ -77,6 +78,10 @@ impl Engine {
             // A device that vanished under our hands is not an error: its event is on the way.
             if let Some(error) = errors.into_iter().next() {
                 return Err(condition("AttachRefused", error));
+            }
+            if is_fresh {
+                let ports = super::aliases::bound_ports(self.config.mark_mask);
+                datapath.aliases_mut().look_at(ports).map_err(|e| condition("DatapathStale", e))?;
             }
             self.attached = devices;
         }

@@ -36,7 +36,8 @@
 #define TCP_ESTABLISHED 1
 /* Aliases that one tenant may have, so that it does not use up everybody's. */
 #define ALIASES_EACH 16384
-#define SECOND 1000000000ULL
+/* A tenth of a second to a whole one, as CONFIG_HZ has it. */
+#define TICKS 100
 
 /* Whom an alias stands for. IPv4 addresses are IPv4-mapped ones (RFC 4291, 2.5.5.2). */
 struct correspondent {
@@ -49,13 +50,15 @@ struct correspondent {
 
 struct alias {
 	__u64 number;
-	__u64 used; /* bpf_ktime_get_coarse_ns() when a datagram last came */
+	__u64 used;  /* bpf_ktime_get_coarse_ns() when a datagram last came, a moment more or less */
+	__u64 ticks; /* bpf_jiffies64() then, which costs nothing to ask */
 };
 
 struct answered {
 	struct correspondent to;
 	__u32 pad;
-	__u64 used; /* when one was last sent */
+	__u64 used;  /* when one was last sent */
+	__u64 ticks;
 };
 
 struct fragment {
@@ -103,14 +106,41 @@ struct {
 	__type(value, __u64);
 } fief_fragments SEC(".maps");
 
-/* Sockets that ask which address was called. */
+/* What a UDP socket is, to those who send to its port. */
+#define NOBODY 0 /* not bound, or to an address of the host's */
+#define PLAIN 1  /* for everybody, and does not ask which address was called */
+#define OTHER 2  /* one that asks, a tenant's, or a connected one */
+
+struct asking {
+	__u8 asks;
+	__u8 is_owned; /* a tenant's */
+	__u8 counts_as;
+	__u8 pad;
+	__u16 port; /* in the host's order, where it counts */
+	__u16 pad2;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, int);
-	__type(value, __u32);
+	__type(value, struct asking);
 } fief_asking SEC(".maps");
+
+/* Port -> its sockets, so that a datagram costs a look at its socket only where both kinds are. */
+struct users {
+	__u32 plain;
+	__u32 other;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct users);
+} fief_ports SEC(".maps");
 
 /* Something for the daemon to wake up for: there are aliases again. */
 struct {
@@ -163,12 +193,14 @@ static __always_inline __u64 number_of(const struct in6 *a)
 	return is_alias6(a) ? (__u64)bpf_ntohl(a->w[2]) << 32 | bpf_ntohl(a->w[3]) : 0;
 }
 
-static __always_inline void touch(__u64 *used)
+static __always_inline void touch(__u64 *used, __u64 *ticks)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = bpf_jiffies64();
 
-	if (now - *used > SECOND)
-		*used = now;
+	if (now - *ticks > TICKS) {
+		*ticks = now;
+		*used = bpf_ktime_get_coarse_ns();
+	}
 }
 
 static __always_inline __u64 next_number(const struct correspondent *who)
@@ -193,12 +225,12 @@ static __always_inline __u64 next_number(const struct correspondent *who)
 /* The number that stands for a correspondent; 0 if there is no room. */
 static __always_inline __u64 number_for(const struct correspondent *who)
 {
-	struct alias *known = bpf_map_lookup_elem(&fief_aliases, who), fresh;
+	struct alias *known = bpf_map_lookup_elem(&fief_aliases, who), fresh = {};
 	__u64 *count, one = 1;
 	__u32 slot = who->slot;
 
 	if (known) {
-		touch(&known->used);
+		touch(&known->used, &known->ticks);
 		return known->number;
 	}
 	count = bpf_map_lookup_elem(&fief_numbers, &slot);
@@ -234,15 +266,22 @@ full:
 
 static __always_inline int seen_by(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size, __u32 flags)
 {
-	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	__u32 port = bpf_ntohs(size == sizeof(tuple->ipv4) ? tuple->ipv4.dport : tuple->ipv6.dport);
+	struct users *users = bpf_map_lookup_elem(&fief_ports, &port);
+	struct bpf_sock *sk;
 	int seen = AS_IT_IS;
 
+	if (!users || !users->plain)
+		return AS_IT_IS;
+	if (!users->other)
+		return flags & FIEF_UDP_REFUSE ? NOT_AT_ALL : BY_ALIAS;
+	sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return AS_IT_IS;
 	if (!slot_of(sk->mark) && sk->state != TCP_ESTABLISHED) {
-		__u32 *asks = bpf_sk_storage_get(&fief_asking, sk, 0, 0);
+		struct asking *asking = bpf_sk_storage_get(&fief_asking, sk, 0, 0);
 
-		if (!asks || !*asks)
+		if (!asking || !asking->asks)
 			seen = flags & FIEF_UDP_REFUSE ? NOT_AT_ALL : BY_ALIAS;
 	}
 	bpf_sk_release(sk);
@@ -265,14 +304,69 @@ static __always_inline void put4(struct __sk_buff *skb, __u32 ip, __u32 at, __u3
 	bpf_skb_store_bytes(skb, at, &new, sizeof(new), 0);
 }
 
+/* The sender's address, in the usual case that the header lies in one piece. `offset` is where UDP is, 0 if it is not. */
+static __always_inline void put_sender4(struct __sk_buff *skb, __u32 at, __u32 udp, __be32 old, __be32 new)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + (at ? ETH_HLEN : 0);
+	__u32 sum;
+
+	if ((void *)(ip + 1) > end) {
+		put4(skb, at, at + offsetof(struct iphdr, saddr), udp ? at + udp + 6 : 0, old, new);
+		return;
+	}
+	/* RFC 1624: HC' = ~(~HC + ~m + m'), in 16 bits. */
+	sum = (__u16)~ip->check + (__u16)~old + (__u16)~(old >> 16) + (__u16)new + (__u16)(new >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->check = ~sum;
+	ip->saddr = new;
+	if (udp)
+		bpf_l4_csum_replace(skb, at + udp + 6, old, new, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | sizeof(new));
+}
+
+static __always_inline void put_sender6(struct __sk_buff *skb, __u32 at, const struct in6 *new)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip = data + (at ? ETH_HLEN : 0);
+
+	if ((void *)(ip + 1) > end)
+		bpf_skb_store_bytes(skb, at + offsetof(struct ipv6hdr, saddr), new, sizeof(*new), 0);
+	else
+		*(struct in6 *)&ip->saddr = *new;
+}
+
+static __always_inline void sum6(struct __sk_buff *skb, __u32 check, __u64 flags, const struct in6 *old,
+				 const struct in6 *new)
+{
+	/* What bpf_csum_diff() would say: ~old + new, in 32 bits with the carries. */
+	__u64 sum = (__u64)(__u32)~old->w[0] + (__u32)~old->w[1] + (__u32)~old->w[2] + (__u32)~old->w[3] + new->w[0] +
+		    new->w[1] + new->w[2] + new->w[3];
+	__u32 change;
+
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	change = sum + (sum >> 32);
+	if (bpf_l4_csum_replace(skb, check, 0, change, flags | (flags ? CHECKSUM_OF_IPV6 : 0)) && flags)
+		bpf_l4_csum_replace(skb, check, 0, change, flags);
+}
+
 static __always_inline void put6(struct __sk_buff *skb, __u32 at, __u32 check, __u64 flags, const struct in6 *old,
 				 const struct in6 *new)
 {
-	__s64 change = bpf_csum_diff((__be32 *)old, sizeof(*old), (__be32 *)new, sizeof(*new), 0);
-
-	if (check && bpf_l4_csum_replace(skb, check, 0, change, flags | (flags ? CHECKSUM_OF_IPV6 : 0)) && flags)
-		bpf_l4_csum_replace(skb, check, 0, change, flags);
+	if (check)
+		sum6(skb, check, flags, old, new);
 	bpf_skb_store_bytes(skb, at, new, sizeof(*new), 0);
+}
+
+/* The ports, in place where that goes. */
+static __always_inline long read_ports(struct __sk_buff *skb, __u32 offset, void *ports)
+{
+	void *ip = offset < 128 ? header_in_place(skb, sizeof(struct iphdr)) : 0;
+
+	if (!ip || ip + offset + 4 > (void *)(long)skb->data_end)
+		return read_net(skb, offset, ports, 4);
+	*(__u32 *)ports = *(__u32 *)(ip + offset);
+	return 0;
 }
 
 /* A datagram, or what is known of it. */
@@ -287,11 +381,11 @@ struct datagram {
 /* The number by which a datagram's sender is known to whom it is for; 0: by its address. Negative: dropped. */
 static __always_inline __s64 decide(struct __sk_buff *skb, const struct datagram *d, __u32 slot, __u32 flags, int seen)
 {
-	struct fragment part = { .slot = slot, .id = d->id, .from = d->from, .to = d->to };
-	struct correspondent who = { .slot = slot, .port = d->dport, .remote = d->from, .local = d->to };
 	__u64 number = 0, *decided;
 
 	if (d->is_later) {
+		struct fragment part = { .slot = slot, .id = d->id, .from = d->from, .to = d->to };
+
 		decided = bpf_map_lookup_elem(&fief_fragments, &part);
 		if (decided)
 			return *decided;
@@ -304,12 +398,17 @@ static __always_inline __s64 decide(struct __sk_buff *skb, const struct datagram
 		return -1;
 	}
 	if (seen == BY_ALIAS) {
+		struct correspondent who = { .slot = slot, .port = d->dport, .remote = d->from, .local = d->to };
+
 		number = number_for(&who);
 		if (!number)
 			return -1;
 	}
-	if (d->is_part)
+	if (d->is_part) {
+		struct fragment part = { .slot = slot, .id = d->id, .from = d->from, .to = d->to };
+
 		bpf_map_update_elem(&fief_fragments, &part, &number, BPF_ANY);
+	}
 	return number;
 }
 
@@ -327,7 +426,7 @@ static __always_inline bool to_server4(struct __sk_buff *skb, const struct iphdr
 	if (!d.is_later) {
 		struct bpf_sock_tuple tuple = { .ipv4 = { .saddr = ip->saddr, .daddr = ip->daddr } };
 
-		if (read_net(skb, d.payload, &tuple.ipv4.sport, 4))
+		if (read_ports(skb, d.payload, &tuple.ipv4.sport))
 			return true;
 		d.dport = tuple.ipv4.dport;
 		seen = seen_by(skb, &tuple, sizeof(tuple.ipv4), flags);
@@ -336,8 +435,7 @@ static __always_inline bool to_server4(struct __sk_buff *skb, const struct iphdr
 	}
 	number = decide(skb, &d, slot, flags, seen);
 	if (number > 0)
-		put4(skb, at, at + offsetof(struct iphdr, saddr), d.is_later ? 0 : at + d.payload + 6, ip->saddr,
-		     alias4(number));
+		put_sender4(skb, at, d.is_later ? 0 : d.payload, ip->saddr, alias4(number));
 	return number >= 0;
 }
 
@@ -383,7 +481,7 @@ static __always_inline bool to_server6(struct __sk_buff *skb, const struct ipv6h
 
 		__builtin_memcpy(tuple.ipv6.saddr, &d.from, sizeof(d.from));
 		__builtin_memcpy(tuple.ipv6.daddr, &d.to, sizeof(d.to));
-		if (read_net(skb, d.payload, &tuple.ipv6.sport, 4))
+		if (read_ports(skb, d.payload, &tuple.ipv6.sport))
 			return true;
 		d.dport = tuple.ipv6.dport;
 		seen = seen_by(skb, &tuple, sizeof(tuple.ipv6), flags);
@@ -394,8 +492,9 @@ static __always_inline bool to_server6(struct __sk_buff *skb, const struct ipv6h
 	if (number > 0) {
 		struct in6 alias = alias6(number);
 
-		put6(skb, at + offsetof(struct ipv6hdr, saddr), d.is_later ? 0 : at + d.payload + 6,
-		     BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0, &d.from, &alias);
+		put_sender6(skb, at, &alias);
+		if (!d.is_later)
+			sum6(skb, at + d.payload + 6, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0, &d.from, &alias);
 	}
 	return number >= 0;
 }
@@ -481,7 +580,7 @@ static __always_inline int send_by_alias4(struct __sk_buff *skb)
 	local = answered->to.local.w[3];
 	if (ip.saddr != local)
 		return LWT_DROP;
-	touch(&answered->used);
+	touch(&answered->used, &answered->ticks);
 	skb->mark = with_slot(skb->mark, answered->to.slot);
 	is_later = ip.frag_off & bpf_htons(0x1fff);
 	put4(skb, 0, offsetof(struct iphdr, daddr), is_later ? 0 : ip.ihl * 4 + 6, alias, answered->to.remote.w[3]);
@@ -508,7 +607,7 @@ static __always_inline int send_by_alias6(struct __sk_buff *skb)
 	if (remote.w[0] != local.w[0] || remote.w[1] != local.w[1] || remote.w[2] != local.w[2] ||
 	    remote.w[3] != local.w[3])
 		return LWT_DROP;
-	touch(&answered->used);
+	touch(&answered->used, &answered->ticks);
 	remote = answered->to.remote;
 	skb->mark = with_slot(skb->mark, answered->to.slot);
 	put6(skb, offsetof(struct ipv6hdr, daddr), sizeof(ip) + 6, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0, &alias,

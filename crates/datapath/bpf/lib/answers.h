@@ -187,10 +187,91 @@ static __always_inline int connect_to6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/* Counts a socket at its port as what it is now. */
+static __always_inline void count_as(struct asking *asking, __u32 what)
+{
+	__u32 port = asking->port;
+	struct users *users = bpf_map_lookup_elem(&fief_ports, &port);
+
+	if (!users || asking->counts_as == what)
+		return;
+	/* The new place before the old one: a datagram in between looks at its socket. */
+	if (what == PLAIN)
+		__sync_fetch_and_add(&users->plain, 1);
+	else if (what == OTHER)
+		__sync_fetch_and_add(&users->other, 1);
+	if (asking->counts_as == PLAIN)
+		__sync_fetch_and_add(&users->plain, -1);
+	else if (asking->counts_as == OTHER)
+		__sync_fetch_and_add(&users->other, -1);
+	asking->counts_as = what;
+}
+
+/* A UDP socket was bound. */
+static __always_inline int counted(struct bpf_sock *ctx, bool is_for_any)
+{
+	struct asking *asking;
+
+	if (ctx->protocol != IPPROTO_UDP || bpf_get_netns_cookie(ctx) != fief_netns_cookie)
+		return 1;
+	asking = bpf_sk_storage_get(&fief_asking, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!asking || (!is_for_any && !asking->is_owned))
+		return 1;
+	asking->port = ctx->src_port;
+	count_as(asking, asking->asks || asking->is_owned ? OTHER : PLAIN);
+	return 1;
+}
+
+static __always_inline int released(struct bpf_sock *ctx)
+{
+	struct asking *asking;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return 1;
+	asking = bpf_sk_storage_get(&fief_asking, ctx, 0, 0);
+	if (asking)
+		count_as(asking, NOBODY);
+	return 1;
+}
+
+/* Before bind: a tenant's. */
+static __always_inline void note_owned(struct bpf_sock_addr *ctx, __u32 slot)
+{
+	struct asking *asking;
+
+	if (!slot || ctx->protocol != IPPROTO_UDP || !ctx->sk)
+		return;
+	asking = bpf_sk_storage_get(&fief_asking, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (asking)
+		asking->is_owned = 1;
+}
+
+/* A bound socket becomes a tenant's, by an administrator's SO_MARK. */
+static __always_inline void note_marked(struct bpf_sock *sk)
+{
+	struct asking *asking = sk->protocol == IPPROTO_UDP ? bpf_sk_storage_get(&fief_asking, sk, 0, 0) : 0;
+
+	if (asking && asking->counts_as == PLAIN)
+		count_as(asking, OTHER);
+}
+
+/* It hears one correspondent only from now on. */
+static __always_inline void note_connected(struct bpf_sock_addr *ctx)
+{
+	struct asking *asking;
+
+	if (ctx->protocol != IPPROTO_UDP || !ctx->sk)
+		return;
+	asking = bpf_sk_storage_get(&fief_asking, ctx->sk, 0, 0);
+	if (asking && asking->counts_as == PLAIN)
+		count_as(asking, OTHER);
+}
+
 /* Notes that a socket asks, or no longer asks, which address was called; the kernel takes the option as ever. */
 static __always_inline void note_asking(struct bpf_sockopt *ctx)
 {
-	__u32 *asks, on = 0;
+	struct asking *asking;
+	__u32 on = 0;
 	bool is_it = false;
 
 	if (ctx->level == SOL_IP)
@@ -206,9 +287,12 @@ static __always_inline void note_asking(struct bpf_sockopt *ctx)
 		on = *(__u32 *)ctx->optval;
 	else if ((void *)(ctx->optval + 1) <= ctx->optval_end)
 		on = *(__u8 *)ctx->optval;
-	asks = bpf_sk_storage_get(&fief_asking, ctx->sk, 0, on ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-	if (asks)
-		*asks = on;
+	asking = bpf_sk_storage_get(&fief_asking, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!asking)
+		return;
+	asking->asks = !!on;
+	if (asking->counts_as != NOBODY && ctx->sk->state != TCP_ESTABLISHED)
+		count_as(asking, on || asking->is_owned ? OTHER : PLAIN);
 }
 
 #endif

@@ -81,6 +81,32 @@ struct {
 		(ctx_)->family == AF_INET ? (struct in6){ { 0, 0, 0, v4_ } } : (struct in6){ { a_, b_, c_, d_ } }; \
 	})
 
+/* Has any socket of the host's ever asked for something? Most hosts' have not, and then nobody looks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} fief_any_asked SEC(".maps");
+
+static __always_inline bool any_asked(void)
+{
+	__u32 zero = 0, *any = bpf_map_lookup_elem(&fief_any_asked, &zero);
+
+	return any && *any;
+}
+
+/* What a socket asks for, to be written to. */
+static __always_inline struct asked *asked_of(struct bpf_sock *sk)
+{
+	__u32 zero = 0, *any = bpf_map_lookup_elem(&fief_any_asked, &zero);
+
+	if (any)
+		*any = 1;
+	return bpf_sk_storage_get(&fief_asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 static __always_inline bool is_any(const struct in6 *a)
 {
 	return !a->w[0] && !a->w[1] && !a->w[2] && !a->w[3];
@@ -186,7 +212,7 @@ static __always_inline int placed(struct bpf_sock_addr *ctx, __u32 slot, __u16 f
 		bpf_set_retval(-EACCES);
 		return 0;
 	}
-	asked = bpf_sk_storage_get(&fief_asked, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	asked = asked_of(ctx->sk);
 	if (!asked) {
 		bpf_set_retval(-ENOMEM);
 		return 0;
@@ -368,7 +394,7 @@ static __always_inline __be16 port_called(struct __sk_buff *skb)
  * those on it. */
 static __always_inline bool serves(struct __sk_buff *skb, struct bpf_sock *sk, __u32 slot)
 {
-	struct asked *asked = bpf_sk_storage_get(&fief_asked, sk, 0, 0);
+	struct asked *asked = any_asked() ? bpf_sk_storage_get(&fief_asked, sk, 0, 0) : 0;
 
 	if (!asked)
 		return true;

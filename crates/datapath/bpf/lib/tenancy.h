@@ -333,7 +333,7 @@ static __always_inline int set_listen(struct bpf_sockopt *ctx, __u32 slot)
 		return refuse(-EINVAL);
 	if (is_settled(sk))
 		return refuse(-EISCONN);
-	asked = bpf_sk_storage_get(&fief_asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	asked = asked_of(sk);
 	if (!asked)
 		return refuse(-ENOMEM);
 	if (!is_listed(asked, slot)) {
@@ -362,7 +362,10 @@ static __always_inline int set_mark(struct bpf_sockopt *ctx)
 	if (now && is_settled(sk))
 		return refuse(-EISCONN);
 	error = may_act_as(slot);
-	return error ? refuse(error) : 1;
+	if (error)
+		return refuse(error);
+	note_marked(sk);
+	return 1;
 }
 
 static __always_inline int set_option(struct bpf_sockopt *ctx)
