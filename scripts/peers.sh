@@ -1,13 +1,15 @@
 #!/bin/sh
 # Unpacks unmodified servers from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
-# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat}.
+# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,node,musl-cc}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat"
+PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev"
 PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat"
+# A node that is there already may come from elsewhere, and then apt has no archive of it.
+command -v node >/dev/null || PACKAGES="$PACKAGES nodejs" PROGRAMS="$PROGRAMS usr/bin/node"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"
@@ -40,4 +42,16 @@ for program in $PROGRAMS; do
 	END
 	chmod 755 "$wrapper"
 done
+[ -e "$peers/bin/node" ] || ln -s "$(command -v node)" "$peers/bin/node"
+# musl's own musl-gcc knows absolute paths only.
+cat >"$peers/bin/musl-cc" <<-END
+	#!/bin/sh
+	# musl-cc SOURCE PROGRAM: a static program with musl.
+	at='$peers/root/usr'
+	lib="\$at/lib/$multiarch-musl"
+	[ -e "\$lib/crt1.o" ] || lib="\$at/lib/${multiarch%-gnu}-musl"
+	exec gcc -O1 -static -nostdinc -isystem "\$at/include/${multiarch%-gnu}-musl" -nostdlib -o "\$2" \
+		"\$lib/crt1.o" "\$lib/crti.o" "\$1" "\$lib/libc.a" "\$(gcc -print-libgcc-file-name)" "\$lib/crtn.o"
+END
+chmod 755 "$peers/bin/musl-cc"
 printf '%s' "$PACKAGES" >"$stamp"

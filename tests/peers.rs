@@ -19,3 +19,15 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     }
     target
 }
+
+/// A query for the A record of `name`, with this id (RFC 1035, 4.1).
+pub fn query(id: u16, name: &str) -> Vec<u8> {
+    let mut query = id.to_be_bytes().to_vec();
+    query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    query
+}

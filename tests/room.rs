@@ -42,6 +42,16 @@ impl Room {
         Room::with(name, tenants, config, |_, street| street.documents())
     }
 
+    /// A room with many tenants of whom nobody calls.
+    #[track_caller]
+    pub fn without_clients(name: &str, tenants: usize) -> Option<Room> {
+        let lab = Lab::new(name)?;
+        let street = Street::sparse(&lab, tenants, &[], Families::Both);
+        let daemon = Daemon::start(&lab, &street.host, DaemonOptions::default());
+        daemon.apply(&street.documents()).ok();
+        Some(Room { daemon, street, lab })
+    }
+
     /// A room whose documents the test writes; it may furnish the host before the daemon starts.
     #[track_caller]
     pub fn with(

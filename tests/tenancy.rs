@@ -1,5 +1,7 @@
 //! The tenant of a socket, a thread, a process: commands, the socket option, and every door beside them.
 
+#[path = "tenancy/dead.rs"]
+mod dead;
 #[path = "tenancy/doors.rs"]
 mod doors;
 #[path = "tenancy/exec.rs"]
@@ -7,6 +9,8 @@ mod exec;
 mod odd;
 #[path = "tenancy/option.rs"]
 mod option;
+#[path = "tenancy/programs.rs"]
+mod programs;
 mod room;
 #[path = "tenancy/select.rs"]
 mod select;

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use fief_testkit::{Child, eventually};
-use fief_tests::peers::peer;
+use fief_tests::peers::{peer, query};
 
 use crate::room::{Room, SOON};
 use crate::truth::client;
@@ -42,18 +42,6 @@ fn echoed(room: &Room, families: &[bool], port: u16, server: &Child) {
             });
         }
     }
-}
-
-/// A query for the A record of `name`, with this id (RFC 1035, 4.1).
-fn query(id: u16, name: &str) -> Vec<u8> {
-    let mut query = id.to_be_bytes().to_vec();
-    query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.') {
-        query.push(label.len() as u8);
-        query.extend(label.bytes());
-    }
-    query.extend([0, 0, 1, 0, 1]);
-    query
 }
 
 #[test]

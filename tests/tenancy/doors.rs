@@ -106,3 +106,79 @@ fn a_mark_by_control_message_does_not_change_sides() {
         assert!(wires.iter().all(|wire| !wire.contains(text.as_bytes())), "{text}");
     }
 }
+
+/// Whoever may not act as a tenant does not do so through a process that may.
+#[test]
+fn a_process_of_a_member_is_not_led_by_a_stranger() {
+    let Some(room) = house("doorsptrace") else { return };
+    let mut member = python(
+        &room,
+        "put(socket.socket(), PROCESS, 't0'); print('in', flush=True)\nimport time; time.sleep(30)",
+    )
+    .user(MEMBER, MEMBER)
+    .spawn();
+    member.wait_for_output("in", SOON);
+    let attach = format!(
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\npid = {}\n\
+         r = libc.ptrace(16, pid, 0, 0); print(r, errno.errorcode.get(ctypes.get_errno()))\n\
+         if r == 0: os.waitpid(pid, 0); libc.ptrace(17, pid, 0, 0)\n\
+         print(error(os.open, f'/proc/{{pid}}/mem', os.O_RDWR))\n",
+        member.pid()
+    );
+    let tried = |uid: u32| python(&room, &attach).user(uid, uid).run().ok().stdout;
+    assert_eq!(tried(STRANGER), "-1 EPERM\nEACCES\n");
+    // The control: his own processes a member may lead, where the machine lets anybody (Yama).
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    if matches!(yama.trim(), "" | "0") {
+        assert_eq!(tried(MEMBER), "0 None\nworks\n");
+    }
+    // Nor is there an option for another's thread: each of the three is the caller's own.
+    let script = "put(socket.socket(), PROCESS, 't0')";
+    python(&room, script).user(STRANGER, STRANGER).run().fails();
+    assert_eq!(
+        python(&room, "print(get(socket.socket(), PROCESS) == '')")
+            .user(STRANGER, STRANGER)
+            .run()
+            .ok()
+            .stdout,
+        "True\n"
+    );
+}
+
+/// A socket that is handed over stays whose it is; who gets it becomes nobody by it.
+#[test]
+fn a_passed_descriptor_stays_whose_it_is() {
+    let Some(room) = house("doorspassed") else { return };
+    let script = format!(
+        "a, b = socket.socketpair()\n\
+         if os.fork() == 0:\n\
+         \x20os.setgroups([]); os.setresgid({STRANGER}, {STRANGER}, {STRANGER}); os.setresuid({STRANGER}, {STRANGER}, {STRANGER})\n\
+         \x20fd = socket.recv_fds(b, 1, 1)[1][0]; s = socket.socket(fileno=fd)\n\
+         \x20print(get(s, SOCKET), error(put, s, SOCKET, 't1'), error(put, s, SOCKET, ''), get(s, SOCKET), flush=True)\n\
+         \x20print(error(put, s, THREAD, 't0'), mark(socket.socket()), flush=True)\n\
+         \x20os._exit(0)\n\
+         os.setgroups([]); os.setresgid({MEMBER}, {MEMBER}, {MEMBER}); os.setresuid({MEMBER}, {MEMBER}, {MEMBER})\n\
+         s = socket.socket(); put(s, SOCKET, 't0'); socket.send_fds(a, [b'x'], [s.fileno()])\n\
+         os.wait()\n"
+    );
+    assert_eq!(python(&room, &script).run().ok().stdout, "t0 EPERM EPERM t0\nEPERM 0\n");
+}
+
+/// Control groups are moved between by whoever manages them.
+#[test]
+fn a_stranger_does_not_move_into_a_tenants_control_group() {
+    let Some(room) = crate::room::Room::with("doorscgroup", 1, "", |_, street| {
+        street.yaml_with(0, "  select: { cgroups: [/blue] }\n")
+    }) else {
+        return;
+    };
+    let blue = room.lab.cgroup().join("blue");
+    std::fs::create_dir_all(&blue).expect("the lab's cgroup is ours");
+    let script = format!(
+        "def move():\n\x20with open('{}/cgroup.procs', 'w') as f: f.write(str(os.getpid()))\n\
+         print(error(move), mark(socket.socket()))\n",
+        blue.display()
+    );
+    assert_eq!(python(&room, &script).user(STRANGER, STRANGER).run().ok().stdout, "EACCES 0\n");
+    assert_eq!(python(&room, &script).run().ok().stdout, "works 1\n", "the control: root may");
+}

@@ -6,9 +6,10 @@ use std::sync::mpsc;
 use fief_testkit::mark;
 use libfief::{Whose, any_socket, set, tenant};
 
+use crate::python;
 use crate::room::Room;
 
-const TENANTS: usize = 16;
+const TENANTS: usize = 64;
 
 /// Sockets a thread makes.
 fn sockets() -> usize {
@@ -17,7 +18,7 @@ fn sockets() -> usize {
 
 #[test]
 fn sixty_four_threads_in_other_tenants_never_mix() {
-    let Some(room) = Room::open("threads", TENANTS, "") else { return };
+    let Some(room) = Room::without_clients("threads", TENANTS) else { return };
     let marks: Vec<u32> = (0..TENANTS).map(|i| room.mark(i)).collect();
     let made: usize = room.inside(room.host(), || {
         std::thread::scope(|scope| {
@@ -45,7 +46,7 @@ fn sixty_four_threads_in_other_tenants_never_mix() {
 
 #[test]
 fn a_pool_whose_threads_switch_with_each_request_never_mixes() {
-    let Some(room) = Room::open("pool", TENANTS, "") else { return };
+    let Some(room) = Room::without_clients("pool", TENANTS) else { return };
     let (requests, work) = mpsc::channel::<usize>();
     let work = std::sync::Mutex::new(work);
     let marks: Vec<u32> = (0..TENANTS).map(|i| room.mark(i)).collect();
@@ -61,7 +62,7 @@ fn a_pool_whose_threads_switch_with_each_request_never_mixes() {
                     loop {
                         let next = work.lock().unwrap().recv();
                         let Ok(i) = next else { return };
-                        // One request in seventeen is the host's own.
+                        // One request in sixty-five is the host's own.
                         let name = if i < TENANTS { room.street.name(i) } else { String::new() };
                         set(&any, Whose::Thread, &name).unwrap();
                         let socket = UdpSocket::bind("[::]:0").unwrap();
@@ -72,4 +73,35 @@ fn a_pool_whose_threads_switch_with_each_request_never_mixes() {
             }
         });
     });
+}
+
+/// One thread whose tasks take turns, and a pool behind it: each says whose sockets it makes before it makes them.
+#[test]
+fn tasks_of_asyncio_and_its_pool_never_mix() {
+    let Some(room) = Room::without_clients("asyncio", TENANTS) else { return };
+    let script = format!(
+        "import asyncio, random\n\
+         from concurrent.futures import ThreadPoolExecutor\n\
+         def make(any, name):\n\
+         \x20put(any, THREAD, name)\n\
+         \x20s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+         \x20put(any, THREAD, '')\n\
+         \x20return s\n\
+         async def task(i, any, pool):\n\
+         \x20name, done = f't{{i}}', 0\n\
+         \x20loop = asyncio.get_running_loop()\n\
+         \x20for n in range({each}):\n\
+         \x20\x20s = await loop.run_in_executor(pool, make, any, name) if n % 2 else make(any, name)\n\
+         \x20\x20await asyncio.sleep(0)\n\
+         \x20\x20assert get(s, SOCKET) == name, (get(s, SOCKET), name)\n\
+         \x20\x20s.close(); done += 1\n\
+         \x20return done\n\
+         async def main():\n\
+         \x20with socket.socket() as any, ThreadPoolExecutor(8) as pool:\n\
+         \x20\x20print(sum(await asyncio.gather(*[task(i, any, pool) for i in range({TENANTS})])))\n\
+         asyncio.run(main())\n",
+        each = sockets(),
+    );
+    let output = python(&room, &script).timeout(std::time::Duration::from_secs(300)).run().ok();
+    assert_eq!(output.stdout, format!("{}\n", TENANTS * sockets()));
 }

@@ -7,6 +7,7 @@
 //! Architecture invariant: nothing here knows what a tenant is, or decides anything.
 
 pub mod cgroup;
+pub mod conntrack;
 pub mod error;
 pub mod fake;
 pub mod kernel;

@@ -186,12 +186,9 @@ impl Engine {
             }
             return Err(Refusal::Store(error.to_string()));
         }
-        let gone: BTreeSet<u16> = intent
-            .delete
-            .iter()
-            .filter_map(|name| self.tenants.remove(name))
-            .map(|s| s.slot.number())
-            .collect();
+        let removed: Vec<Stored> =
+            intent.delete.iter().filter_map(|name| self.tenants.remove(name)).collect();
+        let gone: BTreeSet<u16> = removed.iter().map(|s| s.slot.number()).collect();
         for stored in intent.put {
             self.tenants.insert(stored.tenant.metadata.name.clone(), stored);
         }
@@ -199,6 +196,7 @@ impl Engine {
         self.close_sockets(&gone);
         self.clear_aliases(&gone);
         self.reconcile();
+        forget_connections(&removed);
         self.touch();
         let mut outcomes = intent.outcomes;
         for outcome in outcomes.iter_mut().filter(|o| o.action != Action::Delete) {
@@ -221,6 +219,17 @@ impl Engine {
             Ok(count) => tracing::info!(count, "closed sockets of deleted tenants"),
             Err(error) => tracing::warn!(%error, "sockets of deleted tenants stay open"),
         }
+    }
+}
+
+/// Whoever gets such an address next shall not find connections that were another's.
+fn forget_connections(gone: &[Stored]) {
+    let addresses =
+        gone.iter().flat_map(|stored| stored.tenant.addresses()).map(|(_, net)| net.addr()).collect();
+    match fief_host::conntrack::forget(&addresses) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "forgot the tracked connections of deleted tenants' addresses"),
+        Err(error) => tracing::warn!(%error, "connections of deleted tenants are tracked on"),
     }
 }
 

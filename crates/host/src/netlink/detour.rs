@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::attribute::{find, push};
 use crate::Family;
 
 /// LWTUNNEL_ENCAP_BPF.
@@ -10,7 +11,6 @@ pub(crate) const TYPE: u16 = 6;
 const LWT_BPF_XMIT: u16 = 3;
 const LWT_BPF_PROG_FD: u16 = 1;
 const LWT_BPF_PROG_NAME: u16 = 2;
-const KIND: u16 = 0x3fff;
 
 /// Which programs a route leads through, by a digest of them: the name that the kernel shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,13 +26,13 @@ impl Detour {
         let mut inner = Vec::new();
         if let Some(Programs([v4, v6])) = programs {
             let program = if family == Family::V4 { v4 } else { v6 };
-            attribute(&mut inner, LWT_BPF_PROG_FD, &(program.as_raw_fd() as u32).to_ne_bytes());
+            push(&mut inner, LWT_BPF_PROG_FD, &(program.as_raw_fd() as u32).to_ne_bytes());
         }
         let mut name = self.to_string().into_bytes();
         name.push(0);
-        attribute(&mut inner, LWT_BPF_PROG_NAME, &name);
+        push(&mut inner, LWT_BPF_PROG_NAME, &name);
         let mut outer = Vec::new();
-        attribute(&mut outer, LWT_BPF_XMIT, &inner);
+        push(&mut outer, LWT_BPF_XMIT, &inner);
         outer
     }
 
@@ -51,26 +51,6 @@ impl std::fmt::Display for Detour {
     }
 }
 
-fn attribute(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    into.extend((value.len() as u16 + 4).to_ne_bytes());
-    into.extend(kind.to_ne_bytes());
-    into.extend(value);
-    into.resize(into.len().next_multiple_of(4), 0);
-}
-
-fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    while attributes.len() >= 4 {
-        let length = usize::from(u16::from_ne_bytes([attributes[0], attributes[1]]));
-        let found = u16::from_ne_bytes([attributes[2], attributes[3]]) & KIND;
-        let value = attributes.get(4..length)?;
-        if found == kind {
-            return Some(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +62,7 @@ mod tests {
         assert_eq!(Detour::decode(&bytes), Some(Detour(0xab12)));
         assert_eq!(Detour::decode(&bytes[..7]), None);
         let mut foreign = Vec::new();
-        attribute(&mut foreign, LWT_BPF_XMIT, &[8, 0, 2, 0, b'x', b'y', b'z', 0]);
+        push(&mut foreign, LWT_BPF_XMIT, &[8, 0, 2, 0, b'x', b'y', b'z', 0]);
         assert_eq!(Detour::decode(&foreign), None);
     }
 }
