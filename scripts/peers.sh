@@ -1,13 +1,13 @@
 #!/bin/sh
 # Unpacks unmodified servers from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
-# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,node,musl-cc}.
+# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,node,musl-cc}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev"
-PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat"
+PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl"
+PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl"
 # A node that is there already may come from elsewhere, and then apt has no archive of it.
 command -v node >/dev/null || PACKAGES="$PACKAGES nodejs" PROGRAMS="$PROGRAMS usr/bin/node"
 

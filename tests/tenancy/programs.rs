@@ -40,6 +40,7 @@ fn name_servers(room: &Room) -> Option<[Child; 2]> {
             "--conf-file=/dev/null",
             "--pid-file=",
             &record,
+            "--host-record=web.example,10.0.0.1",
         ];
         let server = room.street.client(i).spawn(&argv);
         eventually(SOON, || {
@@ -90,6 +91,30 @@ int main(int argc, char **argv)
             let said = inside(&room, &room.street.name(i), argv).run().ok().stdout;
             assert!(said.starts_with(&format!("192.0.2.8{i}")), "{argv:?} in tenant {i}: {said}");
         }
+    }
+}
+
+#[test]
+fn curl_reaches_its_own_tenants_server() {
+    let Some(curl) = peer("curl") else { return };
+    let Some(room) = house("curl") else { return };
+    let Some(_servers) = name_servers(&room) else { return };
+    let _web: Vec<Child> = (0..2)
+        .map(|i| {
+            let dir = room.lab.dir().join(format!("www{i}"));
+            std::fs::create_dir_all(&dir).expect("the lab's directory is writable");
+            std::fs::write(dir.join("who"), format!("server of t{i}")).expect("the lab's directory is writable");
+            let argv = [crate::PYTHON, "-u", "-m", "http.server", "--bind", "10.0.0.1", "8000"];
+            let mut server = room.street.client(i).command(&argv).directory(dir).spawn();
+            server.wait_for_output("Serving", SOON);
+            server
+        })
+        .collect();
+    let curl = curl.display().to_string();
+    for i in 0..2 {
+        let argv = [&curl, "-sS", "--max-time", "5", "http://web.example:8000/who"];
+        let said = inside(&room, &room.street.name(i), &argv).run().ok().stdout;
+        assert_eq!(said, format!("server of t{i}"));
     }
 }
 

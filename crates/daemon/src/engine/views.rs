@@ -152,7 +152,8 @@ impl Engine {
         let before: BTreeSet<u32> = self.attached.iter().map(|d| d.index).collect();
         match (plan.is_vacant, self.datapath.is_some()) {
             (false, false) => steps.push(format!(
-                "load the bpf programs; attach them to lo, to control group {} and to netfilter's input and postrouting",
+                "load the bpf programs; attach them to lo, to control group {}, to socket lookups and to netfilter's input \
+                 and postrouting",
                 self.cgroup.display()
             )),
             (true, true) => steps.push("detach the bpf programs, restore the sysctls".into()),
