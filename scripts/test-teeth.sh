@@ -26,6 +26,9 @@ redirect                            a_redirect_moves_the_hosts_own_flow_and_not_
 reduce                              foreign_bits_of_a_packets_mark_survive_and_the_accepted_socket_has_our_field_only
 looped                              multicast_of_a_tenant_is_not_looped_back_to_the_host
 members                             the_option_asks_who_the_caller_is
+members                             root_of_a_user_namespace_is_who_he_was
+members                             who_one_was_does_not_count
+members                             a_passed_descriptor_stays_whose_it_is
 mark                                a_mark_by_option_is_the_same_question
 message                             a_mark_by_control_message_does_not_change_sides
 alias                               truth::every_cell

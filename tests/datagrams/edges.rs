@@ -1,8 +1,8 @@
 //! Fragments, errors, tenants that want it otherwise, aliases that end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use fief_testkit::{Capture, Street, eventually};
+use fief_testkit::{Capture, Frame, Street, eventually, inject_all};
 
 use crate::room::{NEVER, Room, SOON};
 use crate::truth::{client, serve};
@@ -99,7 +99,7 @@ fn a_tenant_chooses() {
 #[test]
 fn an_idle_alias_is_forgotten_and_never_given_to_another() {
     let Some(room) = Room::open("udp-idle", 2, "aliasIdle: 1\n") else { return };
-    let server = room.inside(room.host(), || std::net::UdpSocket::bind("0.0.0.0:7000")).expect("a port");
+    let server = room.inside(room.host(), || UdpSocket::bind("0.0.0.0:7000")).expect("a port");
     server.set_read_timeout(Some(SOON)).expect("a time-out");
     let alias_of = |tenant: usize| {
         let socket = client(&room, tenant, false, 5000);
@@ -124,6 +124,38 @@ fn an_idle_alias_is_forgotten_and_never_given_to_another() {
     assert!(server.send_to(b"gone", other).is_err(), "nor do they lead anywhere");
 }
 
+/// A tenant that has used up its aliases gets no more of them, and takes nobody else's.
+#[test]
+fn a_full_table_drops_and_counts() {
+    /// ALIASES_EACH of bpf/lib/alias.h.
+    const MOST: u32 = 16_384;
+    const MORE: u32 = 40;
+    let Some(room) = Room::open("udp-full", 2, "") else { return };
+    let server = room.inside(room.host(), || UdpSocket::bind("0.0.0.0:7000")).expect("a port");
+    server.set_read_timeout(Some(NEVER)).expect("a time-out");
+    let (street, local) = (&room.street, room.local(0, false).ip());
+    let frame = |from: u32| {
+        let ip = Frame::new(street.router_mac(0), street.host_mac()).ip(Ipv4Addr::from(0x0a01_0000 + from), local);
+        ip.udp(5000, 7000, b"one of many")
+    };
+    let (mut heard, mut sent) = (0, 0);
+    while sent < MOST + MORE {
+        // No more at once than the server's buffer holds.
+        let frames: Vec<Vec<u8>> = (sent..(sent + 64).min(MOST + MORE)).map(frame).collect();
+        inject_all(street.router(0), "eth0", &frames);
+        sent += frames.len() as u32;
+        while heard < sent && server.recv(&mut [0; 16]).is_ok() {
+            heard += 1;
+        }
+    }
+    assert_eq!(heard, MOST, "as many as there are aliases");
+    assert_eq!(room.count(0, "dropAlias"), u64::from(MORE));
+    let other = client(&room, 1, false, 5000);
+    server.set_read_timeout(Some(SOON)).expect("a time-out");
+    other.send_to(b"hello", (room.local(1, false).ip(), 7000)).expect("it may speak");
+    assert!(server.recv(&mut [0; 16]).is_ok(), "another tenant has its own");
+}
+
 /// Nobody comes in with an alias for a sender, and none leaves the host.
 #[test]
 fn an_alias_is_nothing_on_the_wire() {
@@ -132,7 +164,7 @@ fn an_alias_is_nothing_on_the_wire() {
     let router = room.street.router(0);
     router.ip("addr add 240.0.0.1/32 dev eth0\n");
     let before = room.count(0, "dropSpoof");
-    let sender = router.enter(|| std::net::UdpSocket::bind("240.0.0.1:5000")).expect("its address");
+    let sender = router.enter(|| UdpSocket::bind("240.0.0.1:5000")).expect("its address");
     let seen = Capture::on(room.street.router(0), "eth0");
     sender.send_to(b"let me in", (room.local(0, false).ip(), 7000)).expect("it may speak");
     eventually(SOON, || match room.count(0, "dropSpoof") {
@@ -146,7 +178,7 @@ fn an_alias_is_nothing_on_the_wire() {
     // Whoever is no server sends to an alias that stands for nobody: nothing leaves.
     for address in ["240.0.0.77", "247.1.2.3"] {
         let out = room.inside(room.host(), || {
-            std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| s.send_to(b"astray", (address, 9)))
+            UdpSocket::bind("0.0.0.0:0").and_then(|s| s.send_to(b"astray", (address, 9)))
         });
         assert!(out.is_err(), "{address}: {out:?}");
     }

@@ -107,6 +107,21 @@ fn a_mark_by_control_message_does_not_change_sides() {
     }
 }
 
+/// Effective ids count, real and saved ones do not.
+#[test]
+fn who_one_was_does_not_count() {
+    let Some(room) = house("doorsreal") else { return };
+    let tried = |real: u32, effective: u32| {
+        let script = format!(
+            "os.setgroups([]); os.setresgid({real}, {effective}, {real}); os.setresuid({real}, {effective}, {real})\n\
+             print(error(put, socket.socket(), SOCKET, 't0'))\n"
+        );
+        python(&room, &script).run().ok().stdout
+    };
+    assert_eq!(tried(MEMBER, STRANGER), "EPERM\n");
+    assert_eq!(tried(STRANGER, MEMBER), "works\n");
+}
+
 /// Whoever may not act as a tenant does not do so through a process that may.
 #[test]
 fn a_process_of_a_member_is_not_led_by_a_stranger() {

@@ -13,7 +13,7 @@ const TENANTS: usize = 64;
 
 /// Sockets a thread makes.
 fn sockets() -> usize {
-    if std::env::var_os("FIEF_SOAK").is_some() { 100_000 / 64 } else { 200 }
+    if std::env::var_os("FIEF_SOAK").is_some() { 100_000usize.div_ceil(64) } else { 200 }
 }
 
 #[test]

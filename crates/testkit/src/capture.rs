@@ -42,20 +42,28 @@ pub struct Capture {
 /// Sends one frame out of a device, as it is.
 #[track_caller]
 pub fn inject(ns: &Ns, device: &str, frame: &[u8]) {
+    inject_all(ns, device, std::slice::from_ref(&frame));
+}
+
+/// Sends frames out of a device, as they are.
+#[track_caller]
+pub fn inject_all<F: AsRef<[u8]> + Sync>(ns: &Ns, device: &str, frames: &[F]) {
     let index = ns.ifindex(device);
     let sent = ns.enter(|| {
         // Protocol 0: this socket receives nothing.
         let socket = packet_socket(0)?;
         let to = link_address(index, 0);
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: both pointers are to live values of the lengths that go with them.
-        let sent = unsafe {
-            let to = (&raw const to).cast();
-            libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, to, length)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        frames.iter().map(AsRef::as_ref).try_for_each(|frame| {
+            // SAFETY: both pointers are to live values of the lengths that go with them.
+            let sent = unsafe {
+                let to = (&raw const to).cast();
+                libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, to, length)
+            };
+            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        })
     });
-    sent.unwrap_or_else(|error| panic!("cannot send on {device} of {}: {error}", ns.short()));
+    sent.unwrap_or_else(|error: io::Error| panic!("cannot send on {device} of {}: {error}", ns.short()));
 }
 
 impl Capture {

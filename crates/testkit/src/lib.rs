@@ -38,7 +38,7 @@ mod snapshot;
 mod socket;
 mod street;
 
-pub use capture::{Capture, Captured, inject};
+pub use capture::{Capture, Captured, inject, inject_all};
 pub use child::{Child, Output};
 pub use command::Command;
 pub use daemon::{Daemon, DaemonOptions, bin, peer};
