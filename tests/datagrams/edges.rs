@@ -135,7 +135,8 @@ fn a_full_table_drops_and_counts() {
     server.set_read_timeout(Some(NEVER)).expect("a time-out");
     let (street, local) = (&room.street, room.local(0, false).ip());
     let frame = |from: u32| {
-        let ip = Frame::new(street.router_mac(0), street.host_mac()).ip(Ipv4Addr::from(0x0a01_0000 + from), local);
+        let ip =
+            Frame::new(street.router_mac(0), street.host_mac()).ip(Ipv4Addr::from(0x0a01_0000 + from), local);
         ip.udp(5000, 7000, b"one of many")
     };
     let (mut heard, mut sent) = (0, 0);

@@ -103,7 +103,8 @@ fn curl_reaches_its_own_tenants_server() {
         .map(|i| {
             let dir = room.lab.dir().join(format!("www{i}"));
             std::fs::create_dir_all(&dir).expect("the lab's directory is writable");
-            std::fs::write(dir.join("who"), format!("server of t{i}")).expect("the lab's directory is writable");
+            std::fs::write(dir.join("who"), format!("server of t{i}"))
+                .expect("the lab's directory is writable");
             let argv = [crate::PYTHON, "-u", "-m", "http.server", "--bind", "10.0.0.1", "8000"];
             let mut server = room.street.client(i).command(&argv).directory(dir).spawn();
             server.wait_for_output("Serving", SOON);

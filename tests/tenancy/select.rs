@@ -62,6 +62,14 @@ fn a_control_group_and_all_below_it() {
         let old = room.lab.cgroup().join("services.slice/web.service");
         fs::remove_dir(&old).expect("its process has ended");
     }
+    // Lists of processes say the same.
+    let sleeper =
+        room.host().command(&["sleep", "60"]).cgroup(group(&room, "/services.slice/ldap.service/x")).spawn();
+    let identified = room.daemon.cli(&["identify", &sleeper.pid().to_string()]).ok().stdout;
+    assert_eq!(identified, "t0\n");
+    let listed = room.daemon.cli(&["pids", "t0"]).ok().stdout;
+    assert!(listed.contains(&format!("{}  sleep", sleeper.pid())), "{listed}");
+    drop(sleeper);
     // What a program or a command says counts more.
     let fief = fief_testkit::bin("fief");
     let command = |argv: &[&str]| room.host().command(argv).cgroup(group(&room, "/other"));

@@ -31,6 +31,29 @@ pub fn user_and_command(pid: u32) -> Option<(u32, String)> {
     Some((user, command.trim_end().to_owned()))
 }
 
+/// What a process can be selected by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its control group's path (version 2), from the root of the reader's hierarchy.
+    pub cgroup: String,
+    /// Its effective user.
+    pub user: u32,
+    /// Its effective group.
+    pub group: u32,
+}
+
+/// Where a process is; `None` if it is gone.
+pub fn place(pid: u32) -> Option<Place> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // `Uid: real effective saved file-system` (proc_pid_status(5))
+    let effective = |field: &str| {
+        status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some(Place { cgroup, user: effective("Uid:")?, group: effective("Gid:")? })
+}
+
 fn numbers(directory: &str) -> Vec<u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut numbers: Vec<u32> = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();

@@ -1,7 +1,8 @@
 //! Which threads and processes are whose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use fief_api::TaskView;
 use fief_datapath::tasks::TaskTenant;
@@ -9,13 +10,42 @@ use fief_host::tasks;
 
 use super::Engine;
 
+/// Whose new sockets are whose, by slots.
+#[derive(Debug, Default)]
+struct Selection {
+    watched: Vec<String>,
+    cgroups: HashMap<Vec<String>, u32>,
+    users: HashMap<u32, u32>,
+    groups: HashMap<u32, u32>,
+}
+
+impl Selection {
+    /// The slot that a process's new sockets get where nothing else was said; 0 for none.
+    fn of(&self, pid: u32) -> u32 {
+        let Some(place) = tasks::place(pid) else { return 0 };
+        let cgroup = steps(&place.cgroup);
+        let Some(below) = cgroup.strip_prefix(self.watched.as_slice()) else { return 0 };
+        let by_cgroup = (1..=below.len()).rev().find_map(|length| self.cgroups.get(&below[..length]));
+        let slot =
+            by_cgroup.or_else(|| self.users.get(&place.user)).or_else(|| self.groups.get(&place.group));
+        slot.copied().unwrap_or(0)
+    }
+}
+
+fn steps(path: &str) -> Vec<String> {
+    path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect()
+}
+
 impl Engine {
     /// The processes that are a tenant's, and those of their threads that are another's; of one tenant, or of all.
     pub(crate) fn processes(&self, tenant: Option<&str>) -> Vec<TaskView> {
-        let names = self.slot_names();
+        let (names, selection) = (self.slot_names(), self.selection());
         let mut views = Vec::new();
         for pid in tasks::processes() {
-            let process = self.task(pid).process;
+            let process = match self.task(pid).process {
+                0 => selection.of(pid),
+                chosen => chosen,
+            };
             for tid in tasks::threads(pid) {
                 let thread = self.task(tid).thread;
                 let slot = if thread == 0 && tid == pid { process } else { thread };
@@ -34,9 +64,28 @@ impl Engine {
     pub(crate) fn process(&self, pid: u32) -> Option<TaskView> {
         let (user, command) = tasks::user_and_command(pid)?;
         let TaskTenant { thread, process } = self.task(pid);
-        let slot = if thread == 0 { process } else { thread };
+        let slot = match (thread, process) {
+            (0, 0) => self.selection().of(pid),
+            (0, process) => process,
+            (thread, _) => thread,
+        };
         let tenant = self.slot_names().get(&slot).map(|name| (*name).to_owned()).unwrap_or_default();
         Some(TaskView { tenant, pid, tid: pid, user, command })
+    }
+
+    /// Whom tenants select, as the programs see it (bpf/lib/select.h).
+    fn selection(&self) -> Selection {
+        let mount = fief_host::cgroup::mount_point().unwrap_or_default();
+        let below = self.cgroup.strip_prefix(&mount).unwrap_or(Path::new(""));
+        let mut selection =
+            Selection { watched: steps(&below.display().to_string()), ..Selection::default() };
+        for (slot, desired) in &self.desired {
+            let slot = u32::from(slot.number());
+            selection.cgroups.extend(desired.cgroups.iter().map(|path| (path.clone(), slot)));
+            selection.users.extend(desired.selected.users.iter().map(|id| (*id, slot)));
+            selection.groups.extend(desired.selected.groups.iter().map(|id| (*id, slot)));
+        }
+        selection
     }
 
     /// Have threads and processes tenants on this kernel? `None` before the programs are loaded.
