@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod get;
 mod man;
+mod marks;
 mod processes;
 mod sockets;
 mod validate;
@@ -24,6 +25,7 @@ pub use explain::ExplainArgs;
 pub use files::Files;
 pub use get::{GetArgs, GetKind};
 pub use man::ManArgs;
+pub use marks::{MarksArgs, MarksCommand};
 pub use processes::{IdentifyArgs, PidsArgs, PsArgs};
 pub use sockets::SocketsArgs;
 pub use validate::ValidateArgs;
@@ -91,6 +93,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Say whom an alias of a UDP sender stands for
     Explain(ExplainArgs),
+    /// Say who uses which bits of the packet mark
+    Marks(MarksArgs),
     /// Print the JSON schema of the documents
     Schema,
     /// Print a shell's completion script

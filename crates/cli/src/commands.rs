@@ -9,6 +9,7 @@ pub mod exec;
 pub mod explain;
 pub mod get;
 pub mod man;
+pub mod marks;
 pub mod processes;
 pub mod schema;
 pub mod sockets;

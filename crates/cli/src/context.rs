@@ -1,6 +1,6 @@
 //! What every command has: where the daemon is, how to print, and what to print on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fief_api::{Client, ClientError, Paths};
 use serde::Serialize;
@@ -21,6 +21,11 @@ impl Context {
     /// For a daemon below `root`, printing in `format`.
     pub fn new(root: Option<&Path>, format: Format) -> Context {
         Context { paths: Paths::new(root), format, out: Screen::stdout() }
+    }
+
+    /// Where the daemon's configuration is.
+    pub fn config(&self) -> PathBuf {
+        self.paths.config()
     }
 
     /// The daemon's client.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Pids(args) => commands::processes::pids(args, &mut context),
         Command::Sockets(args) => commands::sockets::run(args, &mut context),
         Command::Explain(args) => commands::explain::run(args, &mut context),
+        Command::Marks(args) => commands::marks::run(args, &mut context),
         Command::Schema => commands::schema::run(&mut context),
         Command::Completion(args) => commands::completion::run(args, &mut context),
         Command::Man(args) => commands::man::run(args, &mut context),

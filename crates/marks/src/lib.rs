@@ -13,6 +13,11 @@
 //! A leaf: this room uses nothing else of ours.
 #![forbid(unsafe_code)]
 
+pub mod collide;
+pub mod drawing;
+pub mod reading;
+pub mod registry;
+
 use serde::{Deserialize, Serialize};
 
 /// Where the slot's field lies in the packet mark: one run of 4 to 16 adjacent bits.

@@ -1,0 +1,49 @@
+use clap::{Args, Subcommand};
+use fief_marks::registry::Bits;
+
+/// `fief marks`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Marks are written in hexadecimal with 0x, or in decimal. What fief knows is extended by files in \
+    /etc/fief/marks.d, of the form of its own registry (`fief marks list -o yaml`)."
+)]
+pub struct MarksArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: MarksCommand,
+}
+
+/// What to do with marks.
+#[derive(Debug, Subcommand)]
+pub enum MarksCommand {
+    /// List who uses which bits
+    List,
+    /// Say whose bits these are
+    Who {
+        /// Bits of a mark, as in 0x40000
+        #[arg(value_name = "BITS")]
+        bits: Bits,
+    },
+    /// Say everything that a mark may mean
+    Decode {
+        /// A whole mark, as in 0x12340f56
+        #[arg(value_name = "MARK")]
+        mark: Bits,
+    },
+    /// Draw who uses which bits
+    Explain {
+        /// Only these [default: everybody]
+        #[arg(value_name = "SOFTWARE")]
+        software: Vec<String>,
+    },
+    /// Say what would collide if these ran on one host, fief among them
+    #[command(after_help = "Exit status: 0 nothing collides, 1 something does.")]
+    Simulate {
+        /// Who, by the short names of `fief marks list`
+        #[arg(long, value_name = "SOFTWARE", value_delimiter = ',', required = true)]
+        with: Vec<String>,
+        /// fief's own field [default: the daemon's, else 0xffff]
+        #[arg(long, value_name = "MASK")]
+        mask: Option<Bits>,
+    },
+}

@@ -1,0 +1,212 @@
+//! `fief marks`: who uses which of the 32 bits. Nothing here asks the host, but for fief's own mask.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use fief_marks::MarkLayout;
+use fief_marks::collide::{Collision, collisions, room};
+use fief_marks::drawing;
+use fief_marks::reading::{decode, who};
+use fief_marks::registry::{Bits, Mark, Registry, Software, Use};
+
+use crate::args::{MarksArgs, MarksCommand};
+use crate::context::Context;
+use crate::table::Table;
+
+pub fn run(args: MarksArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
+    let registry = registry(&context.config().join("marks.d"))?;
+    match args.command {
+        MarksCommand::List => list(&registry, context)?,
+        MarksCommand::Who { bits } => print_who(&registry, bits, context)?,
+        MarksCommand::Decode { mark } => print_readings(&registry, mark, context)?,
+        MarksCommand::Explain { software } => explain(&registry, &software, context)?,
+        MarksCommand::Simulate { with, mask } => return simulate(&registry, &with, mask, context),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What comes with fief, and the files of this host behind it, by name.
+fn registry(directory: &Path) -> anyhow::Result<Registry> {
+    let mut registry = Registry::own();
+    let mut files: Vec<_> = match std::fs::read_dir(directory) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => return Ok(registry),
+    };
+    files.retain(|file| file.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let more = Registry::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+        registry.extend(more);
+    }
+    Ok(registry)
+}
+
+fn list(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
+    if context.print_data(registry)? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["SOFTWARE", "MARK", "MASK", "VALUES", "PURPOSE"]);
+    for software in &registry.software {
+        for how in &software.uses {
+            table.row([
+                software.name.clone(),
+                word(how.mark),
+                how.mask.to_string(),
+                values(how),
+                how.purpose.clone(),
+            ]);
+        }
+    }
+    Ok(context.out.print(&table.render())?)
+}
+
+fn print_who(registry: &Registry, bits: Bits, context: &mut Context) -> anyhow::Result<()> {
+    let users = who(registry, bits.0);
+    if context.print_data(&users)? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["SOFTWARE", "MARK", "MASK", "VALUES", "PURPOSE"]);
+    for user in users {
+        let how = user.how;
+        table.row([
+            user.title.into(),
+            word(how.mark),
+            how.mask.to_string(),
+            values(how),
+            how.purpose.clone(),
+        ]);
+    }
+    Ok(context.out.print(&table.render())?)
+}
+
+fn print_readings(registry: &Registry, mark: Bits, context: &mut Context) -> anyhow::Result<()> {
+    let readings = decode(registry, mark.0);
+    if context.print_data(&readings)? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["SOFTWARE", "MARK", "SAYS", "FIELDS"]);
+    for reading in readings {
+        let fields = reading.fields.iter().map(|(name, number, width)| match width {
+            1 => format!("{name} {number}"),
+            _ => format!("{name} {number:#x} ({number})"),
+        });
+        let fields: Vec<String> = fields.collect();
+        table.row([reading.title.into(), word(reading.mark), reading.says.into(), fields.join(", ")]);
+    }
+    Ok(context.out.print(&table.render())?)
+}
+
+fn explain(registry: &Registry, names: &[String], context: &mut Context) -> anyhow::Result<()> {
+    let software = named(registry, names)?;
+    let shown: Vec<&Software> = if names.is_empty() { registry.software.iter().collect() } else { software };
+    if context.print_data(&shown)? {
+        return Ok(());
+    }
+    let width = shown.iter().map(|s| s.name.len()).chain(["free for all".len()]).max().unwrap_or_default();
+    for mark in [Mark::Packet, Mark::Connection, Mark::Socket, Mark::Ipsec] {
+        let rows: Vec<(&Software, u32)> =
+            shown.iter().map(|s| (*s, s.mask(mark))).filter(|(_, mask)| *mask != 0).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        context.out.line(&format!("{} mark", word(mark)))?;
+        for line in drawing::ruler() {
+            context.out.line(format!("  {:width$}  {line}", "").trim_end())?;
+        }
+        for (software, mask) in &rows {
+            context.out.line(&format!("  {:width$}  {}", software.name, drawing::bits(*mask)))?;
+        }
+        let taken = rows.iter().fold(0, |all, (_, mask)| all | mask);
+        context.out.line(&format!("  {:width$}  {}", "free for all", drawing::bits(!taken)))?;
+    }
+    Ok(())
+}
+
+fn simulate(
+    registry: &Registry,
+    with: &[String],
+    mask: Option<Bits>,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let software = named(registry, with)?;
+    let layout = match mask {
+        Some(mask) => MarkLayout::new(mask.0)?,
+        // Without a daemon, or without the right to ask it, the default is as good an answer.
+        None => context.client()?.status().ok().and_then(|s| s.mark_mask.parse().ok()).unwrap_or_default(),
+    };
+    let own = fief(layout);
+    let all: Vec<&Software> = software.iter().copied().chain([&own]).collect();
+    let found = collisions(&all);
+    let status = if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if context.print_data(&found)? {
+        return Ok(status);
+    }
+    if found.is_empty() {
+        context.out.line("nothing collides")?;
+    } else {
+        let mut table = Table::new(&["BETWEEN", "AND", "MARK", "BITS", "ONE", "THE OTHER"]);
+        for Collision { between: [one, other], mark, bits, purposes: [a, b] } in found {
+            table.row([one, other, word(mark), format!("{bits:#x}"), a, b]);
+        }
+        context.out.print(&table.render())?;
+    }
+    let taken = software.iter().fold(0, |taken, s| taken | s.mask(Mark::Packet));
+    let advice = match room(taken) {
+        Some(room) if room == layout => format!("fief's field {layout} lies beside all of them"),
+        Some(room) if taken & layout.mask() == 0 => {
+            format!("fief's field {layout} lies beside all of them; {room} would be as good or wider")
+        }
+        Some(room) => format!(
+            "fief's field fits at {room}, for {} tenants: write markMask: \"{room}\" in fiefd.yaml",
+            slots(room)
+        ),
+        None => "fief's field fits nowhere beside them: fewer than four adjacent bits are free".to_owned(),
+    };
+    context.out.line(&advice)?;
+    Ok(status)
+}
+
+/// Slots that a field can hold, without 0 and those whose low byte is 253, 254 or 255.
+fn slots(layout: MarkLayout) -> usize {
+    (1..=layout.highest()).filter(|number| number & 0xff < 253).count()
+}
+
+fn fief(layout: MarkLayout) -> Software {
+    let own = |mark| Use {
+        mark,
+        mask: Bits(layout.mask()),
+        values: Vec::new(),
+        range: None,
+        purpose: "the tenant".into(),
+    };
+    let uses = [Mark::Packet, Mark::Socket].map(own).into();
+    Software { name: "fief".into(), title: "fief".into(), sources: Vec::new(), uses, layouts: Vec::new() }
+}
+
+fn named<'a>(registry: &'a Registry, names: &[String]) -> anyhow::Result<Vec<&'a Software>> {
+    let find = |name: &String| {
+        registry.named(name).with_context(|| format!("nobody is known as `{name}` (see `fief marks list`)"))
+    };
+    names.iter().map(find).collect()
+}
+
+fn values(how: &Use) -> String {
+    let values: Vec<String> = how.values.iter().map(ToString::to_string).collect();
+    match how.range {
+        Some([first, last]) => format!("{first} to {last}"),
+        None if values.is_empty() => "any".into(),
+        None => values.join(", "),
+    }
+}
+
+fn word(mark: Mark) -> String {
+    match mark {
+        Mark::Packet => "packet",
+        Mark::Connection => "connection",
+        Mark::Socket => "socket",
+        Mark::Ipsec => "ipsec",
+    }
+    .into()
+}
