@@ -3,7 +3,7 @@
 #ifndef FIEF_WIRE_H
 #define FIEF_WIRE_H
 
-#include "alias.h"
+#include "translate.h"
 
 /* To whom a packet belongs that came in on a device. */
 struct belongs {
