@@ -101,6 +101,9 @@ fn a_slice_by_its_name() {
         ("/fief.slice/fief-t1.slice/fief-t1-b.slice/ldap.service", "t1-b"),
         ("/fief-t0.slice/ldap.service", "-"),
         ("/fief.slice/fief-t9.slice/ldap.service", "-"),
+        ("/fief.slice/fief-t0.service", "-"),
+        ("/fief.slice/fief-t0.slices/x", "-"),
+        ("/fief.slice/fief-.slice/x", "-"),
     ] {
         assert_eq!(whose(&room, at), tenant, "{at}");
     }

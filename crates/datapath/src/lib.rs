@@ -36,6 +36,7 @@ static ABI: &str = concat!(
     include_str!("../bpf/lib/abi.h"),
     include_str!("../bpf/lib/alias.h"),
     include_str!("../bpf/lib/listeners.h"),
+    include_str!("../bpf/lib/names.h"),
     include_str!("../bpf/lib/select.h"),
     include_str!("../bpf/lib/tenancy.h")
 );

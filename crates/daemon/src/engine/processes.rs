@@ -17,6 +17,7 @@ struct Selection {
     cgroups: HashMap<Vec<String>, u32>,
     users: HashMap<u32, u32>,
     groups: HashMap<u32, u32>,
+    names: HashMap<String, u32>,
 }
 
 impl Selection {
@@ -26,8 +27,15 @@ impl Selection {
         let cgroup = steps(&place.cgroup);
         let Some(below) = cgroup.strip_prefix(self.watched.as_slice()) else { return 0 };
         let by_cgroup = (1..=below.len()).rev().find_map(|length| self.cgroups.get(&below[..length]));
-        let slot =
-            by_cgroup.or_else(|| self.users.get(&place.user)).or_else(|| self.groups.get(&place.group));
+        let slice = |step: &String| self.names.get(step.strip_prefix("fief-")?.strip_suffix(".slice")?);
+        let by_slice = match below.split_first() {
+            Some((first, rest)) if first == "fief.slice" => rest.iter().rev().find_map(slice),
+            _ => None,
+        };
+        let slot = by_cgroup
+            .or(by_slice)
+            .or_else(|| self.users.get(&place.user))
+            .or_else(|| self.groups.get(&place.group));
         slot.copied().unwrap_or(0)
     }
 }
@@ -81,6 +89,7 @@ impl Engine {
             Selection { watched: steps(&below.display().to_string()), ..Selection::default() };
         for (slot, desired) in &self.desired {
             let slot = u32::from(slot.number());
+            selection.names.insert(desired.name.clone(), slot);
             selection.cgroups.extend(desired.cgroups.iter().map(|path| (path.clone(), slot)));
             selection.users.extend(desired.selected.users.iter().map(|id| (*id, slot)));
             selection.groups.extend(desired.selected.groups.iter().map(|id| (*id, slot)));

@@ -149,22 +149,10 @@ fn on_device(
     }
 }
 
-/// The control groups that a tenant selects, and its slice. A slice's dashes are its path: fief-a-b.slice lies in
-/// fief-a.slice, and that in fief.slice (systemd.slice(5)).
+/// The control groups that a tenant selects, step by step. Its slice the programs know by its name.
 fn cgroups(tenant: &Tenant) -> Vec<Vec<String>> {
     let steps = |path: &String| path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect();
-    let mut groups: Vec<Vec<String>> = tenant.spec.select.cgroups.iter().map(steps).collect();
-    let mut slice = vec!["fief.slice".to_owned()];
-    let mut prefix = String::from("fief");
-    for part in tenant.metadata.name.split('-') {
-        prefix = format!("{prefix}-{part}");
-        slice.push(format!("{prefix}.slice"));
-    }
-    // An empty part is no name of a slice.
-    if !tenant.metadata.name.split('-').any(str::is_empty) {
-        groups.push(slice);
-    }
-    groups
+    tenant.spec.select.cgroups.iter().map(steps).collect()
 }
 
 /// What becomes of datagrams for servers that do not ask which address was called.

@@ -38,7 +38,7 @@ struct place {
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 32768);
+	__uint(max_entries, 16384);
 	__type(key, struct place);
 	__type(value, __u64);
 } fief_listeners SEC(".maps");
@@ -48,7 +48,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 8192);
 	__type(key, __u32);
 	__type(value, struct place);
 } fief_held SEC(".maps");

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Whose new sockets are a tenant's without a word of the program: those of processes in a control group, of a user, of
  * a group. Control groups are known by their path, not by their number: a service manager makes and removes them as
- * services come and go. */
+ * services come and go. A slice of fief's says its tenant by its name. */
 #ifndef FIEF_SELECT_H
 #define FIEF_SELECT_H
 
 #include "abi.h"
 #include "kernel.h"
+#include "names.h"
 
 /* Levels of control groups that are looked at, and bytes of a name. */
 #define LEVELS 16
@@ -38,7 +39,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 16384);
 	__type(key, struct step);
 	__type(value, struct node);
 } fief_paths SEC(".maps");
@@ -57,7 +58,7 @@ struct {
 	__type(value, __u32);
 } fief_selectors SEC(".maps");
 
-/* Which kinds of selection there are, so that a host without any pays nothing for them. */
+/* Which kinds of selection there are beside slices, so that a host without any pays nothing for them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
@@ -66,13 +67,53 @@ struct {
 	__type(value, __u32);
 } fief_selecting SEC(".maps");
 
+static __always_inline bool is_fief_slice(const char *name)
+{
+	const char slice[] = "fief.slice";
+
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(slice); i++)
+		if (name[i] != slice[i])
+			return false;
+	return true;
+}
+
+/* The tenant of `fief-NAME.slice`; 0 if it is no such slice, or nobody's. */
+static __always_inline __u32 slot_of_slice(const char *name)
+{
+	const char before[] = "fief-", behind[] = ".slice";
+	union tenant_name tenant = {};
+	__u32 end = 0, *slot;
+
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(before) - 1; i++)
+		if (name[i] != before[i])
+			return 0;
+	name += sizeof(before) - 1;
+	/* A tenant's name has no dots. */
+	for (__u32 i = 0; i < FIEF_NAME_SIZE - 1; i++) {
+		if (!name[i] || name[i] == '.')
+			break;
+		tenant.text[i] = name[i];
+		end = i + 1;
+	}
+	if (end >= FIEF_NAME_SIZE)
+		return 0;
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(behind); i++)
+		if (name[end + i] != behind[i])
+			return 0;
+	slot = bpf_map_lookup_elem(&fief_slots, &tenant);
+	return slot ? *slot : 0;
+}
+
 /* The deepest selected group above a process wins. */
-static __always_inline __u32 slot_of_path(struct task_struct *task)
+static __always_inline __u32 slot_of_path(struct task_struct *task, bool has_paths)
 {
 	struct css_set *set = task->cgroups;
 	struct cgroup *own, *group;
 	struct step step = {};
-	bool is_below = false;
+	bool is_below = false, is_first = true, is_slice = false;
 	__u32 slot = 0;
 	int level;
 
@@ -100,7 +141,16 @@ static __always_inline __u32 slot_of_path(struct task_struct *task)
 		if (bpf_probe_read_kernel(&name, sizeof(name), &at->name) ||
 		    bpf_probe_read_kernel_str(step.name, sizeof(step.name), name) < 0)
 			break;
-		node = bpf_map_lookup_elem(&fief_paths, &step);
+		if (is_first)
+			is_slice = is_fief_slice(step.name);
+		is_first = false;
+		if (is_slice) {
+			__u32 of_slice = slot_of_slice(step.name);
+
+			slot = of_slice ? of_slice : slot;
+			continue;
+		}
+		node = has_paths ? bpf_map_lookup_elem(&fief_paths, &step) : 0;
 		if (!node)
 			break;
 		step.above = node->id;
@@ -121,13 +171,14 @@ static __always_inline __u32 slot_selected_by(__u32 kind, __u32 id)
 /* The tenant that a process's new sockets get where nothing else was said. */
 static __always_inline __u32 selected(struct task_struct *task)
 {
-	__u32 zero = 0, slot = 0, *kinds = bpf_map_lookup_elem(&fief_selecting, &zero);
+	__u32 zero = 0, slot, *kinds = bpf_map_lookup_elem(&fief_selecting, &zero);
 	const struct cred *cred;
 
-	if (!kinds || !*kinds)
+	if (!kinds)
 		return 0;
-	if (*kinds & SELECT_PATHS)
-		slot = slot_of_path(task);
+	slot = slot_of_path(task, *kinds & SELECT_PATHS);
+	if (!(*kinds & (SELECT_USERS | SELECT_GROUPS)))
+		return slot;
 	cred = task->cred;
 	if (!slot && *kinds & SELECT_USERS)
 		slot = slot_selected_by(SELECT_USER, cred->euid.val);

@@ -53,29 +53,6 @@ struct {
 	__type(value, __u32);
 } fief_members SEC(".maps");
 
-union tenant_name {
-	char text[FIEF_NAME_SIZE];
-	__u64 words[FIEF_NAME_SIZE / 8];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 65536);
-	__type(key, union tenant_name);
-	__type(value, __u32);
-} fief_slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(max_entries, 65536);
-	__type(key, __u32);
-	__type(value, union tenant_name);
-} fief_names SEC(".maps");
-
 /* More supplementary groups than this are not looked at (NGROUPS_MAX is 65536). */
 #define GROUPS_LOOKED_AT 256
 
