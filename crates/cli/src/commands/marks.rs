@@ -59,7 +59,8 @@ fn list(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
             ]);
         }
     }
-    Ok(context.out.print(&table.render())?)
+    context.out.print(&table.render())?;
+    Ok(())
 }
 
 fn print_who(registry: &Registry, bits: Bits, context: &mut Context) -> anyhow::Result<()> {
@@ -78,7 +79,8 @@ fn print_who(registry: &Registry, bits: Bits, context: &mut Context) -> anyhow::
             how.purpose.clone(),
         ]);
     }
-    Ok(context.out.print(&table.render())?)
+    context.out.print(&table.render())?;
+    Ok(())
 }
 
 fn print_readings(registry: &Registry, mark: Bits, context: &mut Context) -> anyhow::Result<()> {
@@ -95,7 +97,8 @@ fn print_readings(registry: &Registry, mark: Bits, context: &mut Context) -> any
         let fields: Vec<String> = fields.collect();
         table.row([reading.title.into(), word(reading.mark), reading.says.into(), fields.join(", ")]);
     }
-    Ok(context.out.print(&table.render())?)
+    context.out.print(&table.render())?;
+    Ok(())
 }
 
 fn explain(registry: &Registry, names: &[String], context: &mut Context) -> anyhow::Result<()> {
