@@ -113,7 +113,7 @@ fn link_flaps(name: &str, n: usize) {
 /// of all network configuration held, and the next test would wait for that.
 fn taken_down(name: &str) {
     let Some(lab) = Lab::new(&format!("{name}-after")) else { return };
-    let link = ["ip", "link", "add", "a", "type", "veth", "peer", "name", "b"];
+    let link = ["ip", "link", "add", "end0", "type", "veth", "peer", "name", "end1"];
     lab.ns("free").command(&link).timeout(PATIENCE).run().ok();
 }
 
