@@ -31,3 +31,12 @@ pub fn query(id: u16, name: &str) -> Vec<u8> {
     query.extend([0, 0, 1, 0, 1]);
     query
 }
+
+/// dnsmasq's command line for a name server that knows only what `more` says.
+pub fn dnsmasq(more: &[&str]) -> Option<Vec<String>> {
+    let program = peer("dnsmasq")?.display().to_string();
+    let plain = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--log-facility=-"];
+    let alone = ["--conf-file=/dev/null", "--pid-file="];
+    let words = plain.iter().chain(&alone).chain(more).map(|word| (*word).to_owned());
+    Some([program].into_iter().chain(words).collect())
+}

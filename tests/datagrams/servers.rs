@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use fief_testkit::{Child, eventually};
-use fief_tests::peers::{peer, query};
+use fief_tests::peers::{self, peer, query};
 
 use crate::room::{Room, SOON};
 use crate::truth::client;
@@ -46,20 +46,8 @@ fn echoed(room: &Room, families: &[bool], port: u16, server: &Child) {
 
 #[test]
 fn dnsmasq() {
-    let Some(program) = peer("dnsmasq") else { return };
+    let Some(argv) = peers::dnsmasq(&["--host-record=www.example,192.0.2.80"]) else { return };
     let Some(room) = Room::open("udp-dnsmasq", 2, "") else { return };
-    let program = program.display().to_string();
-    let argv = [
-        &program,
-        "--keep-in-foreground",
-        "--no-resolv",
-        "--no-hosts",
-        "--user=root",
-        "--log-facility=-",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--host-record=www.example,192.0.2.80",
-    ];
     let server = room.host().spawn_in_cgroup(room.lab.cgroup(), &argv);
     for v6 in [false, true] {
         let queries = [query(0x1111, "www.example"), query(0x2222, "www.example")];

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use fief_testkit::{Child, Command, Dial, Street, eventually, missing};
-use fief_tests::peers::{peer, query};
+use fief_tests::peers::{dnsmasq, peer, query};
 
 use crate::house;
 use crate::room::{Room, SOON};
@@ -27,30 +27,17 @@ fn inside(room: &Room, tenant: &str, argv: &[&str]) -> Command {
 /// Both tenants' name servers, at one address: id.example is 192.0.2.80 for one and 192.0.2.81 for the other.
 #[track_caller]
 fn name_servers(room: &Room) -> Option<[Child; 2]> {
-    let dnsmasq = peer("dnsmasq")?.display().to_string();
     let start = |i: usize| {
         let record = format!("--host-record=id.example,192.0.2.8{i}");
-        let argv = [
-            &dnsmasq,
-            "--keep-in-foreground",
-            "--no-resolv",
-            "--no-hosts",
-            "--user=root",
-            "--log-facility=-",
-            "--conf-file=/dev/null",
-            "--pid-file=",
-            &record,
-            "--host-record=web.example,10.0.0.1",
-        ];
-        let server = room.street.client(i).spawn(&argv);
+        let server = room.street.client(i).spawn(&dnsmasq(&[&record, "--host-record=web.example,10.0.0.1"])?);
         eventually(SOON, || {
             let to = SocketAddr::new(Street::CLIENT_V4.into(), 53);
             let up = room.street.client(i).enter(|| Dial::to(to).connect());
             up.map(drop).map_err(|e| format!("{e}: {}", server.output()))
         });
-        server
+        Some(server)
     };
-    Some([start(0), start(1)])
+    Some([start(0)?, start(1)?])
 }
 
 #[test]
@@ -272,29 +259,16 @@ fn every_way_to_make_a_process_or_a_worker_of_the_kernels() {
 /// Name servers and a forwarder in two tenants, each at its own tenant's address.
 #[test]
 fn dnsmasq_socat_and_sshd_in_two_tenants() {
-    let (Some(dnsmasq), Some(socat), Some(sshd)) = (peer("dnsmasq"), peer("socat"), peer("sshd")) else {
-        return;
-    };
+    let (Some(socat), Some(sshd)) = (peer("socat"), peer("sshd")) else { return };
     let Some(room) = house("servers") else { return };
-    let (dnsmasq, socat) = (dnsmasq.display().to_string(), socat.display().to_string());
+    let socat = socat.display().to_string();
     let mut servers = Vec::new();
     for i in 0..2 {
         let (name, local) = (room.street.name(i), room.local(i, false).ip().to_string());
         let (listen, record) =
             (format!("--listen-address={local}"), format!("--host-record=id.example,192.0.2.8{i}"));
-        let argv = [
-            &dnsmasq,
-            "--keep-in-foreground",
-            "--no-resolv",
-            "--no-hosts",
-            "--user=root",
-            "--log-facility=-",
-            "--conf-file=/dev/null",
-            "--pid-file=",
-            "--bind-interfaces",
-            &listen,
-            &record,
-        ];
+        let Some(argv) = dnsmasq(&["--bind-interfaces", &listen, &record]) else { return };
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         servers.push(inside(&room, &name, &argv).spawn());
         let say = format!("SYSTEM:echo socat of {name}");
         servers.push(inside(&room, &name, &[&socat, "TCP4-LISTEN:7777,fork,reuseaddr", &say]).spawn());

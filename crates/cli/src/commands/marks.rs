@@ -47,20 +47,10 @@ fn list(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
     if context.print_data(registry)? {
         return Ok(());
     }
-    let mut table = Table::new(&["SOFTWARE", "MARK", "MASK", "VALUES", "PURPOSE"]);
-    for software in &registry.software {
-        for how in &software.uses {
-            table.row([
-                software.name.clone(),
-                word(how.mark),
-                how.mask.to_string(),
-                values(how),
-                how.purpose.clone(),
-            ]);
-        }
-    }
-    context.out.print(&table.render())?;
-    Ok(())
+    print_uses(
+        registry.software.iter().flat_map(|s| s.uses.iter().map(|how| (s.name.as_str(), how))),
+        context,
+    )
 }
 
 fn print_who(registry: &Registry, bits: Bits, context: &mut Context) -> anyhow::Result<()> {
@@ -68,16 +58,16 @@ fn print_who(registry: &Registry, bits: Bits, context: &mut Context) -> anyhow::
     if context.print_data(&users)? {
         return Ok(());
     }
+    print_uses(users.iter().map(|user| (user.title, user.how)), context)
+}
+
+fn print_uses<'a>(
+    uses: impl Iterator<Item = (&'a str, &'a Use)>,
+    context: &mut Context,
+) -> anyhow::Result<()> {
     let mut table = Table::new(&["SOFTWARE", "MARK", "MASK", "VALUES", "PURPOSE"]);
-    for user in users {
-        let how = user.how;
-        table.row([
-            user.title.into(),
-            word(how.mark),
-            how.mask.to_string(),
-            values(how),
-            how.purpose.clone(),
-        ]);
+    for (name, how) in uses {
+        table.row([name.into(), word(how.mark), how.mask.to_string(), values(how), how.purpose.clone()]);
     }
     context.out.print(&table.render())?;
     Ok(())
