@@ -8,8 +8,6 @@ cd "$(dirname "$0")/.."
 
 PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl"
 PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl"
-# A node that is there already may come from elsewhere, and then apt has no archive of it.
-command -v node >/dev/null || PACKAGES="$PACKAGES nodejs" PROGRAMS="$PROGRAMS usr/bin/node"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"
@@ -42,7 +40,8 @@ for program in $PROGRAMS; do
 	END
 	chmod 755 "$wrapper"
 done
-[ -e "$peers/bin/node" ] || ln -s "$(command -v node)" "$peers/bin/node"
+# Debian's node looks for parts of itself by absolute paths, so that scripts/setup.sh installs it; it has no service.
+ln -s "$(command -v node)" "$peers/bin/node"
 # musl's own musl-gcc knows absolute paths only.
 cat >"$peers/bin/musl-cc" <<-END
 	#!/bin/sh

@@ -4,9 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# clang and its headers compile the BPF programs; python3 is for tests that need an unmodified server.
+# clang and its headers compile the BPF programs; python3 and nodejs are for tests that need an unmodified server.
 PACKAGES="clang llvm libbpf-dev linux-libc-dev gcc libc6-dev make
-	iproute2 nftables iputils-ping tcpdump strace python3 jq ca-certificates"
+	iproute2 nftables iputils-ping tcpdump strace python3 nodejs jq ca-certificates"
 
 missing=""
 for package in $PACKAGES; do

@@ -29,7 +29,7 @@ pub struct Config {
     pub local_rule: LocalRule,
     /// Routing table of slot n is this plus n; a multiple of 256.
     pub table_base: u32,
-    /// Preference of the one rule that stands before the host's own, 1..=32764.
+    /// Preference of the rule that stands before the host's own, 1..=32763; the two behind it are fief's as well.
     pub rule_preference: u32,
     /// Where IPv4 aliases of UDP senders are taken from; /4 to /16.
     pub alias_range: Ipv4Net,
@@ -74,8 +74,8 @@ impl Config {
             config.table_base
         );
         anyhow::ensure!(
-            (1..=32_764).contains(&config.rule_preference),
-            "rulePreference {} must lie between 1 and 32764: behind the local rule and before main",
+            (1..=32_763).contains(&config.rule_preference),
+            "rulePreference {} must lie between 1 and 32763: it and the two behind it lie between local and main",
             config.rule_preference
         );
         let class_e = Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4);
@@ -113,7 +113,8 @@ mod tests {
         for (text, says) in [
             ("markMask: \"0xf0f0\"", "adjacent"),
             ("tableBase: 1000", "multiple of 256"),
-            ("rulePreference: 0", "between 1 and 32764"),
+            ("rulePreference: 0", "between 1 and 32763"),
+            ("rulePreference: 32764", "between 1 and 32763"),
             ("localrule: move", "localrule"),
             ("aliasRange: 10.0.0.0/8", "240.0.0.0/4"),
             ("aliasRange: 240.0.0.0/24", "at most 16 bits"),

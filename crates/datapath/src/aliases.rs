@@ -47,6 +47,9 @@ struct Answered {
     ticks: u64,
 }
 
+/// No socket has it: the place where it is noted that bound sockets were looked for.
+const NO_PORT: u32 = 0;
+
 /// `struct users`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -126,12 +129,18 @@ impl Aliases {
         Ok(Aliases { aliases, answers, numbers, news, ports, ranges })
     }
 
+    /// Does nobody know yet which sockets were bound before our programs could see it? A new map knows nothing, whatever
+    /// was there before it.
+    pub fn is_fresh(&self) -> bool {
+        self.ports.get(&NO_PORT, 0).map_or(true, |users| users.plain == 0)
+    }
+
     /// Sockets that were bound to these ports before our programs were there, and that may not ask: they are looked at for
     /// ever.
     pub fn look_at(&mut self, ports: impl Iterator<Item = u16>) -> Result<(), DatapathError> {
-        for port in ports {
-            let both = Users { plain: 1, other: 1 };
-            self.ports.set(u32::from(port), both, 0).map_err(|e| map_error("fief_ports", &e))?;
+        let both = Users { plain: 1, other: 1 };
+        for port in ports.map(u32::from).chain([NO_PORT]) {
+            self.ports.set(port, both, 0).map_err(|e| map_error("fief_ports", &e))?;
         }
         Ok(())
     }

@@ -256,11 +256,6 @@ pub(crate) fn unpin_others(links: &Path, is_of_kind: impl Fn(&str) -> bool, want
     }
 }
 
-/// Is a program pinned whose pin begins so?
-pub(crate) fn has_pin(links: &Path, prefix: &str) -> bool {
-    pins(links).iter().any(|(name, _)| name.starts_with(prefix))
-}
-
 fn pins(links: &Path) -> Vec<(String, std::path::PathBuf)> {
     let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
     entries.map(|e| (e.file_name().to_string_lossy().into_owned(), e.path())).collect()

@@ -180,11 +180,6 @@ impl Datapath {
         attach::devices(&mut self.programs, &self.links, &self.digest, devices)
     }
 
-    /// Do our programs see already what sockets are bound? They may be a dead daemon's.
-    pub fn watches_sockets(&self) -> bool {
-        attach::has_pin(&self.links, "after_bind4-")
-    }
-
     /// Attaches the socket programs to a control group (version 2).
     pub fn attach_cgroup(&mut self, path: &Path, cgroup: impl AsFd) -> Result<(), DatapathError> {
         attach::cgroup(&mut self.programs, &self.links, &self.digest, path, cgroup.as_fd())

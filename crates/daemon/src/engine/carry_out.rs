@@ -69,7 +69,6 @@ impl Engine {
             .collect();
         datapath.maps().forget_devices(&plan.entries).map_err(|e| condition("DatapathStale", e))?;
         if self.attached != devices || self.attached.is_empty() {
-            let is_fresh = !datapath.watches_sockets();
             let cgroup = std::fs::File::open(&self.cgroup).map_err(|e| condition("AttachRefused", e))?;
             let standing =
                 datapath.attach_cgroup(&self.cgroup, &cgroup).and_then(|()| datapath.attach_guard());
@@ -79,7 +78,7 @@ impl Engine {
             if let Some(error) = errors.into_iter().next() {
                 return Err(condition("AttachRefused", error));
             }
-            if is_fresh {
+            if datapath.aliases().is_fresh() {
                 let ports = super::aliases::bound_ports(self.config.mark_mask);
                 datapath.aliases_mut().look_at(ports).map_err(|e| condition("DatapathStale", e))?;
             }

@@ -22,7 +22,6 @@
 #define SO_RCVMARK 75
 #endif
 
-
 static __always_inline int no_way(struct bpf_sock_addr *ctx, int error)
 {
 	bpf_set_retval(error);
@@ -38,11 +37,6 @@ static __always_inline struct answered *answer_to(const struct in6 *alias, __u32
 	if (!answered || (slot && slot != answered->to.slot) || is_mapped(alias) != is_mapped(&answered->to.remote))
 		return 0;
 	return answered;
-}
-
-static __always_inline bool is_owned_by(const struct owner *owner, __u32 slot)
-{
-	return owner && owner->slot == slot;
 }
 
 static __always_inline int send4(struct bpf_sock_addr *ctx)

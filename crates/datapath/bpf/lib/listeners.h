@@ -112,11 +112,6 @@ static __always_inline bool is_any(const struct in6 *a)
 	return !a->w[0] && !a->w[1] && !a->w[2] && !a->w[3];
 }
 
-static __always_inline bool same_address(const struct in6 *a, const struct in6 *b)
-{
-	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
-}
-
 /* Is there a listener at this place? Says by which port it was really bound, in the host's order. */
 static __always_inline bool listens_at(const struct place *place, __u32 *port)
 {
