@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use fief_testkit::{Capture, Frame, Street, eventually, inject_all};
+use fief_testkit::{Capture, Frame, eventually, inject_all};
 
 use crate::room::{NEVER, Room, SOON};
 use crate::truth::{client, serve, serve_in};
