@@ -1,13 +1,14 @@
 #!/bin/sh
 # Unpacks unmodified servers from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
-# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,node,musl-cc}.
+# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,iperf3,iptables-nft,iptables-legacy,...,node,musl-cc}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl"
-PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl"
+PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl iptables iperf3"
+PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl
+	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"
@@ -36,9 +37,18 @@ for program in $PROGRAMS; do
 		#!/bin/sh
 		root='$peers/root'
 		export LD_LIBRARY_PATH="\$root/usr/lib/$multiarch:\$root/lib/$multiarch\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+		export XTABLES_LIBDIR="\$root/usr/lib/$multiarch/xtables"
 		exec "\$root/$program" "\$@"
 	END
 	chmod 755 "$wrapper"
+done
+# One program for all of them: its first argument says which.
+for kind in nft legacy; do
+	for tool in iptables ip6tables iptables-save ip6tables-save iptables-restore ip6tables-restore; do
+		name="${tool%%-*}-$kind${tool#ip*tables}"
+		printf '#!/bin/sh\nexec %s %s "$@"\n' "$peers/bin/xtables-$kind-multi" "$tool" >"$peers/bin/$name"
+		chmod 755 "$peers/bin/$name"
+	done
 done
 # Debian's node looks for parts of itself by absolute paths, so that scripts/setup.sh installs it; it has no service.
 ln -s "$(command -v node)" "$peers/bin/node"

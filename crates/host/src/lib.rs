@@ -12,13 +12,16 @@ pub mod error;
 pub mod fake;
 pub mod kernel;
 pub mod memory;
+pub mod namespaces;
 pub mod netlink;
 pub mod peer;
+pub mod programs;
 pub mod sockets;
 pub mod sysctl;
 pub mod tasks;
 pub mod teeth;
 pub mod verbs;
+pub mod xtables;
 
 pub use error::HostError;
 pub use netlink::address::Address;

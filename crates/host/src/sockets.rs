@@ -21,6 +21,8 @@ pub struct SocketInfo {
     pub remote: SocketAddr,
     /// Its mark (INET_DIAG_MARK, needs CAP_NET_ADMIN).
     pub mark: u32,
+    /// Its inode: what `/proc/PID/fd` shows; 0 where no process holds it.
+    pub inode: u32,
     /// What the kernel knows it by.
     id: Sockid,
 }
@@ -30,8 +32,14 @@ const SOCK_DESTROY: u16 = 21;
 
 /// Lists every TCP and UDP socket of the current thread's network namespace.
 pub fn list() -> Result<Vec<SocketInfo>, HostError> {
-    let mut socket = Socket::open(libc::NETLINK_SOCK_DIAG)?;
     let mut sockets = Vec::new();
+    visit(|socket| sockets.push(socket))?;
+    Ok(sockets)
+}
+
+/// Hands every TCP and UDP socket of the current thread's network namespace to `each`.
+pub fn visit(mut each: impl FnMut(SocketInfo)) -> Result<(), HostError> {
+    let mut socket = Socket::open(libc::NETLINK_SOCK_DIAG)?;
     for (protocol, name) in [(libc::IPPROTO_TCP, "tcp"), (libc::IPPROTO_UDP, "udp")] {
         for family in [libc::AF_INET, libc::AF_INET6] {
             let mut request = ReqV2::new();
@@ -43,18 +51,19 @@ pub fn list() -> Result<Vec<SocketInfo>, HostError> {
                 let (header, attributes) = OpTcpDiagDump::decode_reply(body);
                 let end =
                     |address: &[u8; 16], port: u16| SocketAddr::new(address_of(header.family, address), port);
-                sockets.push(SocketInfo {
+                each(SocketInfo {
                     protocol: name,
                     state: header.state,
                     local: end(&header.sockid.src, header.sockid.sport()),
                     remote: end(&header.sockid.dst, header.sockid.dport()),
                     mark: attributes.get_mark().unwrap_or(0),
+                    inode: header.inode,
                     id: header.sockid.clone(),
                 });
             })?;
         }
     }
-    Ok(sockets)
+    Ok(())
 }
 
 /// Closes those sockets that `which` picks (SOCK_DESTROY, CONFIG_INET_DIAG_DESTROY): their programs see ECONNABORTED.

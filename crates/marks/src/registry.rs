@@ -27,7 +27,7 @@ pub enum Mark {
 pub struct Bits(pub u32);
 
 /// A value under a mask, as in `0x0f00/0x0f00`; without a mask all bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Masked {
     /// What the bits are.
@@ -85,6 +85,9 @@ pub struct Software {
     /// Where that is written.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// What it calls its things on a host, as in `chain KUBE-*`; a star stands for any end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signs: Vec<String>,
     /// What it uses.
     pub uses: Vec<Use>,
     /// How its marks are read.
@@ -153,6 +156,16 @@ impl Software {
     /// All bits of a mark that it uses.
     pub fn mask(&self, mark: Mark) -> u32 {
         self.uses.iter().filter(|u| u.mark == mark).fold(0, |mask, u| mask | u.mask.0)
+    }
+}
+
+impl Software {
+    /// Is this one of its things?
+    pub fn signed(&self, name: &str) -> bool {
+        self.signs.iter().any(|sign| match sign.strip_suffix('*') {
+            Some(begin) => name.starts_with(begin),
+            None => name == sign,
+        })
     }
 }
 

@@ -36,6 +36,28 @@ pub enum MarksCommand {
         #[arg(value_name = "SOFTWARE")]
         software: Vec<String>,
     },
+    /// Look at what this host reads and writes of its marks
+    #[command(
+        after_help = "Looks at the current network namespace, at every other that has a name or a process in it, and at the \
+        bpf programs of the machine (by their instructions: a heuristic). Needs root."
+    )]
+    Scan {
+        /// Only this network namespace, by its name for `ip netns`, or a path to it; may be given again
+        #[arg(long, value_name = "NAME")]
+        netns: Vec<String>,
+        /// Only the current network namespace
+        #[arg(long, conflicts_with = "netns")]
+        here: bool,
+    },
+    /// Say who gets in whose way on this host, what breaks, and how to mend it
+    #[command(
+        after_help = "Exit status: 0 nothing collides, 1 something does (notices do not count), 2 it cannot be told."
+    )]
+    Check {
+        /// Bits to check against what is in the current network namespace [default: fief's field]
+        #[arg(value_name = "MASK")]
+        mask: Option<Bits>,
+    },
     /// Say what would collide if these ran on one host, fief among them
     #[command(after_help = "Exit status: 0 nothing collides, 1 something does.")]
     Simulate {

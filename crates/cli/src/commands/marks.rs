@@ -1,4 +1,6 @@
-//! `fief marks`: who uses which of the 32 bits. Nothing here asks the host, but for fief's own mask.
+//! `fief marks`: who uses which of the 32 bits, by what is known (this file) and by what this host does (`live`).
+
+mod live;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +23,8 @@ pub fn run(args: MarksArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
         MarksCommand::Who { bits } => print_who(&registry, bits, context)?,
         MarksCommand::Decode { mark } => print_readings(&registry, mark, context)?,
         MarksCommand::Explain { software } => explain(&registry, &software, context)?,
+        MarksCommand::Scan { netns, here } => live::scan(&registry, &netns, here, context)?,
+        MarksCommand::Check { mask } => return live::check(&registry, mask, context),
         MarksCommand::Simulate { with, mask } => return simulate(&registry, &with, mask, context),
     }
     Ok(ExitCode::SUCCESS)
@@ -127,7 +131,7 @@ fn simulate(
     let layout = match mask {
         Some(mask) => MarkLayout::new(mask.0)?,
         // Without a daemon, or without the right to ask it, the default is as good an answer.
-        None => context.client()?.status().ok().and_then(|s| s.mark_mask.parse().ok()).unwrap_or_default(),
+        None => live::field(context)?.unwrap_or_default(),
     };
     let own = fief(layout);
     let all: Vec<&Software> = software.iter().copied().chain([&own]).collect();
@@ -175,7 +179,14 @@ fn fief(layout: MarkLayout) -> Software {
         purpose: "the tenant".into(),
     };
     let uses = [Mark::Packet, Mark::Socket].map(own).into();
-    Software { name: "fief".into(), title: "fief".into(), sources: Vec::new(), uses, layouts: Vec::new() }
+    Software {
+        name: "fief".into(),
+        title: "fief".into(),
+        sources: Vec::new(),
+        signs: Vec::new(),
+        uses,
+        layouts: Vec::new(),
+    }
 }
 
 fn named<'a>(registry: &'a Registry, names: &[String]) -> anyhow::Result<Vec<&'a Software>> {
@@ -194,7 +205,7 @@ fn values(how: &Use) -> String {
     }
 }
 
-fn word(mark: Mark) -> String {
+pub(super) fn word(mark: Mark) -> String {
     match mark {
         Mark::Packet => "packet",
         Mark::Connection => "connection",

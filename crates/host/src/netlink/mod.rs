@@ -5,7 +5,7 @@
 //! answer to every message of a batch of hundreds.
 
 pub mod address;
-pub(crate) mod attribute;
+pub mod attribute;
 pub mod detour;
 pub mod link;
 pub mod monitor;

@@ -1,0 +1,270 @@
+//! Who gets in whose way on this host, what breaks, and what to do.
+
+use std::collections::BTreeMap;
+
+use fief_marks::MarkLayout;
+use fief_marks::collide::room;
+use fief_marks::registry::{Mark, Registry};
+use serde::Serialize;
+
+use crate::owners::{self, FIEF};
+use crate::{Found, Subsystem, Use};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It may look odd; nothing breaks.
+    Notice,
+    /// Decisions are taken by bits that mean something else.
+    Warning,
+    /// Bits are overwritten.
+    Error,
+}
+
+/// One conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conflict {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The network namespace.
+    pub netns: String,
+    /// Who: the intruder first.
+    pub between: [String; 2],
+    /// Which mark.
+    pub mark: Mark,
+    /// The bits they share, in hexadecimal.
+    pub bits: String,
+    /// Where.
+    pub place: String,
+    /// What breaks.
+    pub breaks: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// What is wrong with these bits being fief's field, in the namespace of fief itself. Uses for which `is_own` holds are
+/// fief's, or its tenants'.
+pub fn with_field(
+    field: u32,
+    found: &[Found],
+    registry: &Registry,
+    is_own: impl Fn(&Use) -> bool,
+) -> Vec<Conflict> {
+    let here = |one: &&Found| one.what.netns.is_empty() && !is_own(&one.what);
+    let elsewhere = advice(field, found, registry);
+    found.iter().filter(here).filter_map(|one| against(field, one, registry, &elsewhere)).collect()
+}
+
+/// How bad it is for a field that this use exists; `None` if it is not its affair.
+pub fn severity(field: u32, what: &Use) -> Option<Severity> {
+    let (reads, writes) = (what.reads & field, what.writes & field);
+    let heuristic =
+        |severity| if what.heuristic && severity == Severity::Error { Severity::Warning } else { severity };
+    match what.mark {
+        // It says nothing of packets until somebody copies it, and that is a use of its own.
+        Mark::Connection => None,
+        _ if writes != 0 => Some(heuristic(Severity::Error)),
+        _ if reads == 0 => None,
+        // Packets of the host have no bit of the field; packets of tenants are never what is looked for.
+        _ => match what.matches {
+            Some(matched) if matched.value & field == 0 => Some(Severity::Notice),
+            _ => Some(heuristic(Severity::Warning)),
+        },
+    }
+}
+
+fn against(field: u32, one: &Found, registry: &Registry, elsewhere: &str) -> Option<Conflict> {
+    let what = &one.what;
+    let owner = owners::of(registry, what);
+    if owner.as_ref().is_some_and(|owner| owner.name == FIEF) {
+        return None;
+    }
+    let severity = severity(field, what)?;
+    let (reads, writes) = (what.reads & field, what.writes & field);
+    let breaks = match (what.mark, writes) {
+        (Mark::Socket, 1..) if what.subsystem == Subsystem::Socket => {
+            "packets of this socket are taken for a tenant's".to_owned()
+        }
+        (_, 1..) if what.is_unmasked() => {
+            "packets that pass there lose their tenant, or become another's: they go astray or are dropped"
+                .to_owned()
+        }
+        (_, 1..) => {
+            "packets that pass there become another tenant's: they go astray or are dropped".to_owned()
+        }
+        _ if severity == Severity::Notice => {
+            "it never holds for tenants' packets: these bits are not zero there".to_owned()
+        }
+        _ => "tenants' packets are decided on by their tenant's number".to_owned(),
+    };
+    Some(Conflict {
+        severity,
+        netns: what.netns.clone(),
+        between: [owner.map_or_else(|| "somebody".into(), |owner| owner.name), FIEF.into()],
+        mark: what.mark,
+        bits: format!("{:#x}", if writes != 0 { writes } else { reads }),
+        place: place(one),
+        breaks,
+        remedy: format!("{}; {elsewhere}", mend(what, field)),
+    })
+}
+
+/// Where one is, and how many like it there are.
+pub fn place(one: &Found) -> String {
+    let first = if one.first.is_empty() { String::new() } else { format!(" {}", one.first) };
+    let more = if one.count > 1 { format!(" (and {} more)", one.count - 1) } else { String::new() };
+    format!("{}{first}{more}", one.what.place)
+}
+
+/// How the use itself could leave the field alone.
+fn mend(what: &Use, field: u32) -> String {
+    let keep = !field;
+    match (what.subsystem, what.writes & field != 0) {
+        (Subsystem::Nftables, true) => format!("write it as `meta mark set meta mark & {field:#x} | ...`"),
+        (Subsystem::Nftables, false) => format!("compare with `meta mark & {keep:#x}`"),
+        (Subsystem::IptablesNft | Subsystem::IptablesLegacy, true) => {
+            format!(
+                "give it a mask outside of the field: `--set-xmark VALUE/{keep:#x}`, `--restore-mark --nfmask {keep:#x}`"
+            )
+        }
+        (Subsystem::IptablesNft | Subsystem::IptablesLegacy, false) => {
+            format!("give it a mask outside of the field: `--mark VALUE/{keep:#x}`")
+        }
+        (Subsystem::Rule, _) => format!("give it a mask outside of the field: `fwmark VALUE/{keep:#x}`"),
+        (Subsystem::XfrmPolicy | Subsystem::XfrmState, _) => format!("give it `mask {keep:#x}`"),
+        (Subsystem::TrafficControl, true) => format!("give it a mask: `skbedit mark VALUE/{keep:#x}`"),
+        (Subsystem::TrafficControl, false) => format!("give it a mask: `handle VALUE/{keep:#x} fw`"),
+        (Subsystem::Socket | Subsystem::Wireguard, _) => format!("configure it with a mark below {keep:#x}"),
+        _ => "configure it to use other bits".to_owned(),
+    }
+}
+
+/// Where the field would lie beside everything that is there.
+fn advice(field: u32, found: &[Found], registry: &Registry) -> String {
+    match room(taken(found, registry)) {
+        Some(room) if room.mask() & field == room.mask() && room.mask() == field => {
+            "nothing lies better".to_owned()
+        }
+        Some(room) => format!("or move fief's field: `fief marks move --to {room}`"),
+        None => "no four adjacent bits are free on this host".to_owned(),
+    }
+}
+
+/// Bits of packets that somebody else than fief uses here, but for those who use them all, beside whom nothing lies.
+pub fn taken(found: &[Found], registry: &Registry) -> u32 {
+    let here = found.iter().filter(|one| one.what.netns.is_empty() && one.what.mark != Mark::Connection);
+    let foreign = here.filter(|one| owners::of(registry, &one.what).is_none_or(|owner| owner.name != FIEF));
+    foreign.fold(0, |taken, one| {
+        let what = &one.what;
+        let written = if what.is_unmasked() { what.sets.map_or(0, |sets| sets.value) } else { what.writes };
+        let read = if what.reads == u32::MAX { what.matches.map_or(0, |m| m.value) } else { what.reads };
+        taken | written | read
+    })
+}
+
+/// Known software that gets in each other's way, in every namespace that was looked at.
+pub fn among(found: &[Found], registry: &Registry) -> Vec<Conflict> {
+    let mut owned: BTreeMap<(&str, Mark), BTreeMap<String, Vec<&Found>>> = BTreeMap::new();
+    for one in found {
+        if let Some(owner) = owners::of(registry, &one.what).filter(|owner| owner.name != FIEF) {
+            // What compares policies, and what sets sockets, is about packets.
+            let mark = if one.what.mark == Mark::Connection { Mark::Connection } else { Mark::Packet };
+            owned.entry((&one.what.netns, mark)).or_default().entry(owner.name).or_default().push(one);
+        }
+    }
+    let mut conflicts = Vec::new();
+    for ((netns, mark), owners) in owned {
+        let owners: Vec<_> = owners.into_iter().collect();
+        for (i, (one, its)) in owners.iter().enumerate() {
+            for (other, others) in &owners[i + 1..] {
+                for (writer, written, reader, read) in [(one, its, other, others), (other, others, one, its)]
+                {
+                    let found = collision(written, read);
+                    let Some((bits, writing, reading)) = found else { continue };
+                    conflicts.push(Conflict {
+                        severity: Severity::Warning,
+                        netns: netns.to_owned(),
+                        between: [writer.clone(), reader.clone()],
+                        mark,
+                        bits: format!("{bits:#x}"),
+                        place: place(writing),
+                        breaks: format!("{writer} writes bits that {reader} uses in {}", place(reading)),
+                        remedy: mend(&writing.what, bits),
+                    });
+                    break;
+                }
+            }
+        }
+    }
+    conflicts
+}
+
+fn collision<'a>(written: &[&'a Found], read: &[&'a Found]) -> Option<(u32, &'a Found, &'a Found)> {
+    written.iter().find_map(|writing| {
+        let meets = |reading: &&&Found| writing.what.writes & (reading.what.reads | reading.what.writes) != 0;
+        let reading = read.iter().find(meets)?;
+        Some((writing.what.writes & (reading.what.reads | reading.what.writes), *writing, *reading))
+    })
+}
+
+/// A candidate for fief's field, and what speaks against it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Choice {
+    /// The field.
+    pub mask: MarkLayout,
+    /// Uses on this host that overwrite it.
+    pub errors: usize,
+    /// Uses that decide by it.
+    pub warnings: usize,
+    /// Software of the registry that would, if it came.
+    pub known: Vec<String>,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// Chooses the field beside what was found: without conflicts if that can be, then wide, then what is in use already
+/// (`now`, else the default), then where fewest of the registry's software would come, then low.
+pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> Choice {
+    let prefer = now.unwrap_or_default();
+    let foreign: Vec<&Use> = found
+        .iter()
+        .map(|one| &one.what)
+        .filter(|what| what.netns.is_empty())
+        .filter(|what| owners::of(registry, what).is_none_or(|owner| owner.name != FIEF))
+        .collect();
+    let rate = |layout: MarkLayout| {
+        let count =
+            |wanted| foreign.iter().filter(|what| severity(layout.mask(), what) == Some(wanted)).count();
+        let uses = |s: &&fief_marks::registry::Software| {
+            let narrow = s.uses.iter().filter(|u| u.mark == Mark::Packet && u.mask.0 != u32::MAX);
+            narrow.fold(0, |mask, u| mask | u.mask.0) & layout.mask() != 0
+        };
+        let known: Vec<String> = registry.software.iter().filter(uses).map(|s| s.name.clone()).collect();
+        (count(Severity::Error), count(Severity::Warning), known)
+    };
+    let widths = (4..=16_u32).rev();
+    let layouts = widths.flat_map(|width| {
+        (0..=32 - width).filter_map(move |shift| MarkLayout::new((u32::MAX >> (32 - width)) << shift).ok())
+    });
+    let rated = layouts.map(|layout| (layout, rate(layout)));
+    let best = rated.min_by_key(|(layout, (errors, warnings, known))| {
+        (*errors, *warnings, 16 - layout.width(), *layout != prefer, known.len(), layout.shift())
+    });
+    let (mask, (errors, warnings, known)) = best.unwrap_or_else(|| (prefer, rate(prefer)));
+    let reason = match (errors + warnings, foreign.is_empty()) {
+        (0, true) => "nobody else uses the mark on this host".to_owned(),
+        (0, false) if mask == prefer => "nobody on this host uses these bits".to_owned(),
+        (0, false) => {
+            let (errors, warnings, _) = rate(prefer);
+            format!(
+                "nobody on this host uses these bits; {} uses stand in the way of {prefer}",
+                errors + warnings
+            )
+        }
+        (count, _) => format!("{count} uses on this host touch it, and more touch every other place"),
+    };
+    Choice { mask, errors, warnings, known, reason }
+}
