@@ -8,6 +8,7 @@ fn main() {
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(out.join("fief_marks.h"), fief_marks::header::programs()).expect("OUT_DIR can be written");
     compile(Path::new("bpf/fief.bpf.c"), &out.join("fief.bpf.o"));
 }
 
@@ -18,6 +19,7 @@ fn compile(source: &Path, object: &Path) {
     // -mcpu=v3: 32-bit registers and jumps (Linux 5.1). The kernel's headers stand below the machine's own directory.
     command.args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"]);
     command.arg(format!("-I/usr/include/{machine}-linux-gnu"));
+    command.arg("-I").arg(object.parent().expect("the object lies in OUT_DIR"));
     command.arg("-c").arg(source).arg("-o").arg(object);
     match command.status() {
         Ok(status) if status.success() => {}

@@ -17,8 +17,8 @@ pub use error::ClientError;
 use wire::{Answer, Call};
 
 use crate::{
-    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, Paths, SocketView, TaskView,
-    TenantView,
+    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, FieldView, MoveRequest,
+    MoveResponse, Paths, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -119,6 +119,16 @@ impl Client {
     /// Whom an alias of a UDP sender stands for.
     pub fn alias(&self, alias: std::net::IpAddr) -> Result<AliasView, ClientError> {
         self.json(Call::get(format!("/v1/aliases/{alias}")))
+    }
+
+    /// Where the tenant's number stands in marks.
+    pub fn field(&self) -> Result<FieldView, ClientError> {
+        self.json(Call::get("/v1/marks"))
+    }
+
+    /// Moves it, or says where it would go.
+    pub fn move_field(&self, request: &MoveRequest) -> Result<MoveResponse, ClientError> {
+        self.json(Call::post("/v1/marks/move", request)?)
     }
 
     /// Reads the documents in the configuration directory again.

@@ -258,6 +258,71 @@ pub struct SocketView {
     pub remote: String,
 }
 
+/// Where the tenant's number stands in marks, `GET /v1/marks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldView {
+    /// The field that counts, as `0xffff`.
+    pub mask: String,
+    /// Another one that is written as well, while the field moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<String>,
+    /// How many tenants it holds.
+    pub tenants: usize,
+    /// Why it stands there.
+    pub reason: String,
+    /// A move that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MovingView>,
+    /// Who else uses its bits: where, what breaks, what to do.
+    pub intruders: Vec<String>,
+}
+
+/// A field on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MovingView {
+    /// Where it was.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+    /// `both`: written twice, the old place counts; `read`: the new one counts; `clean`: old bits are taken off.
+    pub phase: String,
+    /// Sockets that have no new place yet.
+    pub sockets_left: usize,
+    /// Since when they are waited for, in seconds.
+    pub seconds: u64,
+}
+
+/// `POST /v1/marks/move`: move the field.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveRequest {
+    /// Where to; the best place on this host if left out.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Although somebody uses those bits.
+    #[serde(default)]
+    pub force: bool,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveResponse {
+    /// Where the field goes, or would go.
+    pub to: String,
+    /// Why there.
+    pub reason: String,
+    /// How many tenants it holds there.
+    pub tenants: usize,
+    /// Where the field is.
+    pub field: FieldView,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

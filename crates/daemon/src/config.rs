@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use fief_marks::MarkLayout;
+use fief_marks::{BadMask, MarkLayout};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
@@ -19,12 +19,33 @@ pub enum LocalRule {
     Move,
 }
 
+/// Where the slot shall stand in the packet mark.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum MarkMask {
+    /// Beside whatever runs on this host: chosen once, and kept until it is moved.
+    #[default]
+    Auto,
+    /// There.
+    At(MarkLayout),
+}
+
+impl TryFrom<String> for MarkMask {
+    type Error = String;
+    fn try_from(text: String) -> Result<MarkMask, String> {
+        match text.as_str() {
+            "auto" => Ok(MarkMask::Auto),
+            mask => mask.parse().map(MarkMask::At).map_err(|e: BadMask| format!("{e}, or `auto`")),
+        }
+    }
+}
+
 /// The daemon's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// Our field in the packet mark.
-    pub mark_mask: MarkLayout,
+    pub mark_mask: MarkMask,
     /// Where the `local` rule stands.
     pub local_rule: LocalRule,
     /// Routing table of slot n is this plus n; a multiple of 256.
@@ -40,7 +61,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            mark_mask: MarkLayout::default(),
+            mark_mask: MarkMask::Auto,
             local_rule: LocalRule::default(),
             table_base: 256_000_000,
             rule_preference: 10,
@@ -104,7 +125,9 @@ mod tests {
         assert_eq!(Config::parse("").unwrap(), Config::default());
         assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
         let config = Config::parse("markMask: \"0xffff0000\"\nlocalRule: move\n").unwrap();
-        assert_eq!((config.mark_mask.mask(), config.local_rule), (0xffff_0000, LocalRule::Move));
+        let high = MarkMask::At(MarkLayout::new(0xffff_0000).unwrap());
+        assert_eq!((config.mark_mask, config.local_rule), (high, LocalRule::Move));
+        assert_eq!(Config::parse("markMask: auto").unwrap(), Config::default());
         assert_eq!(config.table_base, Config::default().table_base);
     }
 

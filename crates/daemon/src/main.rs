@@ -1,6 +1,7 @@
 //! fiefd: keeps a host as its tenants' documents say.
 
 mod api;
+mod arbiter;
 mod config;
 mod contention;
 mod doctor;
@@ -14,12 +15,15 @@ mod slots;
 mod store;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use fief_api::Paths;
 use fief_host::{cgroup, kernel};
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -83,12 +87,29 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tracing::error!(?refusal, "the documents in {} were refused", paths.config().display());
     }
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
+    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let watcher = watch_marks(handle.clone(), &paths, stop.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&paths, handle.clone()))?;
     handle.stop();
-    let _ = thread.join();
+    rustix::io::write(&*stop, &1_u64.to_ne_bytes())?;
+    let _ = (thread.join(), watcher.join());
     drop(lock);
     Ok(())
+}
+
+/// A thread of its own: a look at 50,000 rules takes longer than an answer may.
+fn watch_marks(
+    engine: Handle,
+    paths: &Paths,
+    stop: Arc<OwnedFd>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let registry = arbiter::registry(&paths.config());
+    std::thread::Builder::new().name("marks".into()).spawn(move || {
+        if let Err(error) = arbiter::watch(&engine, &registry, &stop) {
+            tracing::error!(%error, "nobody watches the marks");
+        }
+    })
 }
 
 async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fief_marks::MarkLayout;
 use fief_model::{Slot, Tenant};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ const VERSION: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
 const SWITCHES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("switches");
+const FIELDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("fields");
+/// The one row of its table.
+const FIELD: &str = "slot";
 
 /// A tenant as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,46 @@ pub struct Switch {
     /// The index of the device whose switch it is.
     #[serde(default)]
     pub device: Option<u32>,
+}
+
+/// Where the slot stands in marks, and why there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// The field that counts.
+    pub mask: MarkLayout,
+    /// Which of the two places for a rule tree its tree has.
+    pub lane: u8,
+    /// Why it stands there, in a line.
+    pub reason: String,
+    /// On its way to another place.
+    #[serde(default)]
+    pub moving: Option<Moving>,
+}
+
+/// A field on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The next place.
+    pub to: MarkLayout,
+    /// The last place: another one than the next where those two would share bits.
+    pub goal: MarkLayout,
+    /// Why it moves, in a line.
+    pub reason: String,
+    /// How far it has come.
+    pub phase: Phase,
+}
+
+/// How far a field has come. Every step leaves what is written true for the one before and the one behind it, so that
+/// programs may be replaced one by one, and a daemon may be killed anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The slot is written to both places, and the old one counts.
+    Both,
+    /// The slot is written to both places, and the new one counts.
+    Read,
+    /// The new place is the only one; the old bits are taken off sockets and connections.
+    Clean,
 }
 
 /// The open store.
@@ -122,6 +166,16 @@ impl Store {
     /// Forgets switches that were put back.
     pub fn forget_switches(&mut self, names: &[&str]) -> Result<(), StoreError> {
         self.write(SWITCHES, &[] as &[(&str, &Switch)], names)
+    }
+
+    /// Where the slot stands in marks; `None` before that was ever chosen.
+    pub fn field(&self) -> Result<Option<Field>, StoreError> {
+        Ok(self.read(FIELDS)?.remove(FIELD))
+    }
+
+    /// Remembers where the slot stands; to be called BEFORE anything is moved there.
+    pub fn keep_field(&mut self, field: &Field) -> Result<(), StoreError> {
+        self.write(FIELDS, &[(FIELD, field)], &[])
     }
 
     /// The upper half of the IPv6 network that aliases are taken from, drawn once (RFC 4193): fd, 40 random bits, 16 more.
@@ -230,6 +284,7 @@ fn version(database: &Database) -> Result<u64, Box<dyn std::error::Error>> {
             transaction.open_table(TENANTS)?;
             transaction.open_table(SWITCHES)?;
         }
+        transaction.open_table(FIELDS)?;
         found.unwrap_or(VERSION)
     };
     transaction.commit()?;

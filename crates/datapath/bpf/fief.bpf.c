@@ -16,6 +16,7 @@
 //                               tenant's listener is entered
 //   on_lookup                   sk_lookup: who calls a place is steered to that tenant's listener
 //   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
+//   remark                      an iterator over TCP sockets: their marks move with the field
 //   delivered4/6, leaving4/6    netfilter, LOCAL_IN and POST_ROUTING: what the programs on devices cannot see
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,7 @@
 #include "lib/abi.h"
 #include "lib/guard.h"
 #include "lib/listeners.h"
+#include "lib/remark.h"
 #include "lib/sockets.h"
 #include "lib/tenancy.h"
 #include "lib/wire.h"
@@ -236,6 +238,13 @@ NETFILTER
 int leaving6(struct bpf_nf_ctx *ctx)
 {
 	return guard_out6(ctx);
+}
+
+/* BPF_PROG_TYPE_TRACING, an iterator: src/raw.rs loads it. */
+SEC("socket")
+int remark(struct iter_tcp *ctx)
+{
+	return remarked(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -10,7 +10,7 @@ use aya_obj::generated::bpf_prog_type;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::maps::{map_error, take};
-use crate::raw::Raw;
+use crate::raw::{Kind, Raw};
 use crate::{DatapathError, chain};
 
 /// The programs of the routes for aliases.
@@ -211,8 +211,8 @@ impl Aliases {
 /// Verifies the programs of the routes, IPv4's and IPv6's.
 pub(crate) fn load(programs: &Raw) -> Result<[OwnedFd; 2], DatapathError> {
     let load = |name: &'static str| {
-        let kind = bpf_prog_type::BPF_PROG_TYPE_LWT_XMIT;
-        programs.load(name, kind, 0).map_err(|e| DatapathError::Load(format!("{name}: {e}")))
+        let kind = Kind { program: bpf_prog_type::BPF_PROG_TYPE_LWT_XMIT, attach_type: 0, attach_to: 0 };
+        programs.load(name, kind).map_err(|e| DatapathError::Load(format!("{name}: {e}")))
     };
     let [v4, v6] = PROGRAMS;
     Ok([load(v4)?, load(v6)?])

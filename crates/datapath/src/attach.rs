@@ -2,17 +2,18 @@
 //!
 //! A pin's name says what it is: `PROGRAM-PLACE-DIGEST`, the place being a device index or a control group's inode
 //! and the digest that of the program bytes and settings. A pin with our digest whose program is really attached is
-//! adopted; any other one of the same program and place goes after its successor sits.
+//! adopted; a link of the same program and place with another digest gets the new program in place of the old one, so
+//! that nothing is seen twice, or by neither. Where the kernel cannot do that, the old one goes after its successor sits.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::links::{CgroupAttachMode, FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, ProgramFd,
     SkLookup, SockOps,
 };
 use aya::{Btf, Ebpf};
@@ -114,6 +115,13 @@ fn classifier(
         return Ok(());
     }
     let _ = std::fs::remove_file(&path);
+    if let Some(predecessor) = predecessor(links, &format!("{name}-{}-", device.index))
+        && succeed(&predecessor, program.fd().ok(), &path)
+        && is_attached(program, direction, device)
+    {
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(&path);
     // Inward we come first, so that whoever marks after us sees the tenant; outward last, so that nobody changes
     // the mark behind our check.
     let order = match direction {
@@ -173,10 +181,13 @@ pub(crate) fn lookup(programs: &mut Ebpf, links: &Path, digest: &str) -> Result<
             .program_mut("on_lookup")
             .and_then(|p| p.try_into().ok())
             .ok_or_else(|| failed("not in the object".into()))?;
-        let id = program.attach(namespace).map_err(|e| failed(chain(&e)))?;
-        let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
-        let link: FdLink = link.into();
-        link.pin(&at).map_err(|e| failed(chain(&e)))?;
+        let before = predecessor(links, "on_lookup-");
+        if !before.is_some_and(|before| succeed(&before, program.fd().ok(), &at)) {
+            let id = program.attach(namespace).map_err(|e| failed(chain(&e)))?;
+            let link = program.take_link(id).map_err(|e| failed(chain(&e)))?;
+            let link: FdLink = link.into();
+            link.pin(&at).map_err(|e| failed(chain(&e)))?;
+        }
     }
     unpin_others(links, |name| name.starts_with("on_lookup-"), &HashSet::from([pin]));
     Ok(())
@@ -201,6 +212,10 @@ pub(crate) fn cgroup(
         let failed =
             |error: String| DatapathError::Attach { program: name, place: path.display().to_string(), error };
         let program = programs.program_mut(name).ok_or_else(|| failed("not in the object".into()))?;
+        let before = predecessor(links, &format!("{name}-{inode}-"));
+        if before.is_some_and(|before| succeed(&before, program.fd().ok(), &at)) {
+            continue;
+        }
         attach_cgroup(name, program, cgroup, &at).map_err(|e| failed(chain(&*e)))?;
     }
     unpin_others(links, |name| OF_CGROUPS.iter().any(|p| name.starts_with(p)), &wanted);
@@ -247,6 +262,18 @@ fn attach_cgroup(
     Ok(())
 }
 
+/// The pin of an earlier program of the same place; pins with our own digest have been looked for before.
+fn predecessor(links: &Path, prefix: &str) -> Option<PathBuf> {
+    pins(links).find(|(name, _)| name.starts_with(prefix)).map(|(_, path)| path)
+}
+
+/// Takes the place of an earlier program, and of its pin; says whether it did.
+fn succeed(predecessor: &Path, program: Option<&ProgramFd>, pin: &Path) -> bool {
+    let Some(program) = program else { return false };
+    // The kernel refuses where the link's device or control group is gone.
+    syscall::replace(predecessor, program.as_fd()).is_ok() && std::fs::rename(predecessor, pin).is_ok()
+}
+
 /// Removes the pins of one kind that are not wanted: their links detach.
 pub(crate) fn unpin_others(links: &Path, is_of_kind: impl Fn(&str) -> bool, wanted: &HashSet<String>) {
     for (name, path) in pins(links) {
@@ -256,7 +283,7 @@ pub(crate) fn unpin_others(links: &Path, is_of_kind: impl Fn(&str) -> bool, want
     }
 }
 
-fn pins(links: &Path) -> Vec<(String, std::path::PathBuf)> {
+fn pins(links: &Path) -> impl Iterator<Item = (String, PathBuf)> {
     let entries = std::fs::read_dir(links).into_iter().flatten().flatten();
-    entries.map(|e| (e.file_name().to_string_lossy().into_owned(), e.path())).collect()
+    entries.map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))
 }

@@ -11,6 +11,7 @@ mod attach;
 pub mod maps;
 mod netfilter;
 mod raw;
+mod remark;
 mod syscall;
 pub mod tasks;
 #[cfg(feature = "teeth")]
@@ -20,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use fief_marks::MarkLayout;
+use fief_marks::{MarkLayout, Positions};
 use sha2::{Digest, Sha256};
 
 use aliases::{Aliases, Ranges};
@@ -44,8 +45,8 @@ static ABI: &str = concat!(
 /// What the programs take as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Our field in the packet mark.
-    pub layout: MarkLayout,
+    /// Where our field in the packet mark is.
+    pub positions: Positions,
     /// Does the host's `local` rule stand behind the tree?
     pub local_moved: bool,
     /// The cookie of our network namespace.
@@ -107,8 +108,13 @@ pub struct Datapath {
 impl Datapath {
     /// Loads and verifies the programs and opens their maps, making those that are not pinned yet. Attaches nothing.
     ///
-    /// `pins` is a directory on a bpf file system; it is made if missing.
-    pub fn load(pins: &Path, settings: &Settings) -> Result<Datapath, DatapathError> {
+    /// `pins` is a directory on a bpf file system; it is made if missing. `gone` is a former field, which [`Datapath::remark`]
+    /// takes off sockets.
+    pub fn load(
+        pins: &Path,
+        settings: &Settings,
+        gone: Option<MarkLayout>,
+    ) -> Result<Datapath, DatapathError> {
         let maps = pins.join(format!("maps-{}", digest(&[ABI.as_bytes()])));
         let links = pins.join("links");
         for directory in [&maps, &links] {
@@ -122,11 +128,11 @@ impl Datapath {
         // Linux 6.12 gives task storage to tracing programs only, Linux 6.18 to those of control groups as well. The
         // verifier tells, and does not look at what a constant switches off.
         let mut follows_tasks = true;
-        let mut verified = verify(&maps, settings, follows_tasks, &kernel);
+        let mut verified = verify(&maps, settings, gone, follows_tasks, &kernel);
         if matches!(&verified, Err(DatapathError::Load(why)) if lacks_task_storage(why)) {
             tracing::info!("this kernel's control-group programs cannot ask for a thread's tenant");
             follows_tasks = false;
-            verified = verify(&maps, settings, follows_tasks, &kernel);
+            verified = verify(&maps, settings, gone, follows_tasks, &kernel);
         }
         let (mut programs, raw) = verified?;
         let constants = format!("{settings:?} {follows_tasks}");
@@ -169,6 +175,12 @@ impl Datapath {
         aliases::load(&self.raw)
     }
 
+    /// Gives the TCP sockets of the calling thread's network namespace their slot's other place, while the field moves, or
+    /// takes the former one off them. The programs must be attached, so that no new socket lacks it.
+    pub fn remark(&self) -> Result<(), DatapathError> {
+        remark::run(&self.raw)
+    }
+
     /// What a slot's packets did.
     pub fn counters(&self, slot: u32) -> Counters {
         self.maps.counters(slot)
@@ -204,6 +216,7 @@ impl Datapath {
 fn verify(
     maps: &Path,
     settings: &Settings,
+    gone: Option<MarkLayout>,
     follows_tasks: bool,
     kernel: &Btf,
 ) -> Result<(Ebpf, Raw), DatapathError> {
@@ -211,10 +224,15 @@ fn verify(
     let teeth = teeth::off();
     #[cfg(not(feature = "teeth"))]
     let teeth = 0_u32;
+    let Positions { read, also } = settings.positions;
     let number = |value: u32| value.to_ne_bytes().to_vec();
     let globals = [
-        ("fief_mask", number(settings.layout.mask())),
-        ("fief_shift", number(settings.layout.shift())),
+        ("fief_mask", number(read.mask())),
+        ("fief_shift", number(read.shift())),
+        ("fief_also_mask", number(also.map_or(0, MarkLayout::mask))),
+        ("fief_also_shift", number(also.map_or(0, MarkLayout::shift))),
+        ("fief_gone_mask", number(gone.map_or(0, MarkLayout::mask))),
+        ("fief_gone_shift", number(gone.map_or(0, MarkLayout::shift))),
         ("fief_local_moved", number(u32::from(settings.local_moved))),
         ("fief_netns_cookie", settings.netns_cookie.to_ne_bytes().to_vec()),
         ("fief_follows_tasks", number(u32::from(follows_tasks))),
@@ -232,7 +250,7 @@ fn verify(
     let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
     attach::load_all(&mut programs, kernel)?;
     let globals = globals.iter().map(|(name, value)| (*name, (value.as_slice(), true))).collect();
-    let names = netfilter::names().chain(aliases::PROGRAMS);
+    let names = netfilter::names().chain(aliases::PROGRAMS).chain([remark::PROGRAM]);
     let raw = Raw::read(OBJECT, names, globals, kernel, &programs)?;
     Ok((programs, raw))
 }

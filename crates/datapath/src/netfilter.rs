@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_type};
 
-use crate::raw::Raw;
+use crate::raw::{Kind, Raw};
 use crate::{DatapathError, syscall};
 
 /// Where a program sits: its name, family and hook (linux/netfilter.h).
@@ -29,6 +29,12 @@ const HOOKS: [Hook; 4] = [
     Hook { program: "leaving4", family: libc::NFPROTO_IPV4 as u32, hook: POST_ROUTING },
     Hook { program: "leaving6", family: libc::NFPROTO_IPV6 as u32, hook: POST_ROUTING },
 ];
+const KIND: Kind = Kind {
+    program: bpf_prog_type::BPF_PROG_TYPE_NETFILTER,
+    attach_type: bpf_attach_type::BPF_NETFILTER as u32,
+    attach_to: 0,
+};
+
 /// The programs' names.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     HOOKS.iter().map(|hook| hook.program)
@@ -49,9 +55,7 @@ pub(crate) fn attach(programs: &Raw, links: &Path, digest: &str) -> Result<(), D
             place: "the network namespace".into(),
             error,
         };
-        let kind = bpf_prog_type::BPF_PROG_TYPE_NETFILTER;
-        let program =
-            programs.load(hook.program, kind, bpf_attach_type::BPF_NETFILTER as u32).map_err(failed)?;
+        let program = programs.load(hook.program, KIND).map_err(failed)?;
         let link = link(&program, hook).map_err(|e| failed(e.to_string()))?;
         syscall::pin(&link, &at).map_err(|e| failed(format!("pin {}: {e}", at.display())))?;
     }

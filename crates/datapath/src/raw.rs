@@ -1,4 +1,4 @@
-//! Kinds of programs that aya 0.14 has no word for (netfilter, lwt_xmit): loaded here (linux/bpf.h); parsing and
+//! Kinds of programs that aya 0.14 has no word for (netfilter, lwt_xmit), or none that fits (iterators): loaded here (linux/bpf.h); parsing and
 //! relocation are aya's.
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +18,16 @@ const LOG_SIZE: usize = 1 << 20;
 pub(crate) struct Raw {
     programs: HashMap<&'static str, Vec<bpf_insn>>,
     license: CString,
+}
+
+/// What a raw program is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    pub program: bpf_prog_type,
+    /// 0 where the kind has none.
+    pub attach_type: u32,
+    /// The function of the kernel that it is for, by its number in the kernel's BTF; 0 where there is none.
+    pub attach_to: u32,
 }
 
 impl Raw {
@@ -51,18 +61,13 @@ impl Raw {
         Ok(Raw { programs: programs.collect::<Result<_, DatapathError>>()?, license: object.license.clone() })
     }
 
-    /// Verifies one of them, as a program of this kind; `attach_type` is 0 where the kind has none.
-    pub(crate) fn load(
-        &self,
-        name: &'static str,
-        kind: bpf_prog_type,
-        attach_type: u32,
-    ) -> Result<OwnedFd, String> {
+    /// Verifies one of them, as a program of this kind.
+    pub(crate) fn load(&self, name: &'static str, kind: Kind) -> Result<OwnedFd, String> {
         let instructions = self.programs.get(name).ok_or("not in the object")?;
         let mut prog_name = [0; 16];
         prog_name[..name.len()].copy_from_slice(name.as_bytes());
         let mut attr = LoadAttr {
-            prog_type: kind as u32,
+            prog_type: kind.program as u32,
             insn_cnt: instructions.len() as u32,
             insns: instructions.as_ptr() as u64,
             license: self.license.as_ptr() as u64,
@@ -73,7 +78,15 @@ impl Raw {
             prog_flags: 0,
             prog_name,
             prog_ifindex: 0,
-            expected_attach_type: attach_type,
+            expected_attach_type: kind.attach_type,
+            prog_btf_fd: 0,
+            func_info_rec_size: 0,
+            func_info: 0,
+            func_info_cnt: 0,
+            line_info_rec_size: 0,
+            line_info: 0,
+            line_info_cnt: 0,
+            attach_btf_id: kind.attach_to,
         };
         if let Ok(program) = syscall::descriptor(bpf_cmd::BPF_PROG_LOAD, &attr) {
             return Ok(program);
@@ -120,4 +133,12 @@ struct LoadAttr {
     prog_name: [u8; 16],
     prog_ifindex: u32,
     expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
 }

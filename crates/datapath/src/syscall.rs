@@ -50,6 +50,30 @@ pub(crate) fn pin(link: &OwnedFd, at: &Path) -> io::Result<()> {
     call(bpf_cmd::BPF_OBJ_PIN, &attr).map(drop)
 }
 
+/// BPF_LINK_UPDATE's part of `union bpf_attr`.
+#[repr(C)]
+struct UpdateAttr {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Puts another program into the place of the one that a pinned link holds: in one step, so that no packet or call meets
+/// both, or none.
+pub(crate) fn replace(pinned: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let path = CString::new(pinned.as_os_str().as_bytes())?;
+    let attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let link = descriptor(bpf_cmd::BPF_OBJ_GET, &attr)?;
+    let attr = UpdateAttr {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    call(bpf_cmd::BPF_LINK_UPDATE, &attr).map(drop)
+}
+
 /// BPF_MAP_LOOKUP_BATCH's part of `union bpf_attr`.
 #[repr(C)]
 struct BatchAttr {

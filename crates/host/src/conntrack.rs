@@ -5,16 +5,19 @@ use std::net::IpAddr;
 
 use netlink_bindings::conntrack::{IterableTupleIpAttrs, Nfgenmsg, OpGetDump};
 
-use crate::netlink::attribute::{find, push};
+use crate::netlink::attribute::{find, number_be, push};
 use crate::netlink::{Message, Socket};
 use crate::{Family, HostError};
 
 /// NFNL_SUBSYS_CTNETLINK << 8, and the message.
+const CHANGE: u16 = 1 << 8;
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_MARK_MASK: u16 = 21;
 const NESTED: u16 = 0x8000;
 
 /// Forgets every connection that one of these addresses opened or was called by, and says how many. A kernel without
@@ -26,6 +29,28 @@ pub fn forget(addresses: &HashSet<IpAddr>) -> Result<usize, HostError> {
     if addresses.is_empty() {
         return Ok(0);
     }
+    ask_about_each(|ends, body| ends.iter().any(|end| addresses.contains(end)).then(|| deletion(body)))
+}
+
+/// Changes marks: `wanted` sees a mark and the two addresses of the direction that opened the connection, and says what
+/// the mark shall be. Returns how many were changed.
+pub fn remark(wanted: impl Fn(u32, &[IpAddr]) -> Option<u32>) -> Result<usize, HostError> {
+    ask_about_each(|ends, body| {
+        let attributes = body.get(Nfgenmsg::len()..)?;
+        let mark = find(attributes, CTA_MARK).and_then(number_be)?;
+        let wanted = wanted(mark, ends).filter(|wanted| *wanted != mark)?;
+        Some(Message::new(CHANGE, 0, "change a connection's mark", |body_out| {
+            body_out.extend(named(body));
+            // Only the bits that change, so that somebody else's change of others meanwhile stays.
+            push(body_out, CTA_MARK, &((wanted ^ mark) & wanted).to_be_bytes());
+            push(body_out, CTA_MARK_MASK, &(wanted ^ mark).to_be_bytes());
+        }))
+    })
+}
+
+/// Makes a request for each connection that gives one, and says how many there were. A kernel without connection
+/// tracking has none, and what ended meanwhile is no error.
+fn ask_about_each(make: impl Fn(&[IpAddr], &[u8]) -> Option<Message>) -> Result<usize, HostError> {
     let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
     let mut messages = Vec::new();
     for family in [Family::V4, Family::V6] {
@@ -35,9 +60,8 @@ pub fn forget(addresses: &HashSet<IpAddr>) -> Result<usize, HostError> {
         let dumped = socket.dump(GET, "list connections", encode, |_, body| {
             let (_, attributes) = OpGetDump::decode_request(body);
             let ends = attributes.get_tuple_orig().and_then(|tuple| tuple.get_tuple_ip()).map(ends_of);
-            if ends.into_iter().flatten().flatten().any(|end| addresses.contains(&end)) {
-                messages.push(deletion(body));
-            }
+            let ends: Vec<IpAddr> = ends.into_iter().flatten().flatten().collect();
+            messages.extend(make(&ends, body));
         });
         match dumped {
             // A list that changed while it was written out has named most of them.
@@ -54,17 +78,21 @@ pub fn forget(addresses: &HashSet<IpAddr>) -> Result<usize, HostError> {
     }
 }
 
-/// Asks for the end of the connection that a listing has named: its tuple, zone and number go back as they came.
+/// Asks for the end of the connection that a listing has named.
 fn deletion(listed: &[u8]) -> Message {
-    Message::new(DELETE, 0, "forget a connection", |body| {
-        let (header, attributes) = listed.split_at(Nfgenmsg::len().min(listed.len()));
-        body.extend(header);
-        for (kind, flags) in [(CTA_TUPLE_ORIG, NESTED), (CTA_ZONE, 0), (CTA_ID, 0)] {
-            if let Some(value) = find(attributes, kind) {
-                push(body, kind | flags, value);
-            }
+    Message::new(DELETE, 0, "forget a connection", |body| body.extend(named(listed)))
+}
+
+/// What names a connection in a request: its tuple, zone and number as a listing gave them.
+fn named(listed: &[u8]) -> Vec<u8> {
+    let (header, attributes) = listed.split_at(Nfgenmsg::len().min(listed.len()));
+    let mut name = header.to_vec();
+    for (kind, flags) in [(CTA_TUPLE_ORIG, NESTED), (CTA_ZONE, 0), (CTA_ID, 0)] {
+        if let Some(value) = find(attributes, kind) {
+            push(&mut name, kind | flags, value);
         }
-    })
+    }
+    name
 }
 
 fn ends_of(tuple: IterableTupleIpAttrs<'_>) -> [Option<IpAddr>; 2] {

@@ -78,7 +78,7 @@ pub fn mount_bpffs(path: &Path) -> Result<(), HostError> {
     rustix::mount::mount("bpf", path, "bpf", flags, Some(c"mode=0700")).map_err(|e| HostError::io(what(), e))
 }
 
-fn netns_cookie(socket: &std::os::fd::OwnedFd) -> std::io::Result<u64> {
+pub(crate) fn netns_cookie(socket: &std::os::fd::OwnedFd) -> std::io::Result<u64> {
     use std::os::fd::AsRawFd;
     const SO_NETNS_COOKIE: i32 = 71;
     let mut cookie = 0u64;

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod memory;
 pub mod namespaces;
 pub mod netlink;
+pub mod open;
 pub mod peer;
 pub mod programs;
 pub mod sockets;

@@ -15,6 +15,7 @@
 
 pub mod collide;
 pub mod drawing;
+pub mod header;
 pub mod reading;
 pub mod registry;
 
@@ -25,6 +26,28 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct MarkLayout {
     mask: u32,
+}
+
+/// Where the slot stands in marks just now: while the field moves it is written twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Positions {
+    /// The field that counts.
+    pub read: MarkLayout,
+    /// Another one that says the same, shares no bit with it, and does not count.
+    pub also: Option<MarkLayout>,
+}
+
+impl Positions {
+    /// The bits that are fief's.
+    pub fn mask(self) -> u32 {
+        self.read.mask() | self.also.map_or(0, MarkLayout::mask)
+    }
+
+    /// A mark with the slot in all places, other bits kept; `None` if the number does not fit everywhere.
+    pub fn with(self, mark: u32, number: u16) -> Option<u32> {
+        let also = self.also.map_or(Some(0), |also| also.mark(number))?;
+        Some(mark & !self.mask() | self.read.mark(number)? | also)
+    }
 }
 
 /// A mask that cannot hold slots.
@@ -73,6 +96,11 @@ impl MarkLayout {
     /// The mark of a slot, other bits zero; `None` if the number does not fit.
     pub fn mark(self, number: u16) -> Option<u32> {
         (number <= self.highest()).then(|| u32::from(number) << self.shift())
+    }
+
+    /// How many tenants it holds: slots without 0 and those whose low byte is 253, 254 or 255.
+    pub fn capacity(self) -> usize {
+        (1..=self.highest()).filter(|number| number & 0xff < 253).count()
     }
 
     /// The slot number in a mark; 0 is the host.

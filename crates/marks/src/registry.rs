@@ -1,6 +1,7 @@
 //! The registry of who uses which bits: `registry.yaml`, and files of the same form.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,25 @@ impl Registry {
                     return at("a use of no bits".into());
                 }
             }
+        }
+        Ok(registry)
+    }
+
+    /// What comes with fief, and behind it the `*.yaml` and `*.yml` of a directory, by name. A directory that is not there
+    /// adds nothing.
+    ///
+    /// # Errors
+    /// The file and what is wrong with it.
+    pub fn with(directory: &Path) -> Result<Registry, String> {
+        let mut registry = Registry::own();
+        let Ok(entries) = std::fs::read_dir(directory) else { return Ok(registry) };
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+        files.sort();
+        for file in files {
+            let text =
+                std::fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
+            registry.extend(Registry::parse(&text).map_err(|e| format!("{}: {e}", file.display()))?);
         }
         Ok(registry)
     }

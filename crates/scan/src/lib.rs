@@ -26,6 +26,7 @@ mod routing;
 mod sink;
 mod tc;
 pub mod uses;
+pub mod watch;
 mod word;
 mod xfrm;
 mod xtables;

@@ -58,6 +58,31 @@ pub enum MarksCommand {
         #[arg(value_name = "MASK")]
         mask: Option<Bits>,
     },
+    /// Say where fief's field lies best on this host, and why
+    #[command(after_help = "Asks no daemon, and so says what one would choose here when it first starts.")]
+    Choose,
+    /// Move fief's field to other bits, while everything runs
+    #[command(
+        after_help = "Established connections go on, and no socket changes its tenant. Only half-open connections may be \
+        waited for, 45 s at most. Without --to the best place on this host is taken. When nothing is given but a move is \
+        under way, waits for its end. Exit status: 0 the field is there, 1 it is not."
+    )]
+    Move {
+        /// Where to, as in 0xffff0000
+        #[arg(long, value_name = "MASK")]
+        to: Option<Bits>,
+        /// Although somebody uses those bits
+        #[arg(long)]
+        force: bool,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Print a C header that says where fief's field lies, for programs that must leave it alone
+    Header,
     /// Say what would collide if these ran on one host, fief among them
     #[command(after_help = "Exit status: 0 nothing collides, 1 something does.")]
     Simulate {

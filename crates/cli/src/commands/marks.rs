@@ -1,11 +1,13 @@
-//! `fief marks`: who uses which of the 32 bits, by what is known (this file) and by what this host does (`live`).
+//! `fief marks`: who uses which of the 32 bits, by what is known (this file) and by what this host does
+//! (`live`); and where fief's own are (`field`).
 
+mod field;
 mod live;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use fief_api::MoveRequest;
 use fief_marks::MarkLayout;
 use fief_marks::collide::{Collision, collisions, room};
 use fief_marks::drawing;
@@ -17,7 +19,7 @@ use crate::context::Context;
 use crate::table::Table;
 
 pub fn run(args: MarksArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
-    let registry = registry(&context.config().join("marks.d"))?;
+    let registry = Registry::with(&context.config().join("marks.d")).map_err(anyhow::Error::msg)?;
     match args.command {
         MarksCommand::List => list(&registry, context)?,
         MarksCommand::Who { bits } => print_who(&registry, bits, context)?,
@@ -25,26 +27,16 @@ pub fn run(args: MarksArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
         MarksCommand::Explain { software } => explain(&registry, &software, context)?,
         MarksCommand::Scan { netns, here } => live::scan(&registry, &netns, here, context)?,
         MarksCommand::Check { mask } => return live::check(&registry, mask, context),
+        MarksCommand::Choose => field::choose(&registry, context)?,
+        MarksCommand::Move { to, force, dry_run, no_wait } => {
+            let to = to.map(|to| MarkLayout::new(to.0)).transpose()?;
+            let request = MoveRequest { to: to.map(|to| to.to_string()), force, dry_run };
+            return field::move_to(&request, no_wait, context);
+        }
+        MarksCommand::Header => field::header(context)?,
         MarksCommand::Simulate { with, mask } => return simulate(&registry, &with, mask, context),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What comes with fief, and the files of this host behind it, by name.
-fn registry(directory: &Path) -> anyhow::Result<Registry> {
-    let mut registry = Registry::own();
-    let mut files: Vec<_> = match std::fs::read_dir(directory) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => return Ok(registry),
-    };
-    files.retain(|file| file.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-    files.sort();
-    for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        let more = Registry::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
-        registry.extend(more);
-    }
-    Ok(registry)
 }
 
 fn list(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
@@ -131,7 +123,7 @@ fn simulate(
     let layout = match mask {
         Some(mask) => MarkLayout::new(mask.0)?,
         // Without a daemon, or without the right to ask it, the default is as good an answer.
-        None => live::field(context)?.unwrap_or_default(),
+        None => field::of_daemon(context)?.unwrap_or_default(),
     };
     let own = fief(layout);
     let all: Vec<&Software> = software.iter().copied().chain([&own]).collect();
@@ -157,17 +149,12 @@ fn simulate(
         }
         Some(room) => format!(
             "fief's field fits at {room}, for {} tenants: write markMask: \"{room}\" in fiefd.yaml",
-            slots(room)
+            room.capacity()
         ),
         None => "fief's field fits nowhere beside them: fewer than four adjacent bits are free".to_owned(),
     };
     context.out.line(&advice)?;
     Ok(status)
-}
-
-/// Slots that a field can hold, without 0 and those whose low byte is 253, 254 or 255.
-fn slots(layout: MarkLayout) -> usize {
-    (1..=layout.highest()).filter(|number| number & 0xff < 253).count()
 }
 
 fn fief(layout: MarkLayout) -> Software {

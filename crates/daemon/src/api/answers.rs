@@ -35,7 +35,7 @@ pub(super) fn forbidden(what: &str) -> Response {
     error(StatusCode::FORBIDDEN, format!("you may not {what}"), Some(help))
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(super) fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Documents(diagnostics) => {
             let count = diagnostics.len();

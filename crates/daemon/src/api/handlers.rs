@@ -18,8 +18,8 @@ use super::answers::{applied, error, forbidden, gone, ok};
 use crate::engine::{Engine, Handle};
 use crate::members::Caller;
 
-type Asked<T> = Result<Json<T>, JsonRejection>;
-type Who = ConnectInfo<Caller>;
+pub(super) type Asked<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Who = ConnectInfo<Caller>;
 
 /// A quiet watch is answered after this long.
 const LONGEST_WATCH: Duration = Duration::from_secs(60);
@@ -258,7 +258,7 @@ pub(super) async fn unknown(uri: Uri) -> Response {
     error(StatusCode::NOT_FOUND, format!("there is no endpoint {}", uri.path()), Some("see /openapi.json"))
 }
 
-async fn write<T>(who: Who, asked: Asked<T>, what: &str, work: impl AsyncFnOnce(T) -> Response) -> Response {
+pub(super) async fn write<T>(who: Who, asked: Asked<T>, what: &str, work: impl AsyncFnOnce(T) -> Response) -> Response {
     if !who.0.may_write() {
         return forbidden(what);
     }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod handlers;
+mod marks;
 mod openapi;
 
 use std::os::unix::fs::PermissionsExt;
@@ -60,6 +61,8 @@ fn router(engine: Handle) -> Router {
         .route("/v1/processes", get(handlers::processes))
         .route("/v1/processes/{pid}", get(handlers::process))
         .route("/v1/aliases/{address}", get(handlers::alias))
+        .route("/v1/marks", get(marks::field))
+        .route("/v1/marks/move", post(marks::move_field))
         .route("/openapi.json", get(openapi::document))
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(handlers::wrong_method)

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::handlers;
+use super::{handlers, marks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,8 @@ use super::handlers;
         handlers::processes,
         handlers::process,
         handlers::alias,
+        marks::field,
+        marks::move_field,
     )
 )]
 struct Api;

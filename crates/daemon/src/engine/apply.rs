@@ -158,11 +158,11 @@ impl Engine {
         }
         // Slots of tenants that go in the same request are not reused at once: their packets may still be on the way.
         let taken: BTreeSet<Slot> = self.tenants.values().map(|s| s.slot).collect();
-        let layout = self.config.mark_mask;
+        let read = self.settings.positions.read;
         let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
         let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());
-        let carried: BTreeSet<u16> = sockets.iter().map(|s| layout.number(s.mark)).chain(by_tasks).collect();
-        slots::allocate(layout, &taken, &carried, count).map_err(|e| Refusal::Conflict(e.to_string(), None))
+        let carried: BTreeSet<u16> = sockets.iter().map(|s| read.number(s.mark)).chain(by_tasks).collect();
+        slots::allocate(self.field.narrowest(), &taken, &carried, count).map_err(|e| Refusal::Conflict(e.to_string(), None))
     }
 
     fn rehearse(&mut self, intent: Intent) -> ApplyResponse {
@@ -213,7 +213,7 @@ impl Engine {
         if gone.is_empty() {
             return;
         }
-        let layout = self.config.mark_mask;
+        let layout = self.settings.positions.read;
         match fief_host::sockets::destroy(|socket| gone.contains(&layout.number(socket.mark))) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "closed sockets of deleted tenants"),

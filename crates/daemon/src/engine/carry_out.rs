@@ -79,7 +79,7 @@ impl Engine {
                 return Err(condition("AttachRefused", error));
             }
             if datapath.aliases().is_fresh() {
-                let ports = super::aliases::bound_ports(self.config.mark_mask);
+                let ports = super::aliases::bound_ports(self.settings.positions.read);
                 datapath.aliases_mut().look_at(ports).map_err(|e| condition("DatapathStale", e))?;
             }
             self.attached = devices;
@@ -94,7 +94,7 @@ impl Engine {
         }
         let bpffs = self.paths.bpffs();
         kernel::mount_bpffs(&bpffs)?;
-        let datapath = Datapath::load(&bpffs.join("fief"), &self.settings)?;
+        let datapath = Datapath::load(&bpffs.join("fief"), &self.settings, self.field.gone())?;
         self.host.lend(Programs(datapath.detours()?));
         self.datapath = Some(datapath);
         self.attached.clear();

@@ -7,6 +7,7 @@
 mod aliases;
 mod apply;
 mod carry_out;
+mod field;
 mod processes;
 mod switches;
 mod views;
@@ -24,7 +25,9 @@ use fief_api::{Condition, Paths};
 use fief_datapath::aliases::Ranges;
 use fief_datapath::{Datapath, Settings};
 use fief_host::{Detour, Host, HostError, LinuxHost, Monitor};
+use fief_marks::MarkLayout;
 use fief_model::Slot;
+use fief_scan::conflicts::Conflict;
 use ipnet::Ipv6Net;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
@@ -34,9 +37,10 @@ use crate::contention::Contention;
 use crate::observed::Observed;
 use crate::plan::desire::desire;
 use crate::plan::{Desired, Tree, plan};
-use crate::store::{Store, Stored};
+use crate::store::{Field, Store, Stored};
 
 pub use apply::{Applied, Refusal};
+use field::Progress;
 
 /// A full listing is made once things have been quiet for this long, in case an event lied.
 const QUIET: Duration = Duration::from_secs(10);
@@ -66,6 +70,12 @@ pub struct Engine {
     tree: Tree,
     settings: Settings,
     store: Store,
+    field: Field,
+    progress: Progress,
+    /// Where the configuration wants the field, if it is not there.
+    goal: Option<(MarkLayout, String)>,
+    /// Who else uses the field's bits.
+    intruders: Vec<String>,
     tenants: BTreeMap<String, Stored>,
     host: LinuxHost,
     monitor: Monitor,
@@ -119,6 +129,14 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// Tells the engine what has become of the marks: `against` says what speaks against a place for the field.
+    pub fn heard_of(&self, against: Box<dyn FnOnce(MarkLayout) -> Vec<Conflict> + Send>) {
+        self.send(Box::new(move |engine| {
+            let found = against(engine.field.positions().read);
+            engine.intruded(&found);
+        }));
+    }
+
     /// Tells the engine to end after what it is doing.
     pub fn stop(&self) {
         self.send(Box::new(|engine| engine.stop = true));
@@ -146,7 +164,8 @@ impl Engine {
     pub fn open(config: Config, paths: Paths, cgroup: PathBuf) -> anyhow::Result<(Engine, Handle)> {
         let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
-        let layout = config.mark_mask;
+        let (field, goal) = field::placed(&config, &paths, &mut store)?;
+        let layout = goal.as_ref().map_or(field.narrowest(), |(goal, _)| *goal);
         if let Some(stored) = tenants.values().find(|s| s.slot.number() > layout.highest()) {
             anyhow::bail!(
                 "tenant {} has slot {}, which the mark field {layout} cannot hold; widen markMask in fiefd.yaml",
@@ -159,14 +178,16 @@ impl Engine {
             v6: Ipv6Net::new_assert(Ipv6Addr::from(u128::from(store.alias_network()?) << 64), 64),
         };
         let settings = Settings {
-            layout,
+            positions: field.positions(),
             local_moved: config.local_rule == LocalRule::Move,
             netns_cookie: fief_host::kernel::network_namespace_cookie()?,
             aliases,
             cgroup: std::fs::metadata(&cgroup).map(|m| m.ino()).unwrap_or(0),
         };
+        let (of_field, also) = field.trees();
         let tree = Tree {
-            layout,
+            field: of_field,
+            also,
             entry: config.rule_preference,
             table_base: config.table_base,
             move_local: settings.local_moved,
@@ -188,6 +209,10 @@ impl Engine {
             settings,
             sweep_at: None,
             store,
+            field,
+            goal,
+            progress: Progress::default(),
+            intruders: Vec::new(),
             tenants,
             host,
             monitor,
@@ -219,6 +244,12 @@ impl Engine {
     pub fn begin(&mut self) -> Result<(), HostError> {
         self.list()?;
         self.reconcile();
+        if let Some((mask, reason)) = self.goal.take()
+            && let Err(refusal) = self.begin_move(mask, reason)
+        {
+            tracing::error!(?refusal, "the field stays where it is");
+        }
+        self.mind_move();
         Ok(())
     }
 
@@ -239,6 +270,7 @@ impl Engine {
                 }
             }
             self.mind_aliases();
+            self.mind_move();
             let now = Instant::now();
             let verify = self.verify_at.is_some_and(|at| at <= now);
             if verify && self.list().is_err() {
@@ -347,7 +379,7 @@ impl Engine {
     }
 
     fn wait(&self) -> std::io::Result<()> {
-        let due = [self.wake_at, self.verify_at, self.sweep_at].into_iter().flatten().min();
+        let due = [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at].into_iter().flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });

@@ -28,7 +28,7 @@ impl Engine {
     }
 
     pub(super) fn status_of(&self, stored: &Stored) -> TenantStatus {
-        let layout = self.config.mark_mask;
+        let layout = self.settings.positions.read;
         let number = stored.slot.number();
         let mut conditions = self.trouble.clone();
         if let Some(desired) = self.desired.get(&stored.slot) {
@@ -86,12 +86,16 @@ impl Engine {
                 ),
             });
         }
+        conditions.extend(self.intruders.iter().map(|intruder| Condition {
+            reason: "MarkConflict".into(),
+            message: intruder.clone(),
+        }));
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             root: self.paths.root().display().to_string(),
             cgroup: self.cgroup.display().to_string(),
-            mark_mask: self.config.mark_mask.to_string(),
+            mark_mask: self.settings.positions.read.to_string(),
             local_rule: match self.config.local_rule {
                 LocalRule::Keep => "keep",
                 LocalRule::Move => "move",
@@ -115,7 +119,7 @@ impl Engine {
 
     /// Every TCP and UDP socket with its tenant, or those of one tenant.
     pub(crate) fn sockets(&self, of: Option<&str>) -> Result<Vec<SocketView>, fief_host::HostError> {
-        let layout = self.config.mark_mask;
+        let layout = self.settings.positions.read;
         let names: std::collections::HashMap<u16, &str> =
             self.tenants.values().map(|s| (s.slot.number(), s.tenant.metadata.name.as_str())).collect();
         let sockets = fief_host::sockets::list()?.into_iter().map(|socket| {

@@ -16,7 +16,8 @@ use crate::store::{MemberIds, Stored};
 
 fn tree(move_local: bool) -> Tree {
     Tree {
-        layout: MarkLayout::default(),
+        field: (MarkLayout::default(), 0),
+        also: None,
         entry: 10,
         table_base: 256_000_000,
         move_local,

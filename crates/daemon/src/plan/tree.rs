@@ -36,14 +36,17 @@ use fief_model::Slot;
 
 /// Slots in a bucket, as bits.
 const BUCKET_BITS: u32 = 4;
-/// Preference of the tree's first possible node.
+/// Preference of the first possible node of the first tree, and how much further that of the second is.
 const ROOT: u32 = 0x1_0000;
+const LANE: u32 = 0x4000;
 
 /// Where the tree is, for which field, and which tables it leads to.
 #[derive(Debug, Clone, Copy)]
 pub struct Tree {
-    /// The field in the mark.
-    pub layout: MarkLayout,
+    /// The field in the mark, and which of the two places its tree has.
+    pub field: (MarkLayout, u8),
+    /// While the field moves: the other one, which has a tree as well.
+    pub also: Option<(MarkLayout, u8)>,
     /// Preference of the entry rule, below `main`.
     pub entry: u32,
     /// Table of slot n is `table_base + n`.
@@ -62,26 +65,20 @@ impl Tree {
         if slots.is_empty() {
             return Vec::new();
         }
-        let mut rules = Vec::with_capacity(slots.len() + slots.len() / 4 + 4);
         let slots: Vec<u16> = slots.iter().map(|s| s.number()).collect();
-        let height = self.layout.width() - BUCKET_BITS.min(self.layout.width());
-        let root = self.subtree(&slots, height, ROOT, &mut rules);
-        rules.push(self.entry_rule(root));
+        let mut rules = Vec::with_capacity(slots.len() + slots.len() / 4 + 4);
+        for (layout, lane) in std::iter::once(self.field).chain(self.also) {
+            let branches = Branches { layout, table_base: self.table_base };
+            branches.grow(&slots, self.entry, ROOT + u32::from(lane) * LANE, &mut rules);
+        }
         if self.move_local {
             rules.push(self.moved_local());
         }
         rules.push(everything(self.entry + 2, RuleAction::Lookup(self.table_base)));
-        rules.push(everything(self.end(), RuleAction::Unreachable));
         if is_off("tree-ends") {
             rules.retain(|rule| rule.action != RuleAction::Unreachable);
         }
         rules
-    }
-
-    /// The rule that sends marked packets into the tree.
-    fn entry_rule(&self, root: u32) -> Rule {
-        let action = RuleAction::Goto(root);
-        Rule { preference: self.entry, mark: 0, mask: self.layout.mask(), invert: true, action }
     }
 
     /// Where `local` stands in the mode `localRule: move`: next behind the entry, for packets without a slot.
@@ -89,9 +86,22 @@ impl Tree {
         everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
     }
 
-    /// The preference behind every possible node and bucket.
-    fn end(&self) -> u32 {
-        ROOT + size(self.layout.width() - BUCKET_BITS.min(self.layout.width()))
+}
+
+/// One tree.
+struct Branches {
+    layout: MarkLayout,
+    table_base: u32,
+}
+
+impl Branches {
+    /// Writes the tree whose first possible node is at `root`, the rule that sends marked packets into it, and its end.
+    fn grow(&self, slots: &[u16], entry: u32, root: u32, rules: &mut Vec<Rule>) {
+        let height = self.layout.width() - BUCKET_BITS.min(self.layout.width());
+        let first = self.subtree(slots, height, root, rules);
+        let action = RuleAction::Goto(first);
+        rules.push(Rule { preference: entry, mark: 0, mask: self.layout.mask(), invert: true, action });
+        rules.push(everything(root + size(height), RuleAction::Unreachable));
     }
 
     /// Writes the rules of a non-empty subtree of `height` levels whose preferences begin at `at`; returns the

@@ -4,7 +4,8 @@ use super::*;
 
 fn tree(mask: u32) -> Tree {
     Tree {
-        layout: MarkLayout::new(mask).unwrap(),
+        field: (MarkLayout::new(mask).unwrap(), 0),
+        also: None,
         entry: 10,
         table_base: 256_000_000,
         move_local: false,
@@ -52,7 +53,7 @@ fn walk(list: &[Rule], mark: u32) -> (Option<u32>, usize) {
 fn every_slot_finds_its_table_and_every_other_number_nothing() {
     for mask in [0xffff, 0xffff_0000, 0x0fff_0000, 0xf0] {
         let tree = tree(mask);
-        let highest = tree.layout.highest();
+        let highest = tree.field.0.highest();
         for set in [
             slots([1]),
             slots([1, 2, 15, 16, 17]),
@@ -65,7 +66,7 @@ fn every_slot_finds_its_table_and_every_other_number_nothing() {
                 let wanted = Slot::new(number)
                     .filter(|s| set.contains(s))
                     .map(|s| 256_000_000 + u32::from(s.number()));
-                let mark = tree.layout.mark(number).unwrap();
+                let mark = tree.field.0.mark(number).unwrap();
                 assert_eq!(walk(&rules, mark).0, wanted, "slot {number} under {mask:#x}");
                 assert_eq!(walk(&rules, mark | !mask).0, wanted, "slot {number} with foreign bits");
             }
@@ -137,4 +138,22 @@ fn one_tenant_more_or_less_touches_a_bucket_and_loses_nobody_on_the_way() {
             assert_eq!(rules, wanted);
         }
     }
+}
+
+/// While the field moves there are two trees; a mark that says the slot in either place, or in both, finds its table.
+#[test]
+fn two_trees_lead_to_the_same_tables() {
+    let also = MarkLayout::new(0xffff_0000).unwrap();
+    let both = Tree { also: Some((also, 1)), ..tree(0xffff) };
+    let set = slots((1..4000).step_by(7).chain([0xff0c]));
+    let rules = in_order(both.rules(&set));
+    for number in set.iter().map(|s| s.number()).chain([2, 3, 0x8001]) {
+        let wanted = Slot::new(number).filter(|s| set.contains(s)).map(|s| 256_000_000 + u32::from(s.number()));
+        let (old, new) = (u32::from(number), u32::from(number) << 16);
+        for mark in [old, new, old | new] {
+            assert_eq!(walk(&rules, mark).0, wanted, "mark {mark:#x}");
+        }
+    }
+    let entries: Vec<_> = rules.iter().filter(|r| r.preference == 10).collect();
+    assert!(entries.len() == 2 && entries.iter().all(|r| r.invert), "{entries:?}");
 }

@@ -9,9 +9,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "fief_marks.h" /* made by build.rs */
+
 /* Set by the loader before the programs are verified, so that they are constants to the verifier. */
-const volatile __u32 fief_mask = 0xffff;       /* our field in the packet mark */
-const volatile __u32 fief_shift = 0;           /* its lowest bit */
 const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the tree? */
 const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
 const volatile __u32 fief_follows_tasks = 1;   /* may programs of control groups ask for task storage? */
@@ -186,16 +186,6 @@ static __always_inline bool is_device(__u32 ifindex, __u32 flag)
 	__u32 *flags = bpf_map_lookup_elem(&fief_devices, &ifindex);
 
 	return flags && *flags & flag;
-}
-
-static __always_inline __u32 slot_of(__u32 mark)
-{
-	return (mark & fief_mask) >> fief_shift;
-}
-
-static __always_inline __u32 with_slot(__u32 mark, __u32 slot)
-{
-	return (mark & ~fief_mask) | (slot << fief_shift);
 }
 
 #define COUNT(slot_, field)                                                     \

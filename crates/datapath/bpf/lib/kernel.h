@@ -3,6 +3,7 @@
 #ifndef FIEF_KERNEL_H
 #define FIEF_KERNEL_H
 
+#include <linux/in6.h>
 #include <linux/types.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -17,7 +18,10 @@ struct nf_hook_state {
 };
 
 struct sock_common {
+	__be32 skc_rcv_saddr;
+	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {

@@ -68,14 +68,14 @@ static __always_inline bool is_ours(void *ctx)
 static __always_inline void reduce_mark(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	__u32 mark;
+	__u32 mark, slot;
 
 	if (!sk || is_off(TOOTH_REDUCE))
 		return;
-	mark = sk->mark;
-	if (!slot_of(mark) || !(mark & ~fief_mask))
+	slot = slot_of(sk->mark);
+	mark = with_slot(0, slot);
+	if (!slot || mark == sk->mark)
 		return;
-	mark &= fief_mask;
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 

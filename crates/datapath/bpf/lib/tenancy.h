@@ -334,6 +334,9 @@ static __always_inline int set_mark(struct bpf_sockopt *ctx)
 		return 1;
 	slot = slot_of(mark);
 	now = slot_of(sk->mark);
+	/* While the field moves, a program does not know of the other place. */
+	if (fief_also_mask)
+		*(__u32 *)ctx->optval = with_slot(mark, slot);
 	if (slot == now)
 		return 1;
 	if (now && is_settled(sk))

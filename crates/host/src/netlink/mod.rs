@@ -238,6 +238,17 @@ impl Socket {
         self.receive_with(rustix::net::RecvFlags::DONTWAIT)
     }
 
+    /// Reads everything that waits and forgets it; says whether there was anything, lost messages included.
+    pub fn discard(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            match self.try_receive() {
+                Ok(Some(_)) | Err(HostError::Overrun) => any = true,
+                Ok(None) | Err(_) => return any,
+            }
+        }
+    }
+
     fn receive(&mut self) -> Result<usize, HostError> {
         loop {
             if let Some(length) = self.receive_with(rustix::net::RecvFlags::empty())? {

@@ -1,6 +1,7 @@
 //! `fief marks scan` and `check`: what this host really does. They look for themselves, so that they work without a
 //! daemon, and before there is one.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use fief_scan::owners::{self, Evidence, FIEF, Owner};
 use fief_scan::{Found, Report, Scope, Subsystem, Use};
 use serde::Serialize;
 
+use super::field::of_daemon;
 use super::word;
 use crate::context::Context;
 use crate::table::Table;
@@ -88,12 +90,13 @@ pub(super) fn check(
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
     let report = look(&[Namespace::current()]);
-    let own = field(context)?;
+    let own = of_daemon(context)?;
+    let tenants = tenants(context);
     let checked = mask.map(|mask| mask.0).or(own.map(MarkLayout::mask));
-    // What carries fief's own field is a tenant's.
+    // What carries the number of a tenant in fief's own field is that tenant's.
     let is_own = |what: &Use| {
-        let carried = matches!(what.subsystem, Subsystem::Socket);
-        carried && own.is_some_and(|own| checked == Some(own.mask()) && what.writes & !own.mask() == 0)
+        let is_field = |own: &MarkLayout| checked == Some(own.mask()) && tenants.contains(&own.number(what.writes));
+        what.subsystem == Subsystem::Socket && own.as_ref().is_some_and(is_field)
     };
     let mut found = conflicts::among(&report.uses, registry);
     if let Some(checked) = checked {
@@ -123,6 +126,12 @@ pub(super) fn check(
     Ok(status)
 }
 
+/// The numbers of the tenants that there are, if a daemon says.
+fn tenants(context: &Context) -> BTreeSet<u16> {
+    let listing = context.client().and_then(|client| client.tenants());
+    listing.map(|l| l.tenants.iter().map(|tenant| tenant.status.slot).collect()).unwrap_or_default()
+}
+
 fn print(conflict: &Conflict, context: &mut Context) -> anyhow::Result<()> {
     let Conflict { severity, between: [one, other], bits, place, breaks, remedy, mark, .. } = conflict;
     let severity = match severity {
@@ -140,12 +149,7 @@ fn print(conflict: &Conflict, context: &mut Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// fief's own field, if a daemon answers.
-pub(super) fn field(context: &Context) -> anyhow::Result<Option<MarkLayout>> {
-    Ok(context.client()?.status().ok().and_then(|status| status.mark_mask.parse().ok()))
-}
-
-fn look(namespaces: &[Namespace]) -> Report {
+pub(super) fn look(namespaces: &[Namespace]) -> Report {
     let shown = std::io::stderr().is_terminal();
     let mut total = 0_u64;
     let report = fief_scan::scan(namespaces, Scope::ALL, &mut |more| {

@@ -1,0 +1,97 @@
+//! `fief marks choose`, `move` and `header`: where fief's own field is, and where it goes.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fief_api::{FieldView, MoveRequest, MovingView};
+use fief_host::namespaces::Namespace;
+use fief_marks::registry::Registry;
+use fief_marks::{MarkLayout, Positions, header as c};
+use fief_scan::conflicts;
+
+use super::live::look;
+use crate::context::Context;
+
+/// Between two looks at how far a move is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The field of the daemon, if one answers.
+pub(super) fn of_daemon(context: &Context) -> anyhow::Result<Option<MarkLayout>> {
+    Ok(context.client()?.status().ok().and_then(|status| status.mark_mask.parse().ok()))
+}
+
+pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
+    let now = of_daemon(context)?;
+    let choice = conflicts::choose(&look(&[Namespace::current()]).uses, registry, now);
+    if context.print_data(&choice)? {
+        return Ok(());
+    }
+    context.out.line(&format!("{}: {}", choice.mask, choice.reason))?;
+    context.out.line(&format!("room for {} tenants", choice.mask.capacity()))?;
+    if !choice.known.is_empty() {
+        context.out.line(&format!("would be in the way of, if they came: {}", choice.known.join(", ")))?;
+    }
+    if choice.errors + choice.warnings > 0 {
+        context.out.line(
+            "no place on this host is without conflicts; the isolation that needs no mark at all is `vrf` or `netns`, \
+             which this version does not have",
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn move_to(
+    request: &MoveRequest,
+    no_wait: bool,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let client = context.client()?;
+    let under_way = client.field()?.moving.filter(|_| request.to.is_none() && !request.dry_run);
+    if under_way.is_none() {
+        let answer = client.move_field(request)?;
+        if request.dry_run || no_wait {
+            if !context.print_data(&answer)? {
+                let (to, reason, tenants) = (&answer.to, &answer.reason, answer.tenants);
+                context.out.line(&format!("to {to}, for {tenants} tenants: {reason}"))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let mut told = String::new();
+    let field = loop {
+        let field = client.field()?;
+        let Some(moving) = &field.moving else { break field };
+        let now = progress(moving);
+        if now != told && matches!(context.format, crate::args::Format::Table) {
+            context.out.line(&now)?;
+            context.out.flush()?;
+            told = now;
+        }
+        std::thread::sleep(LOOK);
+    };
+    let arrived = request.to.as_ref().is_none_or(|to| *to == field.mask);
+    if !context.print_data(&field)? {
+        let FieldView { mask, tenants, reason, .. } = &field;
+        context.out.line(&format!("the field is at {mask}, for {tenants} tenants: {reason}"))?;
+    }
+    Ok(if arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn progress(moving: &MovingView) -> String {
+    let MovingView { from, to, phase, sockets_left, .. } = moving;
+    let what = match phase.as_str() {
+        "both" if *sockets_left > 0 => format!("{sockets_left} sockets still say their tenant in the old bits only"),
+        "both" => "the tenant is written to both places".to_owned(),
+        "read" => "the new place counts".to_owned(),
+        _ => "the old bits are taken off".to_owned(),
+    };
+    format!("{from} to {to}: {what}")
+}
+
+pub(super) fn header(context: &mut Context) -> anyhow::Result<()> {
+    let field = context.client()?.field()?;
+    let layout = |mask: &str| mask.parse::<MarkLayout>().map_err(anyhow::Error::from);
+    let also = field.also.as_deref().map(layout).transpose()?;
+    context.out.print(&c::others(Positions { read: layout(&field.mask)?, also }))?;
+    Ok(())
+}

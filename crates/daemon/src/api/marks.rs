@@ -1,0 +1,77 @@
+//! Where the tenant's number stands in marks: shown, and moved.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fief_api::{ErrorBody, FieldView, MoveRequest, MoveResponse};
+use fief_marks::MarkLayout;
+
+use super::answers::{error, forbidden, gone, ok, refused};
+use super::handlers::{Asked, Who, write};
+use crate::arbiter;
+use crate::engine::Handle;
+
+/// Where the tenant's number stands in marks, and who else uses its bits.
+#[utoipa::path(get, path = "/v1/marks", responses((status = 200, description = "Done, or the answer", body = FieldView), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
+pub(super) async fn field(State(engine): State<Handle>, who: Who) -> Response {
+    if !who.0.may_write() {
+        return forbidden("see where the tenants' numbers stand");
+    }
+    engine.view(|e| e.field_view()).await.map_or_else(gone, ok)
+}
+
+/// Moves it, while everything runs; the answer comes when that has begun.
+#[utoipa::path(post, path = "/v1/marks/move", request_body = MoveRequest,
+    responses((status = 200, description = "Done, or the answer", body = MoveResponse), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 409, description = "It cannot be granted now", body = ErrorBody), (status = 422, description = "The request is wrong; nothing was changed", body = ErrorBody)))]
+pub(super) async fn move_field(
+    State(engine): State<Handle>,
+    who: Who,
+    asked: Asked<MoveRequest>,
+) -> Response {
+    write(who, asked, "move the field", async |request| start(engine, request).await).await
+}
+
+async fn start(engine: Handle, request: MoveRequest) -> Response {
+    let wanted = match request.to.as_deref().map(str::parse::<MarkLayout>).transpose() {
+        Ok(wanted) => wanted,
+        Err(bad) => return error(StatusCode::UNPROCESSABLE_ENTITY, bad.to_string(), None),
+    };
+    let known = engine.view(|e| {
+        let slots: BTreeSet<u16> = e.tenants().map(|stored| stored.slot.number()).collect();
+        (arbiter::registry(&e.config_directory()), e.field_view(), slots)
+    });
+    let Some((registry, now, slots)) = known.await else { return gone() };
+    // Looking at the host takes a while; meanwhile the engine goes on.
+    let looked = tokio::task::spawn_blocking(move || match wanted {
+        None => {
+            let choice = arbiter::choose(&registry, now.mask.parse().ok());
+            (choice.mask, choice.reason, Vec::new())
+        }
+        Some(place) => {
+            let against = arbiter::against(&registry, place, &slots);
+            (place, "asked for by an administrator".to_owned(), against)
+        }
+    });
+    let Ok((place, reason, against)) = looked.await else { return gone() };
+    if let Some(conflict) = against.first().filter(|_| !request.force) {
+        let text = format!(
+            "{} uses bits {} of {place}: {}; nothing was moved",
+            conflict.between[0], conflict.bits, conflict.place
+        );
+        return error(StatusCode::CONFLICT, text, Some(&format!("{}; or --force", conflict.remedy)));
+    }
+    let kept = reason.clone();
+    let answer = move |field: FieldView| {
+        ok(MoveResponse { to: place.to_string(), reason, tenants: place.capacity(), field })
+    };
+    if request.dry_run {
+        return engine.view(|e| e.field_view()).await.map_or_else(gone, answer);
+    }
+    match engine.ask(move |e| e.begin_move(place, kept).map(|()| e.field_view())).await {
+        None => gone(),
+        Some(Ok(field)) => answer(field),
+        Some(Err(refusal)) => refused(refusal),
+    }
+}

@@ -1,0 +1,381 @@
+//! The field moves: from one place in the marks to another, while everything runs.
+//!
+//! # Theory of operation
+//!
+//! ```text
+//!   phase    written      counts   rule trees   then
+//!   (rest)   old          old      old
+//!   both     old and new  old      old and new  every socket and connection gets its new place too
+//!   read     old and new  new      new
+//!   clean    new          new      new          the old bits are taken off sockets and connections
+//!   (rest)   new          new      new
+//! ```
+//!
+//! Nothing that is on its way between two neighbouring phases is misread, so programs are replaced one by one, and each
+//! phase is in the store before it begins: a daemon that was killed goes on where it was. The step from `both` to `read`
+//! waits until no socket says its tenant in the old place only. A half-open connection cannot be changed, and gets up to
+//! [`PATIENCE`]; what is left then is closed, for it would be the host's afterwards. A socket in TIME-WAIT answers by the
+//! mark of what it answers (`fwmark_reflect`) and needs nothing.
+//!
+//! An old bit that somebody else has set selects no tenant: a socket's bits are taken over only where its local address
+//! is that tenant's, or says nothing; and once the new place counts, the old one is never looked at again.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use fief_api::{FieldView, MovingView, Paths};
+use fief_host::sockets::SocketInfo;
+use fief_host::{Change, Detour};
+use fief_marks::collide::beside;
+use fief_marks::{MarkLayout, Positions};
+
+use fief_scan::conflicts::Conflict;
+
+use super::Engine;
+use super::apply::Refusal;
+use crate::arbiter;
+use crate::config::{Config, MarkMask};
+use crate::plan::plan;
+use crate::store::{Field, Moving, Phase, Store};
+
+/// How long half-open connections may take; the old place must be gone a minute after the move began.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Between two looks at sockets.
+const LOOK: Duration = Duration::from_millis(200);
+/// So many intruders are told of.
+const INTRUDERS: usize = 20;
+/// TCP_TIME_WAIT (net/tcp_states.h).
+const TIME_WAIT: u8 = 6;
+
+/// The move as far as this process is concerned.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// When the phase began.
+    since: Option<Instant>,
+    /// When to look again.
+    pub look_at: Option<Instant>,
+    /// Sockets that have no new place yet.
+    left: usize,
+}
+
+/// Whose addresses are, for telling a tenant's socket from one with foreign bits.
+struct Owners {
+    of: HashMap<IpAddr, u16>,
+    slots: Vec<u16>,
+}
+
+impl Owners {
+    /// Is a socket with this local address, and this slot in its mark, the tenant's?
+    fn agree(&self, slot: u16, local: Option<IpAddr>) -> bool {
+        match local.and_then(|local| self.of.get(&local)) {
+            Some(owner) => *owner == slot,
+            None => self.slots.contains(&slot),
+        }
+    }
+}
+
+impl Field {
+    /// Where the slot stands in this phase.
+    pub(super) fn positions(&self) -> Positions {
+        let (read, also) = match &self.moving {
+            None => (self.mask, None),
+            Some(Moving { to, phase: Phase::Both, .. }) => (self.mask, Some(*to)),
+            Some(Moving { to, phase: Phase::Read, .. }) => (*to, Some(self.mask)),
+            Some(Moving { to, phase: Phase::Clean, .. }) => (*to, None),
+        };
+        Positions { read, also }
+    }
+
+    /// The rule trees of this phase: the one that counts, and another.
+    pub(super) fn trees(&self) -> ((MarkLayout, u8), Option<(MarkLayout, u8)>) {
+        let (here, other) = ((self.mask, self.lane), 1 - self.lane);
+        match &self.moving {
+            None => (here, None),
+            Some(Moving { to, phase: Phase::Both, .. }) => (here, Some((*to, other))),
+            Some(Moving { to, .. }) => ((*to, other), None),
+        }
+    }
+
+    /// The place whose bits are being taken off.
+    pub(super) fn gone(&self) -> Option<MarkLayout> {
+        let is_clean = self.moving.as_ref().is_some_and(|moving| moving.phase == Phase::Clean);
+        is_clean.then_some(self.mask)
+    }
+
+    /// The narrowest of the places it has or will have: what slots must fit into.
+    pub(super) fn narrowest(&self) -> MarkLayout {
+        let places = self.moving.iter().flat_map(|moving| [moving.to, moving.goal]);
+        places.chain([self.mask]).min_by_key(|layout| layout.width()).unwrap_or(self.mask)
+    }
+}
+
+/// Where the field stands, as it was left or, the first time, as the configuration or the arbiter says; and where it
+/// shall go, with the reason, if the configuration has changed.
+pub(super) fn placed(
+    config: &Config,
+    paths: &Paths,
+    store: &mut Store,
+) -> anyhow::Result<(Field, Option<(MarkLayout, String)>)> {
+    const WRITTEN: &str = "markMask in fiefd.yaml says so";
+    let known = store.field()?;
+    let choice = |now| arbiter::choose(&arbiter::registry(&paths.config()), now);
+    let goal_of = |field: &Field| field.moving.as_ref().map_or(field.mask, |moving| moving.goal);
+    match (known, config.mark_mask) {
+        (Some(field), MarkMask::At(mask)) if goal_of(&field) != mask => {
+            Ok((field, Some((mask, WRITTEN.to_owned()))))
+        }
+        // What the configuration had said, and says no longer.
+        (Some(field), MarkMask::Auto) if field.moving.is_none() && field.reason == WRITTEN => {
+            let choice = choice(None);
+            Ok((field, Some((choice.mask, choice.reason))))
+        }
+        (Some(field), _) => Ok((field, None)),
+        (None, mark_mask) => {
+            let (mask, reason) = match mark_mask {
+                MarkMask::At(mask) => (mask, WRITTEN.to_owned()),
+                MarkMask::Auto => {
+                    let choice = choice(None);
+                    (choice.mask, choice.reason)
+                }
+            };
+            tracing::info!(%mask, reason, "the field in the marks");
+            let field = Field { mask, lane: 0, reason, moving: None };
+            store.keep_field(&field)?;
+            Ok((field, None))
+        }
+    }
+}
+
+impl Engine {
+    /// Notes who else uses the field's bits, and says it of those that are new.
+    pub(super) fn intruded(&mut self, found: &[Conflict]) {
+        let say = |c: &Conflict| {
+            format!("{} uses bits {} of fief's field: {}; {}; {}", c.between[0], c.bits, c.place, c.breaks, c.remedy)
+        };
+        let now: Vec<String> = found.iter().take(INTRUDERS).map(say).collect();
+        for intruder in now.iter().filter(|intruder| !self.intruders.contains(intruder)) {
+            tracing::warn!("{intruder}");
+        }
+        if self.intruders != now {
+            self.intruders = now;
+            self.touch();
+        }
+    }
+
+    /// Begins to move the field, or says why not. What happens then is told by [`Engine::field_view`].
+    pub(crate) fn begin_move(&mut self, goal: MarkLayout, reason: String) -> Result<(), Refusal> {
+        let conflict = |message: String, help: &str| Err(Refusal::Conflict(message, Some(help.into())));
+        if let Some(moving) = &self.field.moving {
+            let message = format!("the field is already on its way to {}", moving.goal);
+            return conflict(message, "wait until it is there: fief marks move shows how far it is");
+        }
+        let fits = |layout: MarkLayout| self.tenants.values().all(|s| s.slot.number() <= layout.highest());
+        if !fits(goal) {
+            let message = format!(
+                "{goal} holds {} tenants, and a tenant here has a higher slot; nothing was moved",
+                goal.capacity()
+            );
+            return conflict(message, "choose a wider field; slots do not change while a tenant lives");
+        }
+        if goal == self.field.mask {
+            self.field.reason = reason;
+            return self.store.keep_field(&self.field).map_err(|e| Refusal::Store(e.to_string()));
+        }
+        let to = match goal.mask() & self.field.mask.mask() {
+            0 => goal,
+            // Bits that both have cannot say two things at once: by way of a place beside both.
+            _ => match beside(goal.mask() | self.field.mask.mask(), self.field.narrowest().width()) {
+                Some(stop) => stop,
+                None => {
+                    let message = format!("{goal} and {} share bits, and nothing lies beside both", self.field.mask);
+                    return conflict(message, "choose a field that shares no bit with the one of now");
+                }
+            },
+        };
+        let field = Field {
+            moving: Some(Moving { to, goal, reason, phase: Phase::Both }),
+            ..self.field.clone()
+        };
+        tracing::info!(from = %field.mask, %to, %goal, "the field moves");
+        self.enter(field)
+    }
+
+    /// Goes on with a move when it is time.
+    pub(super) fn mind_move(&mut self) {
+        while self.field.moving.is_some() && self.progress.look_at.is_none_or(|at| at <= Instant::now()) {
+            self.progress.look_at = None;
+            if let Err(error) = self.step() {
+                tracing::warn!(?error, "the move of the field is held up");
+                self.look_again();
+            }
+        }
+    }
+
+    fn look_again(&mut self) {
+        self.progress.look_at = Some(Instant::now() + LOOK);
+    }
+
+    /// One step, unless it must wait; then it says when to look again.
+    fn step(&mut self) -> Result<(), Refusal> {
+        let Some(moving) = self.field.moving.clone() else { return Ok(()) };
+        if !self.stands() {
+            self.look_again();
+            return Ok(());
+        }
+        match moving.phase {
+            Phase::Both => {
+                self.take_over(moving.to);
+                let unmoved = self.unmoved(moving.to)?;
+                self.progress.left = unmoved.len();
+                let since = *self.progress.since.get_or_insert_with(Instant::now);
+                if !unmoved.is_empty() && since.elapsed() < PATIENCE {
+                    self.look_again();
+                    return Ok(());
+                }
+                if !unmoved.is_empty() {
+                    let is_left = |socket: &SocketInfo| {
+                        unmoved.iter().any(|left| (left.local, left.remote) == (socket.local, socket.remote))
+                    };
+                    let closed = fief_host::sockets::destroy(is_left).map_err(failed)?;
+                    tracing::warn!(closed, "closed what could not be moved: half-open connections, sockets nobody holds");
+                }
+                self.enter_phase(moving, Phase::Read)
+            }
+            Phase::Read => self.enter_phase(moving, Phase::Clean),
+            Phase::Clean => {
+                self.take_off(self.field.mask, moving.to);
+                let Moving { to, goal, reason, .. } = moving;
+                let field = Field { mask: to, lane: 1 - self.field.lane, reason: reason.clone(), moving: None };
+                tracing::info!(at = %to, "the field has moved");
+                self.enter(field)?;
+                if goal == to { Ok(()) } else { self.begin_move(goal, reason) }
+            }
+        }
+    }
+
+    fn enter_phase(&mut self, moving: Moving, phase: Phase) -> Result<(), Refusal> {
+        self.enter(Field { moving: Some(Moving { phase, ..moving }), ..self.field.clone() })
+    }
+
+    /// Writes down where the field is, and then does as it says.
+    fn enter(&mut self, field: Field) -> Result<(), Refusal> {
+        self.store.keep_field(&field).map_err(|e| Refusal::Store(e.to_string()))?;
+        self.field = field;
+        self.progress = Progress::default();
+        let positions = self.field.positions();
+        if self.settings.positions != positions {
+            self.settings.positions = positions;
+            self.tree.detour = Detour(fief_datapath::detour(&self.settings));
+            // The pinned programs stay where they are until their successors sit.
+            self.datapath = None;
+        }
+        (self.tree.field, self.tree.also) = self.field.trees();
+        self.reconcile();
+        self.touch();
+        Ok(())
+    }
+
+    /// Is everything in place that this phase asks for?
+    fn stands(&self) -> bool {
+        let plan = plan(&self.tree, &self.desired, &self.observed);
+        let mut rules = plan.add.iter().chain(&plan.remove);
+        let is_rule = |change: &Change| matches!(change, Change::AddRule(..) | Change::DeleteRule(..));
+        self.trouble.is_empty() && !rules.any(is_rule) && (self.tenants.is_empty() || self.datapath.is_some())
+    }
+
+    fn owners(&self) -> Owners {
+        let host = self.observed.addresses().filter(|a| !a.ours).map(|a| (a.net.addr(), 0));
+        let tenants = self.desired.iter().flat_map(|(slot, desired)| {
+            desired.owned.iter().map(|(address, _)| (*address, slot.number()))
+        });
+        // A loopback address is everybody's.
+        let of = host.chain(tenants).filter(|(address, _)| !address.is_loopback()).collect();
+        Owners { of, slots: self.desired.keys().map(|slot| slot.number()).collect() }
+    }
+
+    /// Gives sockets and connections their new place beside the old one.
+    fn take_over(&self, to: MarkLayout) {
+        let (mask, owners) = (self.field.mask, self.owners());
+        let both = Positions { read: mask, also: Some(to) };
+        if let Some(Err(error)) = self.datapath.as_ref().map(fief_datapath::Datapath::remark) {
+            tracing::warn!(%error, "TCP sockets keep their marks");
+        }
+        let wanted = |mark: u32, local: Option<IpAddr>| {
+            let slot = mask.number(mark);
+            (slot != 0 && owners.agree(slot, local)).then(|| both.with(mark, slot)).flatten()
+        };
+        note(fief_host::open::remark(|socket| wanted(socket.mark, socket.local)), "sockets");
+        note(
+            fief_host::conntrack::remark(|mark, ends| {
+                let slot = mask.number(mark);
+                let is_its = ends.iter().any(|end| owners.of.get(end) == Some(&slot));
+                (slot != 0 && is_its).then(|| both.with(mark, slot)).flatten()
+            }),
+            "connections",
+        );
+    }
+
+    /// Takes the old place off where it still says what the new one says.
+    fn take_off(&self, gone: MarkLayout, now: MarkLayout) {
+        if let Some(Err(error)) = self.datapath.as_ref().map(fief_datapath::Datapath::remark) {
+            tracing::warn!(%error, "TCP sockets keep their marks");
+        }
+        let wanted = |mark: u32| {
+            let slot = now.number(mark);
+            (slot != 0 && gone.number(mark) == slot).then_some(mark & !gone.mask())
+        };
+        note(fief_host::open::remark(|socket| wanted(socket.mark)), "sockets");
+        note(fief_host::conntrack::remark(|mark, _| wanted(mark)), "connections");
+    }
+
+    /// Sockets that say their tenant in the old place only.
+    fn unmoved(&self, to: MarkLayout) -> Result<Vec<SocketInfo>, Refusal> {
+        let (mask, owners) = (self.field.mask, self.owners());
+        let is_unmoved = |socket: &SocketInfo| {
+            let slot = mask.number(socket.mark);
+            let ip = socket.local.ip().to_canonical();
+            let local = (!ip.is_unspecified()).then_some(ip);
+            slot != 0 && to.number(socket.mark) != slot && socket.state != TIME_WAIT && owners.agree(slot, local)
+        };
+        let mut sockets = fief_host::sockets::list().map_err(failed)?;
+        sockets.retain(is_unmoved);
+        Ok(sockets)
+    }
+
+    /// Where the field is, for people.
+    pub(crate) fn field_view(&self) -> FieldView {
+        let Positions { read, also } = self.field.positions();
+        FieldView {
+            mask: read.to_string(),
+            also: also.map(|also| also.to_string()),
+            tenants: self.field.narrowest().capacity(),
+            reason: self.field.reason.clone(),
+            moving: self.field.moving.as_ref().map(|moving| MovingView {
+                from: self.field.mask.to_string(),
+                to: moving.goal.to_string(),
+                phase: match moving.phase {
+                    Phase::Both => "both",
+                    Phase::Read => "read",
+                    Phase::Clean => "clean",
+                }
+                .into(),
+                sockets_left: self.progress.left,
+                seconds: self.progress.since.map_or(0, |since| since.elapsed().as_secs()),
+            }),
+            intruders: self.intruders.clone(),
+        }
+    }
+}
+
+fn failed(error: fief_host::HostError) -> Refusal {
+    Refusal::Conflict(error.to_string(), None)
+}
+
+fn note(done: Result<usize, fief_host::HostError>, what: &str) {
+    match done {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, what, "marks changed"),
+        Err(error) => tracing::warn!(%error, what, "marks stay as they are"),
+    }
+}
