@@ -40,7 +40,12 @@ pub fn against(registry: &Registry, place: MarkLayout, tenants: &BTreeSet<u16>) 
     serious(registry, place, tenants, &look(Scope::ALL))
 }
 
-fn serious(registry: &Registry, place: MarkLayout, tenants: &BTreeSet<u16>, report: &Report) -> Vec<Conflict> {
+fn serious(
+    registry: &Registry,
+    place: MarkLayout,
+    tenants: &BTreeSet<u16>,
+    report: &Report,
+) -> Vec<Conflict> {
     // Sockets of the tenants that there are carry their tenant.
     let is_own = |what: &fief_scan::Use| {
         what.subsystem == Subsystem::Socket && tenants.contains(&place.number(what.writes))

@@ -12,10 +12,10 @@
 //   by_alias4/6                 lwt_xmit of the routes for aliases: an answer becomes the tenant's
 //   after_bind4/6, on_release   a cgroup: which UDP sockets a port has
 //   getsockname4/6              a cgroup: a listener that was moved shows the place it asked for
-//   accepted                    a cgroup: an accepted socket keeps our field of the SYN's mark, and only that; a
-//                               tenant's listener is entered
+//   on_listen                   a cgroup: a tenant's listener is entered
 //   on_lookup                   sk_lookup: who calls a place is steered to that tenant's listener
-//   receive                     a cgroup: a tenant's own socket gets that tenant's packets only
+//   on_receive                  a cgroup: a tenant's own socket gets that tenant's packets only; a listener gives our field
+//                               of a SYN's mark to what it accepts, and only that
 //   remark                      an iterator over TCP sockets: their marks move with the field
 //   delivered4/6, leaving4/6    netfilter, LOCAL_IN and POST_ROUTING: what the programs on devices cannot see
 #include <stdbool.h>
@@ -185,11 +185,9 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 }
 
 SEC("sockops")
-int accepted(struct bpf_sock_ops *ctx)
+int on_listen(struct bpf_sock_ops *ctx)
 {
-	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && is_ours(ctx))
-		reduce_mark(ctx);
-	else if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB && is_ours(ctx))
+	if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB && is_ours(ctx))
 		listens(ctx);
 	return 1;
 }

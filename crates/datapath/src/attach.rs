@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use aya::programs::links::{CgroupAttachMode, FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::{
-    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, ProgramFd,
-    SkLookup, SockOps,
+    BtfTracePoint, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
+    ProgramFd, SkLookup, SockOps,
 };
 use aya::{Btf, Ebpf};
 
@@ -47,7 +47,7 @@ const OF_CGROUPS: [&str; 16] = [
     "on_release",
     "getsockname4",
     "getsockname6",
-    "accepted",
+    "on_listen",
     "on_receive",
 ];
 

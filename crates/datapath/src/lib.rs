@@ -49,6 +49,8 @@ pub struct Settings {
     pub positions: Positions,
     /// Does the host's `local` rule stand behind the tree?
     pub local_moved: bool,
+    /// Was `tcp_fwmark_accept` on before fief? Then the host's own accepted sockets have their SYN's whole mark.
+    pub foreign_accepted: bool,
     /// The cookie of our network namespace.
     pub netns_cookie: u64,
     /// Where aliases are taken from.
@@ -234,6 +236,7 @@ fn verify(
         ("fief_gone_mask", number(gone.map_or(0, MarkLayout::mask))),
         ("fief_gone_shift", number(gone.map_or(0, MarkLayout::shift))),
         ("fief_local_moved", number(u32::from(settings.local_moved))),
+        ("fief_foreign_accepted", number(u32::from(settings.foreign_accepted))),
         ("fief_netns_cookie", settings.netns_cookie.to_ne_bytes().to_vec()),
         ("fief_follows_tasks", number(u32::from(follows_tasks))),
         ("fief_alias_base", number(settings.aliases.v4.network().into())),

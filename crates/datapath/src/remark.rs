@@ -36,12 +36,15 @@ struct IterAttr {
 /// Runs it once over all sockets.
 pub(crate) fn run(programs: &Raw) -> Result<(), DatapathError> {
     const ATTACH: bpf_attach_type = bpf_attach_type::BPF_TRACE_ITER;
-    let failed = |error: String| DatapathError::Attach { program: PROGRAM, place: "TCP sockets".into(), error };
+    let failed =
+        |error: String| DatapathError::Attach { program: PROGRAM, place: "TCP sockets".into(), error };
     let kernel = Btf::from_sys_fs().map_err(|e| failed(chain(&e)))?;
     let kind = Kind {
         program: bpf_prog_type::BPF_PROG_TYPE_TRACING,
         attach_type: ATTACH as u32,
-        attach_to: kernel.id_by_type_name_kind("bpf_iter_tcp", BtfKind::Func).map_err(|e| failed(chain(&e)))?,
+        attach_to: kernel
+            .id_by_type_name_kind("bpf_iter_tcp", BtfKind::Func)
+            .map_err(|e| failed(chain(&e)))?,
     };
     let program = programs.load(PROGRAM, kind).map_err(failed)?;
     let walk = || -> io::Result<()> {

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::net::{SocketAddrAny, getsockname, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::kernel::{netns_cookie, network_namespace_cookie};
 use crate::HostError;
+use crate::kernel::{netns_cookie, network_namespace_cookie};
 
 /// A socket that some process has open.
 pub struct Open {
@@ -42,7 +42,9 @@ pub fn remark(wanted: impl Fn(&Open) -> Option<u32>) -> Result<usize, HostError>
             let Ok(fd) = pidfd_getfd(process.as_fd(), descriptor, PidfdGetfdFlags::empty()) else { continue };
             let is_marked = matches!(
                 sockopt::socket_domain(&fd),
-                Ok(rustix::net::AddressFamily::INET | rustix::net::AddressFamily::INET6 | rustix::net::AddressFamily::PACKET)
+                Ok(rustix::net::AddressFamily::INET
+                    | rustix::net::AddressFamily::INET6
+                    | rustix::net::AddressFamily::PACKET)
             );
             let is_tcp = matches!(sockopt::socket_type(&fd), Ok(rustix::net::SocketType::STREAM));
             if !is_marked || is_tcp || netns_cookie(&fd).ok() != Some(ours) {
@@ -73,7 +75,8 @@ fn sockets_of(directory: &Path, seen: &mut HashSet<u64>) -> Vec<i32> {
 }
 
 fn local(fd: &OwnedFd) -> Option<IpAddr> {
-    let address = getsockname(fd).ok().and_then(|any: SocketAddrAny| std::net::SocketAddr::try_from(any).ok())?;
+    let address =
+        getsockname(fd).ok().and_then(|any: SocketAddrAny| std::net::SocketAddr::try_from(any).ok())?;
     let ip = address.ip().to_canonical();
     (!ip.is_unspecified()).then_some(ip)
 }

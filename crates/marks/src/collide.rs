@@ -92,7 +92,8 @@ pub fn allocate(taken: u32, demands: &[Demand<'_>]) -> Result<Vec<u32>, TooFew> 
     let mut best = place(&chosen)?;
     for (i, demand) in demands.iter().enumerate() {
         for width in (demand.width.0..=demand.width.1).rev() {
-            let wider: Vec<u32> = chosen.iter().enumerate().map(|(j, w)| if i == j { width } else { *w }).collect();
+            let wider: Vec<u32> =
+                chosen.iter().enumerate().map(|(j, w)| if i == j { width } else { *w }).collect();
             if let Ok(masks) = place(&wider) {
                 (chosen, best) = (wider, masks);
                 break;
@@ -128,7 +129,8 @@ mod tests {
 
     #[test]
     fn every_part_gets_its_bits_or_is_named() {
-        let (slot, policy) = (Demand { name: "slot", width: (4, 16) }, Demand { name: "policy", width: (2, 8) });
+        let (slot, policy) =
+            (Demand { name: "slot", width: (4, 16) }, Demand { name: "policy", width: (2, 8) });
         assert_eq!(allocate(0, &[slot, policy]), Ok(vec![0xffff, 0xff_0000]));
         // Beside Kubernetes, portmap and Calico: thirteen bits for both.
         assert_eq!(allocate(0xffff_e000, &[slot, policy]), Ok(vec![0x7ff, 0x1800]));

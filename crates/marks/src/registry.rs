@@ -149,8 +149,7 @@ impl Registry {
         files.retain(|file| file.extension().is_some_and(|e| e == "yaml" || e == "yml"));
         files.sort();
         for file in files {
-            let text =
-                std::fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
+            let text = std::fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
             registry.extend(Registry::parse(&text).map_err(|e| format!("{}: {e}", file.display()))?);
         }
         Ok(registry)

@@ -3,7 +3,7 @@
 use fief_marks::registry::{Mark, Masked, Registry, Software};
 use serde::Serialize;
 
-use crate::Use;
+use crate::{Subsystem, Use};
 
 /// fief's own name among the owners.
 pub const FIEF: &str = "fief";
@@ -35,7 +35,7 @@ pub fn of(registry: &Registry, found: &Use) -> Option<Owner> {
     let signed = |software: &&Software| found.names.iter().any(|name| software.signed(name));
     only(registry.software.iter().filter(signed), Evidence::Name).or_else(|| {
         let values: Vec<Masked> = found.matches.into_iter().chain(found.sets).collect();
-        let fits = |software: &&Software| values.iter().any(|value| is_known(software, found.mark, *value));
+        let fits = |software: &&Software| values.iter().any(|value| is_known(software, found, *value));
         only(registry.software.iter().filter(fits), Evidence::Value)
     })
 }
@@ -46,10 +46,10 @@ fn only<'a>(mut candidates: impl Iterator<Item = &'a Software>, by: Evidence) ->
 }
 
 /// Does this software use exactly this value under exactly this mask?
-fn is_known(software: &Software, mark: Mark, value: Masked) -> bool {
+fn is_known(software: &Software, found: &Use, value: Masked) -> bool {
     // Packets get their socket's mark, and policies compare with theirs.
-    let kind = if mark == Mark::Connection { Mark::Connection } else { Mark::Packet };
-    let is_carried = value.value == value.mask;
+    let kind = if found.mark == Mark::Connection { Mark::Connection } else { Mark::Packet };
+    let is_carried = matches!(found.subsystem, Subsystem::Socket | Subsystem::Connection);
     let by_layout = software.layouts.iter().filter(|layout| layout.mark == kind);
     let by_use = software.uses.iter().filter(|known| {
         let is_narrow = !known.values.is_empty() || known.range.is_some();

@@ -258,7 +258,12 @@ pub(super) async fn unknown(uri: Uri) -> Response {
     error(StatusCode::NOT_FOUND, format!("there is no endpoint {}", uri.path()), Some("see /openapi.json"))
 }
 
-pub(super) async fn write<T>(who: Who, asked: Asked<T>, what: &str, work: impl AsyncFnOnce(T) -> Response) -> Response {
+pub(super) async fn write<T>(
+    who: Who,
+    asked: Asked<T>,
+    what: &str,
+    work: impl AsyncFnOnce(T) -> Response,
+) -> Response {
     if !who.0.may_write() {
         return forbidden(what);
     }

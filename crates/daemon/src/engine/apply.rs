@@ -162,7 +162,8 @@ impl Engine {
         let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
         let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());
         let carried: BTreeSet<u16> = sockets.iter().map(|s| read.number(s.mark)).chain(by_tasks).collect();
-        slots::allocate(self.field.narrowest(), &taken, &carried, count).map_err(|e| Refusal::Conflict(e.to_string(), None))
+        slots::allocate(self.field.narrowest(), &taken, &carried, count)
+            .map_err(|e| Refusal::Conflict(e.to_string(), None))
     }
 
     fn rehearse(&mut self, intent: Intent) -> ApplyResponse {

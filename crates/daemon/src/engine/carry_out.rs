@@ -21,6 +21,8 @@ use crate::plan::Plan;
 const ANNOUNCED: Duration = Duration::from_millis(300);
 /// Before the second try to put switches, programs and guard in place; doubles with each, up to 6.4 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// What makes accepted sockets take their mark from packets (ip-sysctl.rst).
+const ACCEPT_SWITCH: &str = "net.ipv4.tcp_fwmark_accept";
 /// Changes between two looks at the events, which would overrun otherwise, and at who asks how things stand.
 const CHUNK: usize = 128;
 
@@ -92,6 +94,10 @@ impl Engine {
         if self.datapath.is_some() {
             return Ok(());
         }
+        let switches = self.store.switches()?;
+        let before = switches.get(ACCEPT_SWITCH).map(|switch| switch.before.trim());
+        // Who is not remembered was as it is wanted.
+        self.settings.foreign_accepted = before.is_none_or(|before| before != "0");
         let bpffs = self.paths.bpffs();
         kernel::mount_bpffs(&bpffs)?;
         let datapath = Datapath::load(&bpffs.join("fief"), &self.settings, self.field.gone())?;

@@ -151,7 +151,10 @@ impl Engine {
     /// Notes who else uses the field's bits, and says it of those that are new.
     pub(super) fn intruded(&mut self, found: &[Conflict]) {
         let say = |c: &Conflict| {
-            format!("{} uses bits {} of fief's field: {}; {}; {}", c.between[0], c.bits, c.place, c.breaks, c.remedy)
+            format!(
+                "{} uses bits {} of fief's field: {}; {}; {}",
+                c.between[0], c.bits, c.place, c.breaks, c.remedy
+            )
         };
         let now: Vec<String> = found.iter().take(INTRUDERS).map(say).collect();
         for intruder in now.iter().filter(|intruder| !self.intruders.contains(intruder)) {
@@ -188,15 +191,14 @@ impl Engine {
             _ => match beside(goal.mask() | self.field.mask.mask(), self.field.narrowest().width()) {
                 Some(stop) => stop,
                 None => {
-                    let message = format!("{goal} and {} share bits, and nothing lies beside both", self.field.mask);
+                    let message =
+                        format!("{goal} and {} share bits, and nothing lies beside both", self.field.mask);
                     return conflict(message, "choose a field that shares no bit with the one of now");
                 }
             },
         };
-        let field = Field {
-            moving: Some(Moving { to, goal, reason, phase: Phase::Both }),
-            ..self.field.clone()
-        };
+        let field =
+            Field { moving: Some(Moving { to, goal, reason, phase: Phase::Both }), ..self.field.clone() };
         tracing::info!(from = %field.mask, %to, %goal, "the field moves");
         self.enter(field)
     }
@@ -238,7 +240,10 @@ impl Engine {
                         unmoved.iter().any(|left| (left.local, left.remote) == (socket.local, socket.remote))
                     };
                     let closed = fief_host::sockets::destroy(is_left).map_err(failed)?;
-                    tracing::warn!(closed, "closed what could not be moved: half-open connections, sockets nobody holds");
+                    tracing::warn!(
+                        closed,
+                        "closed what could not be moved: half-open connections, sockets nobody holds"
+                    );
                 }
                 self.enter_phase(moving, Phase::Read)
             }
@@ -246,7 +251,8 @@ impl Engine {
             Phase::Clean => {
                 self.take_off(self.field.mask, moving.to);
                 let Moving { to, goal, reason, .. } = moving;
-                let field = Field { mask: to, lane: 1 - self.field.lane, reason: reason.clone(), moving: None };
+                let field =
+                    Field { mask: to, lane: 1 - self.field.lane, reason: reason.clone(), moving: None };
                 tracing::info!(at = %to, "the field has moved");
                 self.enter(field)?;
                 if goal == to { Ok(()) } else { self.begin_move(goal, reason) }
@@ -286,9 +292,10 @@ impl Engine {
 
     fn owners(&self) -> Owners {
         let host = self.observed.addresses().filter(|a| !a.ours).map(|a| (a.net.addr(), 0));
-        let tenants = self.desired.iter().flat_map(|(slot, desired)| {
-            desired.owned.iter().map(|(address, _)| (*address, slot.number()))
-        });
+        let tenants = self
+            .desired
+            .iter()
+            .flat_map(|(slot, desired)| desired.owned.iter().map(|(address, _)| (*address, slot.number())));
         // A loopback address is everybody's.
         let of = host.chain(tenants).filter(|(address, _)| !address.is_loopback()).collect();
         Owners { of, slots: self.desired.keys().map(|slot| slot.number()).collect() }
@@ -336,7 +343,10 @@ impl Engine {
             let slot = mask.number(socket.mark);
             let ip = socket.local.ip().to_canonical();
             let local = (!ip.is_unspecified()).then_some(ip);
-            slot != 0 && to.number(socket.mark) != slot && socket.state != TIME_WAIT && owners.agree(slot, local)
+            slot != 0
+                && to.number(socket.mark) != slot
+                && socket.state != TIME_WAIT
+                && owners.agree(slot, local)
         };
         let mut sockets = fief_host::sockets::list().map_err(failed)?;
         sockets.retain(is_unmoved);

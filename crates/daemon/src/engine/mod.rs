@@ -180,6 +180,8 @@ impl Engine {
         let settings = Settings {
             positions: field.positions(),
             local_moved: config.local_rule == LocalRule::Move,
+            // Known once the switch has been set, which is before programs are loaded.
+            foreign_accepted: false,
             netns_cookie: fief_host::kernel::network_namespace_cookie()?,
             aliases,
             cgroup: std::fs::metadata(&cgroup).map(|m| m.ino()).unwrap_or(0),
@@ -379,7 +381,8 @@ impl Engine {
     }
 
     fn wait(&self) -> std::io::Result<()> {
-        let due = [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at].into_iter().flatten().min();
+        let due =
+            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at].into_iter().flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });

@@ -86,10 +86,11 @@ impl Engine {
                 ),
             });
         }
-        conditions.extend(self.intruders.iter().map(|intruder| Condition {
-            reason: "MarkConflict".into(),
-            message: intruder.clone(),
-        }));
+        conditions.extend(
+            self.intruders
+                .iter()
+                .map(|intruder| Condition { reason: "MarkConflict".into(), message: intruder.clone() }),
+        );
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

@@ -85,7 +85,6 @@ impl Tree {
     fn moved_local(&self) -> Rule {
         everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
     }
-
 }
 
 /// One tree.

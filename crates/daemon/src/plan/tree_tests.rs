@@ -148,7 +148,8 @@ fn two_trees_lead_to_the_same_tables() {
     let set = slots((1..4000).step_by(7).chain([0xff0c]));
     let rules = in_order(both.rules(&set));
     for number in set.iter().map(|s| s.number()).chain([2, 3, 0x8001]) {
-        let wanted = Slot::new(number).filter(|s| set.contains(s)).map(|s| 256_000_000 + u32::from(s.number()));
+        let wanted =
+            Slot::new(number).filter(|s| set.contains(s)).map(|s| 256_000_000 + u32::from(s.number()));
         let (old, new) = (u32::from(number), u32::from(number) << 16);
         for mark in [old, new, old | new] {
             assert_eq!(walk(&rules, mark).0, wanted, "mark {mark:#x}");

@@ -13,6 +13,7 @@
 
 /* Set by the loader before the programs are verified, so that they are constants to the verifier. */
 const volatile __u32 fief_local_moved = 0;     /* is the `local` rule behind the tree? */
+const volatile __u32 fief_foreign_accepted = 0; /* did the host itself want accepted sockets to have their SYN's mark? */
 const volatile __u64 fief_netns_cookie = 0;    /* our network namespace: cgroups reach into others */
 const volatile __u32 fief_follows_tasks = 1;   /* may programs of control groups ask for task storage? */
 

@@ -398,6 +398,35 @@ static __always_inline bool serves(struct __sk_buff *skb, struct bpf_sock *sk, _
 	return !asked->count || is_listed(asked, slot);
 }
 
+/* tcp_fwmark_accept gives the WHOLE mark of a SYN to its answer and to the accepted socket, unless the listener has one of
+ * its own; only our field is ours to give. Nobody but the listener sees this packet any more. Another namespace may have
+ * the same address, but seldom the same switch. */
+static __always_inline void reduce_mark(struct __sk_buff *skb, struct bpf_sock *sk, __u32 slot)
+{
+	__u32 reduced = with_slot(0, slot);
+	struct owner *called;
+
+	if (skb->mark == reduced || sk->state != TCP_LISTEN || is_off(TOOTH_REDUCE))
+		return;
+	if (!slot && fief_foreign_accepted)
+		return;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 address;
+
+		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
+			return;
+		called = bpf_map_lookup_elem(&fief_own4, &address);
+	} else {
+		struct in6 address;
+
+		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
+			return;
+		called = bpf_map_lookup_elem(&fief_own6, &address);
+	}
+	if (called)
+		skb->mark = reduced;
+}
+
 /* A socket that is a tenant's own gets that tenant's packets only. This hook has no namespace cookie before
  * Linux 6.15; a packet is known to be ours by its destination: an address of this host with the packet's slot, or one
  * of the host itself that the packet's tenant may reach. */
@@ -413,6 +442,7 @@ static __always_inline int receive(struct __sk_buff *skb)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
+	reduce_mark(skb, sk, packet);
 	socket = slot_of(sk->mark);
 	if (!socket) {
 		/* What it has asked for it asked in our namespace. */

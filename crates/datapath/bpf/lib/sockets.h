@@ -64,21 +64,6 @@ static __always_inline bool is_ours(void *ctx)
 	return bpf_get_netns_cookie(ctx) == fief_netns_cookie;
 }
 
-/* tcp_fwmark_accept gives an accepted socket the WHOLE mark of its SYN; only our field is ours to give. */
-static __always_inline void reduce_mark(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	__u32 mark, slot;
-
-	if (!sk || is_off(TOOTH_REDUCE))
-		return;
-	slot = slot_of(sk->mark);
-	mark = with_slot(0, slot);
-	if (!slot || mark == sk->mark)
-		return;
-	bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-}
-
 /* Is this local destination one where a packet of `slot` can have come in this namespace? */
 static __always_inline bool is_called_by(__u32 slot, const struct owner *called, bool is_loopback)
 {

@@ -80,7 +80,9 @@ pub(super) fn move_to(
 fn progress(moving: &MovingView) -> String {
     let MovingView { from, to, phase, sockets_left, .. } = moving;
     let what = match phase.as_str() {
-        "both" if *sockets_left > 0 => format!("{sockets_left} sockets still say their tenant in the old bits only"),
+        "both" if *sockets_left > 0 => {
+            format!("{sockets_left} sockets still say their tenant in the old bits only")
+        }
         "both" => "the tenant is written to both places".to_owned(),
         "read" => "the new place counts".to_owned(),
         _ => "the old bits are taken off".to_owned(),

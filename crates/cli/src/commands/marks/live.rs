@@ -95,7 +95,8 @@ pub(super) fn check(
     let checked = mask.map(|mask| mask.0).or(own.map(MarkLayout::mask));
     // What carries the number of a tenant in fief's own field is that tenant's.
     let is_own = |what: &Use| {
-        let is_field = |own: &MarkLayout| checked == Some(own.mask()) && tenants.contains(&own.number(what.writes));
+        let is_field =
+            |own: &MarkLayout| checked == Some(own.mask()) && tenants.contains(&own.number(what.writes));
         what.subsystem == Subsystem::Socket && own.as_ref().is_some_and(is_field)
     };
     let mut found = conflicts::among(&report.uses, registry);

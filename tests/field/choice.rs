@@ -1,0 +1,104 @@
+//! Which place is chosen, what is refused, and who is named.
+
+use std::time::Duration;
+
+use fief_testkit::{Daemon, DaemonOptions, Families, Lab, Ns, Street, eventually};
+use serde_json::Value;
+
+use crate::room::{Room, SOON};
+
+/// The daemon's own view of its field.
+fn field(daemon: &Daemon) -> Value {
+    daemon.cli(&["marks", "move", "--dry-run", "-o", "json"]).ok().json()["field"].clone()
+}
+
+fn marker(host: &Ns, bits: u32) {
+    host.nft(&format!(
+        "table inet marker {{\n chain c {{ type filter hook prerouting priority -150; \
+         meta mark set meta mark or {bits:#x}; }}\n}}\n"
+    ));
+}
+
+#[test]
+fn the_first_start_lies_beside_what_runs_and_says_why() {
+    for bits in [0, 0x4000, 0x0001_0001_u32] {
+        let Some(lab) = Lab::new(&format!("field-choose-{bits:x}")) else { return };
+        let street = Street::new(&lab, 2, Families::Both);
+        if bits != 0 {
+            marker(&street.host, bits);
+        }
+        let daemon = Daemon::start(&lab, &street.host, DaemonOptions::default());
+        let field = field(&daemon);
+        let placed =
+            u32::from_str_radix(&field["mask"].as_str().expect("a mask")[2..], 16).expect("hexadecimal");
+        assert_eq!(placed & bits, 0, "{field} beside {bits:#x}");
+        assert!(bits != 0 || placed == 0xffff, "{field}");
+        let reason = field["reason"].as_str().expect("a reason");
+        let says = if bits == 0 { "nobody else uses the mark" } else { "stand in the way of 0xffff" };
+        assert!(reason.contains(says), "{reason}");
+        // `choose` says the same without a daemon's help.
+        let chosen = daemon.cli(&["marks", "choose", "-o", "json"]).ok().json();
+        assert_eq!(chosen["mask"], field["mask"], "{chosen}");
+        assert_eq!(field["intruders"], Value::Array(Vec::new()), "{field}");
+    }
+}
+
+#[test]
+fn an_intruder_is_named_while_it_is_there() {
+    let Some(room) = Room::open("field-intruder", 2, "") else { return };
+    let conditions = || {
+        let status = room.daemon.cli(&["status", "-o", "json"]).ok().json();
+        let all = status["conditions"].as_array().cloned().unwrap_or_default();
+        let of = all.iter().filter(|c| c["reason"] == "MarkConflict");
+        of.map(|c| c["message"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(conditions(), Vec::<String>::new());
+    room.host().nft("table ip nat {\n chain KUBE-MARK-MASQ { meta mark set meta mark or 0x4000; }\n}\n");
+    eventually(SOON, || {
+        let said = conditions();
+        let is_named = said.len() == 1 && said[0].contains("kubernetes uses bits 0x4000");
+        if is_named { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let log = room.daemon.log();
+    assert!(log.contains("kubernetes uses bits 0x4000 of fief's field"), "{log}");
+    // The remedy works: beside it.
+    room.daemon.cli(&["marks", "move"]).ok();
+    eventually(SOON, || if conditions().is_empty() { Ok(()) } else { Err(format!("{:?}", conditions())) });
+    let moved = field(&room.daemon);
+    let mask = u32::from_str_radix(&moved["mask"].as_str().expect("a mask")[2..], 16).expect("hexadecimal");
+    assert_eq!(mask & 0x4000, 0, "{moved}");
+    // A rule with other bits is nobody's business.
+    let other = !mask & mask.wrapping_shl(1) | 0x4000;
+    room.host()
+        .nft(&format!("add rule ip nat KUBE-MARK-MASQ meta mark set meta mark or {:#x}\n", other & !mask));
+    crate::room::wait(Duration::from_secs(3));
+    assert_eq!(conditions(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_words() {
+    let Some(room) = Room::open("field-refused", 20, "") else { return };
+    let refused = |words: &[&str], says: &[&str]| {
+        let argv: Vec<&str> = ["marks", "move"].iter().chain(words).copied().collect();
+        let ran = room.daemon.cli(&argv).fails();
+        assert!(says.iter().all(|say| ran.stderr.contains(say)), "{words:?}: {ran}");
+        assert!(field(&room.daemon)["moving"].is_null());
+        assert_eq!(field(&room.daemon)["mask"], "0xffff", "nothing was moved");
+    };
+    refused(&["--to", "0xf0"], &["0xf0 holds 15 tenants", "choose a wider field"]);
+    refused(&["--to", "0xf0f0"], &["not one run of 4 to 16 adjacent bits"]);
+    refused(&["--to", "forty"], &["is not a mark; write for example"]);
+    marker(room.host(), 0x1_0000);
+    refused(&["--to", "0xffff0000"], &["somebody uses bits 0x10000", "nothing was moved", "--force"]);
+    let dry = room.daemon.cli(&["marks", "move", "--to", "0xff000000", "--dry-run"]).ok().stdout;
+    assert!(dry.contains("to 0xff000000, for 252 tenants"), "{dry}");
+    assert_eq!(field(&room.daemon)["mask"], "0xffff");
+    // By way of a third place, where the two share bits.
+    room.daemon.cli(&["marks", "move", "--to", "0x3fc"]).ok();
+    assert_eq!(field(&room.daemon)["mask"], "0x3fc");
+    let header = room.daemon.cli(&["marks", "header"]).ok().stdout;
+    assert!(header.contains("#define FIEF_MARK_MASK 0x000003fcU\n#define FIEF_MARK_SHIFT 2\n"), "{header}");
+    // It is remembered.
+    let mark = room.view(1)["status"]["mark"].clone();
+    assert_eq!(mark, "0x8/0x3fc");
+}
