@@ -36,6 +36,10 @@ steer                               own::each_tenant_has_its_own_listener_on_one
 select                              select::a_control_group_and_all_below_it
 listed                              own::a_udp_server_for_a_list_of_tenants
 bind                                a_socket_bound_to_a_tenants_address_is_that_tenants_whoever_made_it
+reduce                              a_hundred_thousand_packets_keep_their_foreign_bits_and_give_none_away
+take-over                           the_field_moves_under_iperf_and_a_thousand_connections
+taken-over                          foreign_bits_in_the_old_field_select_nobody
+half-open                           connections_that_are_no_sockets_yet_or_no_longer_are_not_lost
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

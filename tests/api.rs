@@ -191,6 +191,8 @@ fn the_openapi_document_lists_every_route() {
         ("/v1/processes", &["get"]),
         ("/v1/processes/{pid}", &["get"]),
         ("/v1/aliases/{address}", &["get"]),
+        ("/v1/marks", &["get"]),
+        ("/v1/marks/move", &["post"]),
     ];
     for (path, methods) in routes {
         let described =

@@ -2,6 +2,7 @@
 
 mod room;
 
+use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -67,4 +68,28 @@ fn the_option_goes_as_far_as_the_kernel_does() {
     let ran = room.daemon.cli(&["exec", "t0", "--", "true"]);
     assert_eq!(ran.code(), if follows { 0 } else { 125 }, "{ran}");
     assert!(follows || ran.stderr.contains("cannot follow processes"), "{ran}");
+}
+
+/// The field moves while a connection is open and a socket of a tenant's is held; on every kernel that fief runs on.
+#[test]
+fn the_field_moves_under_open_sockets() {
+    let Some(room) = Room::open("smoke-move", 2, "markMask: \"0xffff0000\"\n") else { return };
+    let peer = fief_testkit::peer();
+    let mut server =
+        room.host().spawn_in_cgroup(room.lab.cgroup(), &[peer.to_str().unwrap(), "serve", "[::]:8000"]);
+    server.wait_for_output("8000", Duration::from_secs(5));
+    let to = room.local(1, false);
+    let dial = Dial::to(to).timeout(Duration::from_secs(10));
+    let mut open = room.street.client(1).enter(|| dial.connect().expect("answered"));
+    let own = room.inside(room.host(), || UdpSocket::bind((room.local(1, false).ip(), 0)).expect("free"));
+    assert_eq!(fief_testkit::mark(&own).expect("an option"), 2 << 16);
+    let said = room.daemon.cli(&["marks", "move", "--to", "0xffff"]).ok().stdout;
+    assert!(said.contains("the field is at 0xffff"), "{said}");
+    assert_eq!(fief_testkit::mark(&own).expect("an option"), 2);
+    let mut answer = [0; 5];
+    open.write_all(b"after").and_then(|()| open.read_exact(&mut answer)).expect("answered");
+    assert_eq!(&answer, b"after");
+    let sockets = room.daemon.cli(&["sockets", "t1", "-o", "json"]).ok().json();
+    let of_tenant = sockets.as_array().expect("a list").iter().filter(|s| s["state"] == "ESTABLISHED");
+    assert_eq!(of_tenant.count(), 1, "{sockets}");
 }

@@ -61,6 +61,14 @@ fn an_intruder_is_named_while_it_is_there() {
     });
     let log = room.daemon.log();
     assert!(log.contains("kubernetes uses bits 0x4000 of fief's field"), "{log}");
+    // Another part of the kernel has another event.
+    room.host().ip("rule add fwmark 0x80/0x80 lookup main pref 1024\n");
+    eventually(SOON, || {
+        let said = conditions();
+        let is_named = said.iter().any(|line| line.contains("bits 0x80 ") && line.contains("ip rule 1024"));
+        if is_named { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    room.host().ip("rule del fwmark 0x80/0x80 lookup main pref 1024\n");
     // The remedy works: beside it.
     room.daemon.cli(&["marks", "move"]).ok();
     eventually(SOON, || if conditions().is_empty() { Ok(()) } else { Err(format!("{:?}", conditions())) });
@@ -101,4 +109,25 @@ fn what_cannot_be_is_refused_in_words() {
     // It is remembered.
     let mark = room.view(1)["status"]["mark"].clone();
     assert_eq!(mark, "0x8/0x3fc");
+}
+
+/// Runs of three bits are too short for any tenant: the least bad place is taken, and said to be that.
+#[test]
+fn too_few_bits_are_admitted() {
+    let Some(lab) = Lab::new("field-few") else { return };
+    let street = Street::new(&lab, 2, Families::Both);
+    marker(&street.host, 0x8888_8888);
+    let daemon = Daemon::start(&lab, &street.host, DaemonOptions::default());
+    let said = daemon.cli(&["marks", "choose"]).ok().stdout;
+    assert!(said.contains("no place on this host is without conflicts"), "{said}");
+    assert!(said.contains("needs no mark at all is `vrf` or `netns`"), "{said}");
+    eventually(SOON, || {
+        let intruders = field(&daemon)["intruders"].clone();
+        if intruders.as_array().is_some_and(|all| all.len() == 1) { Ok(()) } else { Err(intruders.to_string()) }
+    });
+    // Half as many: seven bits, and it says for how many tenants.
+    street.host.nft("delete table inet marker\n");
+    marker(&street.host, 0x8080_8080);
+    let said = daemon.cli(&["marks", "move"]).ok().stdout;
+    assert!(said.contains("the field is at 0x7f, for 127 tenants"), "{said}");
 }

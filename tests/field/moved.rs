@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use fief_testkit::{Child, Dial, Ns, eventually};
+use fief_testkit::{Child, Dial, Frame, Ns, eventually, inject};
 use fief_tests::peers::peer;
 
 use crate::crowd::{Crowd, marks};
@@ -207,6 +207,14 @@ fn foreign_bits_in_the_old_field_select_nobody() {
         let from = crate::room::host_address(false);
         dial.bind((from.ip(), 0).into()).socket(nix::sys::socket::SockType::Datagram).expect("root may mark")
     });
+    let listening = room.host().enter(|| {
+        let dial = Dial::to("192.0.2.1:9".parse().expect("an address")).mark(mark | 0x7);
+        let from = crate::room::host_address(false);
+        let socket = dial.bind((from.ip(), 8100).into()).socket(nix::sys::socket::SockType::Stream);
+        let socket = std::net::TcpListener::from(socket.expect("root may mark"));
+        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1).expect("a number")).expect("bound");
+        socket
+    });
     let own = room.inside(room.host(), || {
         Dial::to("192.0.2.1:9".parse().expect("an address"))
             .mark(mark | 0x80)
@@ -216,6 +224,7 @@ fn foreign_bits_in_the_old_field_select_nobody() {
     });
     room.daemon.cli(&["marks", "move", "--to", "0xff00"]).ok();
     let slot = room.view(1)["status"]["slot"].as_u64().expect("a number") as u32;
+    assert_eq!(fief_testkit::mark(&listening).expect("an option"), mark | 0x7, "nobody touches it");
     assert_eq!(fief_testkit::mark(&foreign).expect("an option"), mark | 0x7, "nobody touches it");
     assert_eq!(
         fief_testkit::mark(&own).expect("an option"),
@@ -281,4 +290,31 @@ fn saved_connection_marks_move() {
         after.iter().all(|mark| mark >> 16 == 0) && after.iter().filter(|m| **m != 0).count() >= 20,
         "{after:x?}"
     );
+}
+
+/// The kernel answers for a connection in TIME-WAIT by the mark of what it answers: it finds its way after the move, too.
+#[test]
+fn a_connection_in_time_wait_still_answers_its_own_tenant() {
+    let Some(room) = Room::open("field-tw", 2, &format!("markMask: \"{OLD}\"\n")) else { return };
+    let listener = room.inside(room.host(), || std::net::TcpListener::bind(("::", PORT)).expect("free"));
+    let to = room.local(1, false);
+    let client = room.street.client(1);
+    let from: SocketAddr = (fief_testkit::Street::CLIENT_V4, 41_000).into();
+    let stream = client.enter(|| Dial::to(to).bind(from).timeout(SOON).connect().expect("answered"));
+    // Whoever closes first waits.
+    drop(listener.accept().expect("a connection"));
+    drop(stream);
+    let waits = || room.host().sh("ss -H -tn state time-wait").ok().stdout.contains("41000");
+    eventually(SOON, || if waits() { Ok(()) } else { Err("not in TIME-WAIT".to_owned()) });
+    room.daemon.cli(&["marks", "move", "--to", NEW]).ok();
+    assert!(waits(), "still there");
+    let captures = [0, 1].map(|i| fief_testkit::Capture::on(room.street.router(i), "eth0"));
+    let stray = Frame::new(room.street.router_mac(1), room.street.host_mac())
+        .ip(from.ip(), to.ip())
+        .tcp((41_000, PORT), fief_testkit::frame::ACK, (1, 1), b"");
+    inject(room.street.router(1), "eth0", &stray);
+    // From port 8000 to port 41000.
+    let answer = [&PORT.to_be_bytes()[..], &41_000_u16.to_be_bytes()[..]].concat();
+    assert!(captures[1].wait_for(&answer, SOON), "no answer");
+    assert!(!captures[0].contains(&answer));
 }

@@ -1,7 +1,7 @@
 //! `fief`, the command line: reads what the user typed, asks the daemon, prints what it said.
 //!
-//! Architecture invariant: nothing here touches the host's network. What is to happen to it is the daemon's work,
-//! and what is wrong with a document is for `fief-model` to say.
+//! Architecture invariant: nothing here changes the host's network. What is to happen to it is the daemon's work,
+//! and what is wrong with a document is for `fief-model` to say. `fief marks scan` and its sisters look at it.
 #![forbid(unsafe_code)]
 
 mod args;

@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "lo",
     "connect",
     "sendmsg",
@@ -25,6 +25,7 @@ const NAMES: [&str; 23] = [
     "steer",
     "listed",
     "select",
+    "taken-over",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

@@ -47,6 +47,7 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_STEER 0x100000
 #define TOOTH_LISTED 0x200000
 #define TOOTH_SELECT 0x400000
+#define TOOTH_TAKEN_OVER 0x800000
 
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */

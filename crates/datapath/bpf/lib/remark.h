@@ -35,6 +35,8 @@ static __always_inline bool is_tenants(struct sock_common *sk, __u32 slot)
 	} else {
 		owner = bpf_map_lookup_elem(&fief_own4, &address);
 	}
+	if (is_off(TOOTH_TAKEN_OVER))
+		return true;
 	return owner ? owner->slot == slot : bpf_map_lookup_elem(&fief_tenants, &slot) != 0;
 }
 
