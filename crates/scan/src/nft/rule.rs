@@ -89,8 +89,11 @@ impl Machine<'_> {
             b"range" => self.decide(be(1), 4),
             b"lookup" => self.look_up(data),
             b"dynset" => {
-                let length = self.set(find(data, 1)).map_or(4, |set| set.key_length);
-                self.decide(be(4), length);
+                // NFTA_DYNSET_*: SET_NAME 1, SREG_KEY 4, SREG_DATA 5. What a map is taught is copied from a mark.
+                let (key, value) =
+                    self.set(find(data, 1)).map_or((4, 4), |set| (set.key_length, set.data_length));
+                self.decide(be(4), key);
+                self.decide(be(5), value);
             }
             b"objref" => {
                 let length = self.set(find(data, 4)).map_or(4, |set| set.key_length);
