@@ -217,6 +217,11 @@ impl Field {
         })
     }
 
+    /// Its bits.
+    pub fn mask(&self) -> u32 {
+        self.0.iter().fold(0, |mask, (high, low)| mask | (u32::MAX >> (31 - high)) & (u32::MAX << low))
+    }
+
     /// How many bits it has.
     pub fn width(&self) -> u32 {
         self.0.iter().map(|(high, low)| high - low + 1).sum()

@@ -89,7 +89,10 @@ enum Value {
     Unknown,
     /// The pointer that the program began with.
     Context,
+    /// The lower 32 bits; the upper ones are 0, or nobody asks for them.
     Word(Word),
+    /// The upper 32 bits, the lower being 0: half of what clears, or extends the sign of, an upper half.
+    Upper(Word),
 }
 
 #[derive(Debug, Clone)]
@@ -161,7 +164,9 @@ fn read(instructions: &[[u8; 8]], offset: i16, mark: Mark) -> Effects {
         match instruction.flow() {
             Flow::On => machine.step(instruction),
             Flow::Wide => {
-                machine.set(instruction.to, Value::Unknown);
+                // A number, if it is not the address of a map; its lower half stands here.
+                let number = Value::Word(Word::constant(instruction.immediate));
+                machine.set(instruction.to, if instruction.from == 0 { number } else { Value::Unknown });
                 at += 1;
             }
             Flow::End => falls_in = false,
@@ -327,6 +332,11 @@ impl Machine {
         if kind == 0xb0 {
             return self.set(to, operand);
         }
+        if instruction.class() == 7
+            && let Some(moved) = moved(kind, self.get(to), operand)
+        {
+            return self.set(to, moved);
+        }
         let (Value::Word(left), Value::Word(right)) = (self.get(to), operand) else {
             let blurred = match (self.get(to), operand) {
                 (Value::Word(word), _) | (_, Value::Word(word)) if word.value().is_none() => {
@@ -355,6 +365,17 @@ impl Machine {
             },
         };
         self.set(to, Value::Word(word));
+    }
+}
+
+/// Shifts of 64 bits that carry a word into the upper half, or back from it.
+fn moved(kind: u8, value: Value, by: Value) -> Option<Value> {
+    let Value::Word(by) = by else { return None };
+    let bits = by.value().filter(|bits| (32..64).contains(bits))?;
+    match (kind, value) {
+        (0x60, Value::Word(word)) => Some(Value::Upper(word.shift(bits - 32, true))),
+        (0x70 | 0xc0, Value::Upper(word)) => Some(Value::Word(word.shift(bits - 32, false))),
+        _ => None,
     }
 }
 
@@ -412,6 +433,29 @@ mod tests {
             EXIT,
         ];
         assert_eq!(found(&program), [(0xf00, u32::MAX)]);
+    }
+
+    #[test]
+    fn a_mask_of_64_bits_and_a_cleared_upper_half_are_followed() {
+        let program = [
+            insn(LOAD, 2, 1, MARK, 0),
+            insn(0x18, 3, 0, 0, 0xffff_f0ff), // r3 = 0xfffff0ff, in two instructions
+            insn(0, 0, 0, 0, 0),
+            insn(0x5f, 2, 3, 0, 0), // r2 &= r3
+            insn(0x47, 2, 0, 0, 0x200),
+            insn(STORE, 1, 2, MARK, 0),
+            EXIT,
+        ];
+        assert_eq!(found(&program), [(0, 0xf00)]);
+        let program = [
+            insn(LOAD, 2, 1, MARK, 0),
+            insn(0x57, 2, 0, 0, 0xf00),
+            insn(0x67, 2, 0, 0, 32), // r2 <<= 32
+            insn(0x77, 2, 0, 0, 40), // r2 >>= 40
+            insn(0x15, 2, 0, 0, 2),
+            EXIT,
+        ];
+        assert_eq!(found(&program), [(0xf00, 0)]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn with_field(
 
 /// How bad it is for a field that this use exists; `None` if it is not its affair.
 pub fn severity(field: u32, what: &Use) -> Option<Severity> {
-    let (reads, writes) = (what.reads & field, what.writes & field);
+    let (reads, writes) = (what.decides() & field, what.writes & field);
     let heuristic =
         |severity| if what.heuristic && severity == Severity::Error { Severity::Warning } else { severity };
     match what.mark {
@@ -69,7 +69,9 @@ pub fn severity(field: u32, what: &Use) -> Option<Severity> {
         _ if reads == 0 => None,
         // Packets of the host have no bit of the field; packets of tenants are never what is looked for.
         _ => match what.matches {
-            Some(matched) if matched.value & field == 0 => Some(Severity::Notice),
+            Some(matched) if matched.value & field == 0 && reads & !matched.mask == 0 => {
+                Some(Severity::Notice)
+            }
             _ => Some(heuristic(Severity::Warning)),
         },
     }
@@ -82,7 +84,7 @@ fn against(field: u32, one: &Found, registry: &Registry, elsewhere: &str) -> Opt
         return None;
     }
     let severity = severity(field, what)?;
-    let (reads, writes) = (what.reads & field, what.writes & field);
+    let (reads, writes) = (what.decides() & field, what.writes & field);
     let breaks = match (what.mark, writes) {
         (Mark::Socket, 1..) if what.subsystem == Subsystem::Socket => {
             "packets of this socket are taken for a tenant's".to_owned()
@@ -121,9 +123,15 @@ pub fn place(one: &Found) -> String {
 /// How the use itself could leave the field alone.
 fn mend(what: &Use, field: u32) -> String {
     let keep = !field;
+    let mark = match what.mark {
+        Mark::Connection => "ct mark",
+        Mark::Socket => "socket mark",
+        Mark::Packet | Mark::Ipsec => "meta mark",
+    };
     match (what.subsystem, what.writes & field != 0) {
-        (Subsystem::Nftables, true) => format!("write it as `meta mark set meta mark & {field:#x} | ...`"),
-        (Subsystem::Nftables, false) => format!("compare with `meta mark & {keep:#x}`"),
+        _ if keep == 0 => "configure one of them to use other bits".to_owned(),
+        (Subsystem::Nftables, true) => format!("write it as `{mark} set {mark} & {field:#x} | ...`"),
+        (Subsystem::Nftables, false) => format!("compare with `{mark} & {keep:#x}`"),
         (Subsystem::IptablesNft | Subsystem::IptablesLegacy, true) => {
             format!(
                 "give it a mask outside of the field: `--set-xmark VALUE/{keep:#x}`, `--restore-mark --nfmask {keep:#x}`"
@@ -159,7 +167,10 @@ pub fn taken(found: &[Found], registry: &Registry) -> u32 {
     foreign.fold(0, |taken, one| {
         let what = &one.what;
         let written = if what.is_unmasked() { what.sets.map_or(0, |sets| sets.value) } else { what.writes };
-        let read = if what.reads == u32::MAX { what.matches.map_or(0, |m| m.value) } else { what.reads };
+        let read = match what.decides() {
+            u32::MAX => what.matches.map_or(0, |m| m.value),
+            bits => bits,
+        };
         taken | written | read
     })
 }
@@ -203,9 +214,9 @@ pub fn among(found: &[Found], registry: &Registry) -> Vec<Conflict> {
 
 fn collision<'a>(written: &[&'a Found], read: &[&'a Found]) -> Option<(u32, &'a Found, &'a Found)> {
     written.iter().find_map(|writing| {
-        let meets = |reading: &&&Found| writing.what.writes & (reading.what.reads | reading.what.writes) != 0;
-        let reading = read.iter().find(meets)?;
-        Some((writing.what.writes & (reading.what.reads | reading.what.writes), *writing, *reading))
+        let shared = |reading: &Found| writing.what.writes & (reading.what.decides() | reading.what.writes);
+        let reading = read.iter().find(|reading| shared(reading) != 0)?;
+        Some((shared(reading), *writing, *reading))
     })
 }
 
@@ -267,4 +278,40 @@ pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> 
         (count, _) => format!("{count} uses on this host touch it, and more touch every other place"),
     };
     Choice { mask, errors, warnings, known, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uses::Effects;
+
+    fn effects(of: impl FnOnce(&mut Effects)) -> Use {
+        let mut effects = Effects::default();
+        of(&mut effects);
+        let template = Use::at(Subsystem::IptablesLegacy, "", Vec::new());
+        effects.uses(&template).next().expect("it touches a mark")
+    }
+
+    #[test]
+    fn only_what_cannot_hold_for_tenants_is_a_notice() {
+        let exact = effects(|e| e.compared(Mark::Packet, 0x4_0000, u32::MAX, true));
+        assert_eq!(severity(0xffff, &exact), Some(Severity::Notice));
+        let not = effects(|e| e.compared(Mark::Packet, 0, u32::MAX, false));
+        assert_eq!(severity(0xffff, &not), Some(Severity::Warning), "every tenant's packet is not 0");
+        let more = effects(|e| {
+            e.compared(Mark::Packet, 0x4_0000, 0x4_0000, true);
+            e.read_mark(Mark::Packet, 0xff);
+        });
+        assert_eq!(severity(0xff, &more), Some(Severity::Warning), "beside the comparison more is read");
+    }
+
+    #[test]
+    fn a_look_up_of_a_route_decides_by_the_rules_there_are() {
+        let filter = effects(|e| {
+            e.compared(Mark::Packet, 0x4_0000, 0x4_0000, true);
+            e.routed();
+        });
+        assert_eq!((filter.reads, filter.decides()), (u32::MAX, 0x4_0000));
+        assert_eq!(severity(0xffff, &filter), None);
+    }
 }

@@ -59,12 +59,18 @@ pub struct Use {
     /// Bits that it compares, looks up or copies.
     #[serde(serialize_with = "hexadecimal")]
     pub reads: u32,
+    /// Those of them that only go into a look-up of a route, where the rules say which bits count.
+    #[serde(serialize_with = "hexadecimal", skip_serializing_if = "is_empty")]
+    pub routes: u32,
     /// Bits that it may change.
     #[serde(serialize_with = "hexadecimal")]
     pub writes: u32,
     /// What it compares with, where that is one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Masked>,
+    /// What it compares with, where it holds for everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excludes: Option<Masked>,
     /// What it sets, as far as that is one value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sets: Option<Masked>,
@@ -79,6 +85,11 @@ impl Use {
     /// Does it change bits that it did not mean, because it writes the whole mark?
     pub fn is_unmasked(&self) -> bool {
         self.writes == u32::MAX
+    }
+
+    /// Bits that decide something here; what a look-up of a route makes of the others is a use of each rule.
+    pub fn decides(&self) -> u32 {
+        self.reads & !self.routes
     }
 }
 
@@ -139,8 +150,10 @@ impl Uses {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Effects {
     reads: PerMark,
+    routes: PerMark,
     writes: PerMark,
     matches: [Option<Masked>; 3],
+    excludes: [Option<Masked>; 3],
     sets: [Option<Masked>; 3],
 }
 
@@ -155,11 +168,22 @@ impl Effects {
         self.reads[index(mark)] |= bits;
     }
 
+    /// The packet's mark goes into a look-up of a route.
+    pub fn routed(&mut self) {
+        self.routes[index(Mark::Packet)] = u32::MAX;
+    }
+
     /// A mark is compared with a value under a mask.
     pub fn matched(&mut self, mark: Mark, value: u32, mask: u32) {
+        self.compared(mark, value, mask, true);
+    }
+
+    /// A mark is compared, and must be equal, or must not.
+    pub fn compared(&mut self, mark: Mark, value: u32, mask: u32, is_equal: bool) {
         self.read_mark(mark, mask);
-        if value & !mask == 0 {
-            self.matches[index(mark)].get_or_insert(Masked { value, mask });
+        if value & !mask == 0 && mask != 0 {
+            let values = if is_equal { &mut self.matches } else { &mut self.excludes };
+            values[index(mark)].get_or_insert(Masked { value, mask });
         }
     }
 
@@ -186,12 +210,14 @@ impl Effects {
     pub fn uses(self, template: &Use) -> impl Iterator<Item = Use> {
         LOADED.into_iter().filter_map(move |mark| {
             let i = index(mark);
-            let touched = self.reads[i] | self.writes[i] != 0;
+            let touched = self.reads[i] | self.routes[i] | self.writes[i] != 0;
             touched.then(|| Use {
                 mark,
-                reads: self.reads[i],
+                reads: self.reads[i] | self.routes[i],
+                routes: self.routes[i] & !self.reads[i],
                 writes: self.writes[i],
                 matches: self.matches[i],
+                excludes: self.excludes[i],
                 sets: self.sets[i],
                 ..template.clone()
             })
@@ -208,13 +234,19 @@ impl Use {
             place: place.into(),
             mark: Mark::Packet,
             reads: 0,
+            routes: 0,
             writes: 0,
             matches: None,
+            excludes: None,
             sets: None,
             heuristic: false,
             names,
         }
     }
+}
+
+fn is_empty(bits: &u32) -> bool {
+    *bits == 0
 }
 
 fn hexadecimal<S: serde::Serializer>(bits: &u32, to: S) -> Result<S::Ok, S::Error> {

@@ -21,13 +21,14 @@ pub(crate) fn effects(is_target: bool, name: &str, revision: u8, info: &[u8], ef
     let byte = |at: usize| info.get(at).copied().unwrap_or(0);
     let masked = |mark: Mark, keep_out: u32| Word::mark(mark).and(Word::constant(!keep_out));
     match (is_target, name) {
-        (false, "mark") => effects.matched(Mark::Packet, word(0), word(4)),
-        (false, "connmark") => effects.matched(Mark::Connection, word(0), word(4)),
+        // Behind value and mask: whether anything else is meant.
+        (false, "mark") => effects.compared(Mark::Packet, word(0), word(4), byte(8) == 0),
+        (false, "connmark") => effects.compared(Mark::Connection, word(0), word(4), byte(8) == 0),
         (false, "mark_m") => effects.matched(Mark::Packet, word(0), word(8)),
         (false, "socket") if byte(0) & SOCKET_RESTORE != 0 => {
             effects.store(Mark::Packet, Word::mark(Mark::Socket))
         }
-        (false, "rpfilter") if byte(0) & RPFILTER_MARK != 0 => effects.read_mark(Mark::Packet, u32::MAX),
+        (false, "rpfilter") if byte(0) & RPFILTER_MARK != 0 => effects.routed(),
         (true, "MARK" | "TPROXY") => {
             // TPROXY has the mask first.
             let (value, mask) = if name == "MARK" { (word(0), word(4)) } else { (word(4), word(0)) };

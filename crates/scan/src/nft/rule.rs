@@ -5,7 +5,7 @@ use fief_marks::registry::Mark;
 
 use super::Set;
 use crate::uses::Effects;
-use crate::word::Word;
+use crate::word::{Word, index};
 use crate::xtables;
 
 const EXPRESSION_NAME: u16 = 1;
@@ -89,8 +89,11 @@ impl Machine<'_> {
             b"range" => self.decide(be(1), 4),
             b"lookup" => self.look_up(data),
             b"dynset" => {
-                let length = self.set(find(data, 1)).map_or(4, |set| set.key_length);
-                self.decide(be(4), length);
+                // NFTA_DYNSET_*: SET_NAME 1, SREG_KEY 4, SREG_DATA 5. What a map is taught is copied from a mark.
+                let (key, value) =
+                    self.set(find(data, 1)).map_or((4, 4), |set| (set.key_length, set.data_length));
+                self.decide(be(4), key);
+                self.decide(be(5), value);
             }
             b"objref" => {
                 let length = self.set(find(data, 4)).map_or(4, |set| set.key_length);
@@ -98,7 +101,7 @@ impl Machine<'_> {
             }
             b"fib" => {
                 if be(3).is_some_and(|flags| flags & FIB_MARK != 0) {
-                    self.read.effects.read_mark(Mark::Packet, u32::MAX);
+                    self.read.effects.routed();
                 }
                 self.put(be(1), 16, Word::default());
             }
@@ -193,8 +196,8 @@ impl Machine<'_> {
             };
             let bits = word.depends_on();
             match (word.plain(), number(chunk), op) {
-                (Some(mark), Some(value), Some(CMP_EQ | CMP_NEQ)) => {
-                    self.read.effects.matched(mark, value, bits[crate::word::index(mark)]);
+                (Some(mark), Some(value), Some(op @ (CMP_EQ | CMP_NEQ))) => {
+                    self.read.effects.compared(mark, value, bits[index(mark)], op == CMP_EQ);
                 }
                 _ => self.read.effects.read(bits),
             }

@@ -10,6 +10,7 @@ const HELP: &str = "\
 fief-peer serve ADDRESS [--pktinfo]        echo over TCP and UDP until killed; says \"ready ADDRESS\", then a line each
 fief-peer tcp|udp ADDRESS TEXT [OPTIONS]   send TEXT, print the answer (udp: and a line with its sender)
     --bind ADDRESS  --device NAME  --mark NUMBER  --timeout MILLISECONDS
+fief-peer hold ADDRESS --mark 0xHEX        hold a UDP socket with this mark until killed; says \"ready ADDRESS\"
 exit status: 0 answered, 1 not (the reason is on standard error), 2 not understood";
 
 fn main() -> ExitCode {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["serve", address, options @ ..] => serve(address, options),
+        ["hold", address, "--mark", mark] => hold(address, mark),
         [protocol @ ("tcp" | "udp"), address, text, options @ ..] => call(protocol, address, text, options),
         ["--help"] => {
             println!("{HELP}");
@@ -55,6 +57,17 @@ fn serve(address: &str, options: &[&str]) -> Result<(), Failure> {
     let options = EchoOptions { pktinfo: !options.is_empty(), verbose: true };
     let echo = Echo::listen(parsed(address)?, options)?;
     println!("ready {}", echo.address());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn hold(address: &str, mark: &str) -> Result<(), Failure> {
+    let value = u32::from_str_radix(mark.trim_start_matches("0x"), 16);
+    let value = value.map_err(|_| Failure::Usage(format!("cannot read {mark:?}")))?;
+    let socket = std::net::UdpSocket::bind(parsed::<SocketAddr>(address)?)?;
+    fief_testkit::set_mark(&socket, value)?;
+    println!("ready {}", socket.local_addr()?);
     loop {
         std::thread::park();
     }

@@ -184,7 +184,10 @@ fn bits(bits: u32) -> String {
 fn value(what: &Use) -> String {
     let show = |value: Option<Masked>, how: &str| value.map(|v| format!("{how} {:#x}", v.value));
     let parts: Vec<String> =
-        [show(what.matches, "is"), show(what.sets, "becomes")].into_iter().flatten().collect();
+        [show(what.matches, "is"), show(what.excludes, "is not"), show(what.sets, "becomes")]
+            .into_iter()
+            .flatten()
+            .collect();
     if parts.is_empty() { "-".into() } else { parts.join(", ") }
 }
 
