@@ -149,6 +149,14 @@ fn without_fief_a_foreign_bit_comes_back_from_an_accepted_socket() {
     assert!(counted(&host, "added_out") > 0);
 }
 
+/// What the host and its neighbour know, for a failure.
+fn state(room: &Room) -> String {
+    let ask = "ss -tan; nft list ruleset; ip -s -s neigh; nstat -az | grep -v ' 0 '; ip -6 addr; ip -4 route; ip rule";
+    let host = room.host().sh(ask).stdout;
+    let router = room.street.router(0).sh("ss -tan; ip neigh; ip -6 addr").stdout;
+    format!("--- host\n{host}--- router\n{router}--- log\n{}", room.daemon.log())
+}
+
 /// The host's own listener accepts as it did before fief: without its SYN's mark, or with, as the host's switch was.
 #[test]
 fn the_hosts_own_accepted_sockets_have_the_marks_they_had_before_fief() {
@@ -164,7 +172,8 @@ fn the_hosts_own_accepted_sockets_have_the_marks_they_had_before_fief() {
             let from: std::net::IpAddr = if v6 { [0_u16; 8].into() } else { [0_u8; 4].into() };
             let to = crate::room::host_address(v6);
             let dial = Dial::to(to).bind((from, 45_001).into()).timeout(SOON);
-            let held = room.street.router(0).enter(|| dial.connect().expect("answered"));
+            let held = room.street.router(0).enter(|| dial.connect());
+            let held = held.unwrap_or_else(|e| panic!("v6 {v6}, the switch was {before}: {e}\n{}", state(&room)));
             let (accepted, _) = listener.accept().expect("a connection");
             let mark = fief_testkit::mark(&accepted).expect("an option");
             assert_eq!(mark, before * 0x8421_0000, "v6 {v6}, the switch was {before}");

@@ -10,6 +10,9 @@ const PROG_GET_NEXT_ID: i32 = 11;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const MAP_GET_FD_BY_ID: i32 = 14;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
+const PROG_QUERY: i32 = 16;
+/// BPF_TCX_INGRESS and BPF_TCX_EGRESS.
+const TCX: [u32; 2] = [46, 47];
 
 /// Programs longer than this are not looked at (the verifier's own limit is a million).
 const LONGEST: u32 = 8 * 1_000_000;
@@ -77,6 +80,18 @@ struct IdAttr {
     flags: u32,
 }
 
+/// BPF_PROG_QUERY's part of `union bpf_attr`, as far as the count.
+#[repr(C)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: std::cell::Cell<u32>,
+    pad: u32,
+}
+
 /// BPF_PROG_LOAD's part of `union bpf_attr`, as far as the expected attach type.
 #[repr(C)]
 #[derive(Default)]
@@ -110,6 +125,29 @@ pub fn visit(mut each: impl FnMut(Program)) -> Result<(), HostError> {
             each(program);
         }
     }
+}
+
+/// The numbers of the programs that sit on a device of the current thread's namespace (tcx, Linux 6.6), in and out.
+pub fn on_device(index: u32) -> Vec<u32> {
+    const MOST: usize = 64;
+    let mut found = Vec::new();
+    for attach_type in TCX {
+        let mut ids = [0_u32; MOST];
+        let attr = QueryAttr {
+            target: index,
+            attach_type,
+            query_flags: 0,
+            attach_flags: 0,
+            ids: ids.as_mut_ptr() as u64,
+            count: std::cell::Cell::new(MOST as u32),
+            pad: 0,
+        };
+        // An older kernel has no such place, and a device that is gone no programs.
+        if call(PROG_QUERY, &attr).is_ok() {
+            found.extend(ids.into_iter().take(attr.count.get() as usize));
+        }
+    }
+    found
 }
 
 /// What the kernel makes of a program that reads the packet mark, or a new socket's: the instruction that does it says

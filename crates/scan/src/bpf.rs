@@ -6,7 +6,7 @@
 //! seen: marks reached by other pointers (BTF, as netfilter and tracing programs have them), and bits that are computed in
 //! a loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use fief_host::HostError;
 use fief_host::programs::{self, Program};
@@ -50,8 +50,12 @@ pub struct Offsets {
     socket: i16,
 }
 
-/// Looks at all programs of the machine: they are in no namespace.
-pub(crate) fn scan(sink: &mut Sink<'_>) -> Result<(), HostError> {
+/// What stands for the namespace of a program for devices that sits on none that was looked at.
+pub const ELSEWHERE: &str = "(elsewhere)";
+
+/// Looks at all programs of the machine. Those for devices are in the namespaces where they sit (`attached`: their numbers
+/// by namespace); those of control groups and routes are wherever packets are.
+pub(crate) fn scan(sink: &mut Sink<'_>, attached: &[(&str, BTreeSet<u32>)]) -> Result<(), HostError> {
     let Some((packet, socket)) = programs::mark_offsets() else {
         return Err(HostError::Missing(
             "this process may not load bpf programs, nor read others' instructions".into(),
@@ -59,11 +63,22 @@ pub(crate) fn scan(sink: &mut Sink<'_>) -> Result<(), HostError> {
     };
     programs::visit(|program| {
         sink.seen();
-        look_at(&program, Offsets { packet, socket }, sink);
+        let sits = attached.iter().filter(|(_, ids)| ids.contains(&program.id)).map(|(netns, _)| *netns);
+        let netns: Vec<&str> = match is_for_devices(program.kind) {
+            true => sits.collect(),
+            false => vec![""],
+        };
+        let netns = if netns.is_empty() { &[ELSEWHERE][..] } else { &netns };
+        look_at(&program, Offsets { packet, socket }, netns, sink);
     })
 }
 
-fn look_at(program: &Program, offsets: Offsets, sink: &mut Sink<'_>) {
+/// sched_cls and sched_act.
+fn is_for_devices(kind: u32) -> bool {
+    matches!(kind, 3 | 4)
+}
+
+fn look_at(program: &Program, offsets: Offsets, netns: &[&str], sink: &mut Sink<'_>) {
     let (kind, effects) = match (packet_kind(program.kind), socket_kind(program.kind)) {
         (Some(kind), _) => (kind, read(&program.instructions, offsets.packet, Mark::Packet)),
         (_, Some(kind)) => {
@@ -80,7 +95,12 @@ fn look_at(program: &Program, offsets: Offsets, sink: &mut Sink<'_>) {
     }
     let name = if program.name.is_empty() { "(no name)" } else { &program.name };
     let template = Use { heuristic: true, ..Use::at(Subsystem::Bpf, format!("{kind} {name}"), names) };
-    effects.uses(&template).for_each(|found| sink.add(found, || format!("id {}", program.id)));
+    for found in effects.uses(&template) {
+        for netns in netns {
+            let found = Use { netns: (*netns).to_owned(), ..found.clone() };
+            sink.add(found, || format!("id {}", program.id));
+        }
+    }
 }
 
 /// What a register, or a place on the stack, holds.

@@ -38,6 +38,7 @@ pub(crate) fn scan(sink: &mut Sink<'_>) -> Result<BTreeMap<u32, String>, HostErr
             devices.insert(index, name);
         }
     })?;
+    devices.keys().for_each(|index| sink.attached.extend(fief_host::programs::on_device(*index)));
     if !wireguards.is_empty()
         && let Some(mut family) = Family::find("wireguard")?
     {

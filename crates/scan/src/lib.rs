@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use fief_host::namespaces::Namespace;
 use serde::Serialize;
 
-use sink::Sink;
+use sink::{Seen, Sink};
 use uses::Uses;
 pub use uses::{Found, Subsystem, Use};
 
@@ -73,33 +73,38 @@ pub struct Report {
 pub fn scan(namespaces: &[Namespace], scope: Scope, progress: &mut (dyn FnMut(u64) + Send)) -> Report {
     let mut report = Report { uses: Vec::new(), looked_at: 0, left_out: 0, failures: Vec::new() };
     let mut uses = Uses::default();
+    let mut attached = Vec::new();
     for namespace in namespaces {
         let looked = namespace.inside(|| {
             let mut sink = Sink::new(namespace.name.clone(), progress);
             look(scope, &mut sink);
             sink.finish()
         });
-        let of = if namespace.name.is_empty() { String::new() } else { format!("{}: ", namespace.name) };
         match looked {
-            Ok((found, looked_at, failures)) => {
-                uses.extend(found);
-                report.looked_at += looked_at;
-                report.failures.extend(failures.into_iter().map(|(what, why)| format!("{of}{what}: {why}")));
+            Ok(seen) => {
+                attached.push((namespace.name.as_str(), seen.attached.clone()));
+                report.take(seen, &namespace.name, &mut uses);
             }
             Err(error) => report.failures.push(error.to_string()),
         }
     }
     if scope.rules {
         let mut sink = Sink::new(String::new(), progress);
-        sink.look("bpf programs", bpf::scan);
-        let (found, looked_at, failures) = sink.finish();
-        uses.extend(found);
-        report.looked_at += looked_at;
-        report.failures.extend(failures.into_iter().map(|(what, why)| format!("{what}: {why}")));
+        sink.look("bpf programs", |sink| bpf::scan(sink, &attached));
+        report.take(sink.finish(), "", &mut uses);
     }
     report.left_out = uses.left_out;
     report.uses = uses.into_vec();
     report
+}
+
+impl Report {
+    fn take(&mut self, seen: Seen, namespace: &str, uses: &mut Uses) {
+        let of = if namespace.is_empty() { String::new() } else { format!("{namespace}: ") };
+        uses.extend(seen.uses);
+        self.looked_at += seen.looked_at;
+        self.failures.extend(seen.failures.into_iter().map(|(what, why)| format!("{of}{what}: {why}")));
+    }
 }
 
 fn look(scope: Scope, sink: &mut Sink<'_>) {

@@ -1,6 +1,6 @@
 //! Where findings go: told apart, counted, and their progress shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fief_host::HostError;
 
@@ -14,6 +14,8 @@ pub struct Sink<'a> {
     part: Uses,
     looked_at: u64,
     progress: &'a mut dyn FnMut(u64),
+    /// Numbers of the bpf programs that sit on this namespace's devices.
+    pub(crate) attached: BTreeSet<u32>,
     /// What could not be looked at, and why.
     pub(crate) failures: BTreeMap<&'static str, String>,
 }
@@ -28,6 +30,7 @@ impl<'a> Sink<'a> {
             netns,
             uses: Uses::default(),
             part: Uses::default(),
+            attached: BTreeSet::new(),
             looked_at: 0,
             progress,
             failures: BTreeMap::new(),
@@ -45,7 +48,8 @@ impl<'a> Sink<'a> {
     /// A use was found; `first` says which object it was, if it is the first of its kind.
     pub(crate) fn add(&mut self, found: Use, first: impl FnOnce() -> String) {
         if found.reads | found.writes != 0 {
-            self.part.add(Use { netns: self.netns.clone(), ..found }, first);
+            let netns = if found.netns.is_empty() { self.netns.clone() } else { found.netns };
+            self.part.add(Use { netns, ..found }, first);
         }
     }
 
@@ -71,12 +75,20 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// What was found, and how many objects were looked at.
-    pub(crate) fn finish(mut self) -> (Uses, u64, BTreeMap<&'static str, String>) {
+    /// What was found.
+    pub(crate) fn finish(mut self) -> Seen {
         self.uses.extend(self.part);
         (self.progress)(self.looked_at % STEP);
-        (self.uses, self.looked_at, self.failures)
+        Seen { uses: self.uses, looked_at: self.looked_at, attached: self.attached, failures: self.failures }
     }
+}
+
+/// What one look at one namespace has found.
+pub(crate) struct Seen {
+    pub uses: Uses,
+    pub looked_at: u64,
+    pub attached: BTreeSet<u32>,
+    pub failures: BTreeMap<&'static str, String>,
 }
 
 fn is_absent(error: &HostError) -> bool {

@@ -171,12 +171,19 @@ fn filter(body: &[u8], devices: &BTreeMap<u32, String>, sink: &mut Sink<'_>) {
             9
         }
         "matchall" => 2,
-        "bpf" => 1,
+        "bpf" => {
+            // TCA_BPF_ID.
+            sink.attached.extend(word(11));
+            1
+        }
         "route" => 6,
         _ => 0,
     };
     for (_, one) in find(options, actions).into_iter().flat_map(all) {
         action(one, &mut effects);
+        // TCA_ACT_BPF_ID.
+        let program = find(one, 2).filter(|_| find(one, 1).map(text).as_deref() == Some("bpf"));
+        sink.attached.extend(program.and_then(|options| find(options, 9)).and_then(number));
     }
     let template = at(&header, devices, &format!("filter {kind}"));
     effects.uses(&template).for_each(|found| sink.add(found, || format!("handle {:#x}", header.handle)));
