@@ -123,11 +123,41 @@ fn too_few_bits_are_admitted() {
     assert!(said.contains("needs no mark at all is `vrf` or `netns`"), "{said}");
     eventually(SOON, || {
         let intruders = field(&daemon)["intruders"].clone();
-        if intruders.as_array().is_some_and(|all| all.len() == 1) { Ok(()) } else { Err(intruders.to_string()) }
+        if intruders.as_array().is_some_and(|all| all.len() == 1) {
+            Ok(())
+        } else {
+            Err(intruders.to_string())
+        }
     });
     // Half as many: seven bits, and it says for how many tenants.
     street.host.nft("delete table inet marker\n");
     marker(&street.host, 0x8080_8080);
     let said = daemon.cli(&["marks", "move"]).ok().stdout;
     assert!(said.contains(", for 127 tenants"), "{said}");
+}
+
+/// The scan, which knows nothing of how fief is made, sees its rules and programs touch the field, and no other bit.
+#[test]
+fn fief_is_seen_to_write_its_own_field_only() {
+    let Some(room) = Room::open("field-own", 2, "markMask: \"0xff00\"\n") else { return };
+    let scanned = room.daemon.cli(&["marks", "scan", "--here", "-o", "json"]).ok().json();
+    let bits = |found: &Value, what: &str| {
+        u32::from_str_radix(found[what].as_str().expect("bits").trim_start_matches("0x"), 16)
+            .expect("hexadecimal")
+    };
+    let mut seen = Vec::new();
+    for found in scanned["uses"].as_array().expect("a list") {
+        let place = found["place"].as_str().expect("a place");
+        let wanted = ["ip rule", "ip -6 rule", "wire_ingress", "wire_egress", "lo_ingress"];
+        let Some(own) = wanted.iter().find(|own| place.contains(**own)) else { continue };
+        // Programs of other daemons on this machine sit elsewhere.
+        if found["netns"] != "" {
+            continue;
+        }
+        assert_eq!(found["owner"]["name"], "fief", "{found}");
+        assert_eq!((bits(found, "reads") | bits(found, "writes")) & !0xff00, 0, "{found}");
+        seen.push(*own);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["ip -6 rule", "ip rule", "lo_ingress", "wire_egress", "wire_ingress"]);
 }

@@ -212,7 +212,8 @@ fn foreign_bits_in_the_old_field_select_nobody() {
         let from = crate::room::host_address(false);
         let socket = dial.bind((from.ip(), 8100).into()).socket(nix::sys::socket::SockType::Stream);
         let socket = std::net::TcpListener::from(socket.expect("root may mark"));
-        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1).expect("a number")).expect("bound");
+        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1).expect("a number"))
+            .expect("bound");
         socket
     });
     let own = room.inside(room.host(), || {
@@ -309,9 +310,12 @@ fn a_connection_in_time_wait_still_answers_its_own_tenant() {
     room.daemon.cli(&["marks", "move", "--to", NEW]).ok();
     assert!(waits(), "still there");
     let captures = [0, 1].map(|i| fief_testkit::Capture::on(room.street.router(i), "eth0"));
-    let stray = Frame::new(room.street.router_mac(1), room.street.host_mac())
-        .ip(from.ip(), to.ip())
-        .tcp((41_000, PORT), fief_testkit::frame::ACK, (1, 1), b"");
+    let stray = Frame::new(room.street.router_mac(1), room.street.host_mac()).ip(from.ip(), to.ip()).tcp(
+        (41_000, PORT),
+        fief_testkit::frame::ACK,
+        (1, 1),
+        b"",
+    );
     inject(room.street.router(1), "eth0", &stray);
     // From port 8000 to port 41000.
     let answer = [&PORT.to_be_bytes()[..], &41_000_u16.to_be_bytes()[..]].concat();

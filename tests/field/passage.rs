@@ -173,7 +173,8 @@ fn the_hosts_own_accepted_sockets_have_the_marks_they_had_before_fief() {
             let to = crate::room::host_address(v6);
             let dial = Dial::to(to).bind((from, 45_001).into()).timeout(SOON);
             let held = room.street.router(0).enter(|| dial.connect());
-            let held = held.unwrap_or_else(|e| panic!("v6 {v6}, the switch was {before}: {e}\n{}", state(&room)));
+            let held =
+                held.unwrap_or_else(|e| panic!("v6 {v6}, the switch was {before}: {e}\n{}", state(&room)));
             let (accepted, _) = listener.accept().expect("a connection");
             let mark = fief_testkit::mark(&accepted).expect("an option");
             assert_eq!(mark, before * 0x8421_0000, "v6 {v6}, the switch was {before}");

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::HostError;
 
+const MAP_LOOKUP_ELEM: i32 = 1;
 const PROG_LOAD: i32 = 5;
 const PROG_GET_NEXT_ID: i32 = 11;
 const PROG_GET_FD_BY_ID: i32 = 13;
@@ -26,10 +27,21 @@ pub struct Program {
     pub name: String,
     /// `enum bpf_prog_type`.
     pub kind: u32,
-    /// The names of its maps.
-    pub maps: Vec<String>,
+    /// Its maps.
+    pub maps: Vec<Map>,
     /// Eight bytes an instruction.
     pub instructions: Vec<[u8; 8]>,
+}
+
+/// A map of a program's.
+#[derive(Debug, Clone)]
+pub struct Map {
+    /// Its number.
+    pub id: u32,
+    /// Its name, cut to 15 characters by the kernel.
+    pub name: String,
+    /// What is in it, where that is constants: one value that programs may only read.
+    pub constants: Vec<u8>,
 }
 
 /// The beginning of `struct bpf_prog_info`.
@@ -61,6 +73,16 @@ struct MapInfo {
     max_entries: u32,
     map_flags: u32,
     name: [u8; 16],
+}
+
+/// BPF_MAP_LOOKUP_ELEM's part of `union bpf_attr`.
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// BPF_OBJ_GET_INFO_BY_FD's part of `union bpf_attr`.
@@ -195,15 +217,35 @@ fn read(fd: &OwnedFd) -> io::Result<Program> {
         ..ProgramInfo::default()
     };
     describe(fd, &mut again)?;
-    let maps = maps.into_iter().filter_map(|id| map_name(id).ok()).collect();
+    let maps = maps.into_iter().filter_map(|id| read_map(id).ok()).collect();
     Ok(Program { id: info.id, name: text(&info.name), kind: info.kind, maps, instructions })
 }
 
-fn map_name(id: u32) -> io::Result<String> {
+fn read_map(id: u32) -> io::Result<Map> {
+    const ARRAY: u32 = 2;
+    const RDONLY_PROG: u32 = 1 << 7;
+    const MOST: u32 = 1 << 20;
     let map = descriptor(MAP_GET_FD_BY_ID, &IdAttr { id, ..IdAttr::default() })?;
     let mut info = MapInfo::default();
     describe(&map, &mut info)?;
-    Ok(text(&info.name))
+    let is_constant = info.kind == ARRAY && info.max_entries == 1 && info.map_flags & RDONLY_PROG != 0;
+    let mut constants = Vec::new();
+    if is_constant && info.value_size <= MOST {
+        // The kernel writes a multiple of eight.
+        constants.resize((info.value_size as usize).next_multiple_of(8), 0);
+        let key = 0_u32;
+        let attr = ElementAttr {
+            map_fd: map.as_raw_fd().cast_unsigned(),
+            pad: 0,
+            key: (&raw const key) as u64,
+            value: constants.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        if call(MAP_LOOKUP_ELEM, &attr).is_err() {
+            constants.clear();
+        }
+    }
+    Ok(Map { id, name: text(&info.name), constants })
 }
 
 fn describe<T>(fd: &OwnedFd, info: &mut T) -> io::Result<()> {

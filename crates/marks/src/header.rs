@@ -24,8 +24,10 @@ static __always_inline __u32 slot_of(__u32 mark)
 
 static __always_inline __u32 with_slot(__u32 mark, __u32 slot)
 {{
-\tmark = (mark & ~fief_mask) | (slot << fief_shift);
-\treturn fief_also_mask ? (mark & ~fief_also_mask) | (slot << fief_also_shift) : mark;
+\tmark = (mark & ~fief_mask) | (slot << fief_shift & fief_mask);
+\tif (fief_also_mask)
+\t\tmark = (mark & ~fief_also_mask) | (slot << fief_also_shift & fief_also_mask);
+\treturn mark;
 }}
 
 #endif

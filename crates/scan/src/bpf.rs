@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use fief_host::HostError;
-use fief_host::programs::{self, Program};
+use fief_host::programs::{self, Map, Program};
 use fief_marks::registry::Mark;
 
 use crate::sink::Sink;
@@ -80,15 +80,15 @@ fn is_for_devices(kind: u32) -> bool {
 
 fn look_at(program: &Program, offsets: Offsets, netns: &[&str], sink: &mut Sink<'_>) {
     let (kind, effects) = match (packet_kind(program.kind), socket_kind(program.kind)) {
-        (Some(kind), _) => (kind, read(&program.instructions, offsets.packet, Mark::Packet)),
+        (Some(kind), _) => (kind, read(program, offsets.packet, Mark::Packet)),
         (_, Some(kind)) => {
             let begins_with_it = program.kind == 9;
             let offset = if begins_with_it { offsets.socket } else { i16::MIN };
-            (kind, read(&program.instructions, offset, Mark::Socket))
+            (kind, read(program, offset, Mark::Socket))
         }
         _ => return,
     };
-    let is_ours = program.maps.iter().any(|map| map.starts_with("fief_"));
+    let is_ours = program.maps.iter().any(|map| map.name.starts_with("fief_"));
     let mut names = vec![format!("program {}", program.name)];
     if is_ours {
         names.push("protocol fief".into());
@@ -109,6 +109,8 @@ enum Value {
     Unknown,
     /// The pointer that the program began with.
     Context,
+    /// A place in a map of constants: the map's number, and how many bytes in.
+    Constants(u32, i32),
     /// The lower 32 bits; the upper ones are 0, or nobody asks for them.
     Word(Word),
     /// The upper 32 bits, the lower being 0: half of what clears, or extends the sign of, an upper half.
@@ -150,13 +152,17 @@ fn join(a: Value, b: Value) -> Value {
     }
 }
 
+/// BPF_PSEUDO_MAP_VALUE: the immediate is a map's number, and an offset into its value.
+const MAP_VALUE: usize = 2;
+
 /// SOL_SOCKET and SO_MARK, as arguments of bpf_setsockopt.
 const SOL_SOCKET: u32 = 1;
 const SO_MARK: u32 = 36;
 
-/// What these instructions do with the mark that is `offset` bytes behind the pointer they begin with.
-fn read(instructions: &[[u8; 8]], offset: i16, mark: Mark) -> Effects {
-    let mut machine = Machine { state: State::begin(), effects: Effects::default(), offset, mark };
+/// What a program does with the mark that is `offset` bytes behind the pointer it begins with.
+fn read(program: &Program, offset: i16, mark: Mark) -> Effects {
+    let Program { instructions, maps, .. } = program;
+    let mut machine = Machine { state: State::begin(), effects: Effects::default(), maps, offset, mark };
     // States that a jump has brought to a later instruction.
     let mut ahead: HashMap<usize, State> = HashMap::new();
     let mut falls_in = true;
@@ -184,9 +190,16 @@ fn read(instructions: &[[u8; 8]], offset: i16, mark: Mark) -> Effects {
         match instruction.flow() {
             Flow::On => machine.step(instruction),
             Flow::Wide => {
-                // A number, if it is not the address of a map; its lower half stands here.
-                let number = Value::Word(Word::constant(instruction.immediate));
-                machine.set(instruction.to, if instruction.from == 0 { number } else { Value::Unknown });
+                let second = instructions
+                    .get(at + 1)
+                    .map_or(0, |[.., i0, i1, i2, i3]| i32::from_ne_bytes([*i0, *i1, *i2, *i3]));
+                let value = match instruction.from {
+                    // A number, whose lower half stands here.
+                    0 => Value::Word(Word::constant(instruction.immediate)),
+                    MAP_VALUE => Value::Constants(instruction.immediate, second),
+                    _ => Value::Unknown,
+                };
+                machine.set(instruction.to, value);
                 at += 1;
             }
             Flow::End => falls_in = false,
@@ -244,14 +257,15 @@ impl Instruction {
     }
 }
 
-struct Machine {
+struct Machine<'a> {
     state: State,
     effects: Effects,
+    maps: &'a [Map],
     offset: i16,
     mark: Mark,
 }
 
-impl Machine {
+impl Machine<'_> {
     fn get(&self, register: usize) -> Value {
         self.state.registers.get(register).copied().unwrap_or(Value::Unknown)
     }
@@ -298,7 +312,10 @@ impl Machine {
                 self.set(to, Value::Word(Word::mark(self.mark)));
             }
             1 if self.get(from) == Value::Context => self.part_of_mark(to, offset, code),
-            1 => self.set(to, Value::Unknown),
+            1 => {
+                let value = self.constant(self.get(from), offset).filter(|_| is_word);
+                self.set(to, value.map_or(Value::Unknown, |value| Value::Word(Word::constant(value))));
+            }
             // ST and STX
             2 if self.get(to) == Value::Context && offset == self.offset && is_word => {
                 self.effects.store(self.mark, Word::constant(immediate));
@@ -314,6 +331,14 @@ impl Machine {
             5 if code & 0xf0 == 0x80 => self.call(),
             _ => {}
         }
+    }
+
+    /// The number at a place in a map of constants.
+    fn constant(&self, place: Value, offset: i16) -> Option<u32> {
+        let Value::Constants(map, at) = place else { return None };
+        let constants = &self.maps.iter().find(|known| known.id == map)?.constants;
+        let at = usize::try_from(at.checked_add(offset.into())?).ok()?;
+        Some(u32::from_ne_bytes(*constants.get(at..)?.first_chunk()?))
     }
 
     /// A load of one or two bytes of the mark (a compiler does that for `mark & 0xff00`).
@@ -351,6 +376,11 @@ impl Machine {
         let kind = code & 0xf0;
         if kind == 0xb0 {
             return self.set(to, operand);
+        }
+        if let (Value::Constants(map, at), 0x00, Value::Word(more)) = (self.get(to), kind, operand)
+            && let Some(at) = more.value().and_then(|more| at.checked_add(more.cast_signed()))
+        {
+            return self.set(to, Value::Constants(map, at));
         }
         if instruction.class() == 7
             && let Some(moved) = moved(kind, self.get(to), operand)
@@ -402,8 +432,14 @@ fn moved(kind: u8, value: Value, by: Value) -> Option<Value> {
 /// For the fuzzer: reads these bytes as a program.
 pub fn fuzz(bytes: &[u8]) {
     let (instructions, _) = bytes.as_chunks::<8>();
-    read(instructions, 168, Mark::Packet);
-    read(instructions, 16, Mark::Socket);
+    let constants = Map { id: 1, name: String::new(), constants: bytes.to_vec() };
+    let program = bare(instructions, vec![constants]);
+    read(&program, 168, Mark::Packet);
+    read(&program, 16, Mark::Socket);
+}
+
+fn bare(instructions: &[[u8; 8]], maps: Vec<Map>) -> Program {
+    Program { id: 0, name: String::new(), kind: 3, maps, instructions: instructions.to_vec() }
 }
 
 #[cfg(test)]
@@ -418,8 +454,12 @@ mod tests {
     }
 
     fn found(program: &[[u8; 8]]) -> Vec<(u32, u32)> {
+        found_with(program, Vec::new())
+    }
+
+    fn found_with(program: &[[u8; 8]], maps: Vec<Map>) -> Vec<(u32, u32)> {
         let template = Use::at(Subsystem::Bpf, "", Vec::new());
-        read(program, MARK, Mark::Packet).uses(&template).map(|u| (u.reads, u.writes)).collect()
+        read(&bare(program, maps), MARK, Mark::Packet).uses(&template).map(|u| (u.reads, u.writes)).collect()
     }
 
     const LOAD: u8 = 0x61;
@@ -476,6 +516,24 @@ mod tests {
             EXIT,
         ];
         assert_eq!(found(&program), [(0xf00, 0)]);
+    }
+
+    /// As loaders hand a configuration over: constants that the program loads (`const volatile` in C).
+    #[test]
+    fn a_mask_from_a_map_of_constants_is_one() {
+        let program = [
+            insn(LOAD, 2, 1, MARK, 0),
+            insn(0x18, 3, 2, 0, 7), // r3 = map 7's value, 4 bytes in
+            insn(0, 0, 0, 0, 4),
+            insn(LOAD, 3, 3, 0, 0),
+            insn(0x5c, 2, 3, 0, 0), // w2 &= w3
+            insn(STORE, 1, 2, MARK, 0),
+            EXIT,
+        ];
+        let constants = [1_u32.to_ne_bytes(), 0xffff_00ff_u32.to_ne_bytes()].concat();
+        let map = |id| vec![Map { id, name: String::new(), constants: constants.clone() }];
+        assert_eq!(found_with(&program, map(7)), [(0, 0xff00)]);
+        assert_eq!(found_with(&program, map(8)), [(u32::MAX, u32::MAX)], "another map says nothing");
     }
 
     #[test]
