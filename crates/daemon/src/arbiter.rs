@@ -22,6 +22,14 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Looking takes at most this part of the time.
 const IDLE_PER_LOOK: u32 = 20;
 
+/// What a look at the host has brought.
+pub struct Heard {
+    /// What speaks against the field's place.
+    pub against: Vec<Conflict>,
+    /// Bits that others use.
+    pub taken: u32,
+}
+
 /// What is known of others: fief's own registry, and the files of this host. One that is wrong is not read, and said so.
 pub fn registry(config: &Path) -> Registry {
     Registry::with(&config.join("marks.d")).unwrap_or_else(|error| {
@@ -72,7 +80,10 @@ pub fn watch(engine: &Handle, registry: &Registry, stop: &OwnedFd) -> Result<(),
         let report = look(Scope { rules: true, flows: false });
         engine.heard_of(Box::new({
             let registry = registry.clone();
-            move |place| serious(&registry, place, &BTreeSet::new(), &report)
+            move |place| Heard {
+                against: serious(&registry, place, &BTreeSet::new(), &report),
+                taken: conflicts::taken(&report.uses, &registry),
+            }
         }));
         fief_host::memory::give_back();
         let pause = begin.elapsed() * IDLE_PER_LOOK;

@@ -35,7 +35,7 @@ use fief_scan::conflicts::Conflict;
 
 use super::Engine;
 use super::apply::Refusal;
-use crate::arbiter;
+use crate::arbiter::{self, Heard};
 use crate::config::{Config, MarkMask};
 use crate::plan::plan;
 use crate::store::{Field, Moving, Phase, Store};
@@ -150,14 +150,15 @@ pub(super) fn placed(
 
 impl Engine {
     /// Notes who else uses the field's bits, and says it of those that are new.
-    pub(super) fn intruded(&mut self, found: &[Conflict]) {
+    pub(super) fn heard(&mut self, heard: Heard) {
+        self.taken = heard.taken;
         let say = |c: &Conflict| {
             format!(
                 "{} uses bits {} of fief's field: {}; {}; {}",
                 c.between[0], c.bits, c.place, c.breaks, c.remedy
             )
         };
-        let now: Vec<String> = found.iter().take(INTRUDERS).map(say).collect();
+        let now: Vec<String> = heard.against.iter().take(INTRUDERS).map(say).collect();
         for intruder in now.iter().filter(|intruder| !self.intruders.contains(intruder)) {
             tracing::warn!("{intruder}");
         }
@@ -188,8 +189,9 @@ impl Engine {
         }
         let to = match goal.mask() & self.field.mask.mask() {
             0 => goal,
-            // Bits that both have cannot say two things at once: by way of a place beside both.
-            _ => match beside(goal.mask() | self.field.mask.mask(), self.field.narrowest().width()) {
+            // Bits that both have cannot say two things at once: by way of a place beside both, and beside others if that
+            // can be.
+            _ => match self.stopover(goal) {
                 Some(stop) => stop,
                 None => {
                     let message =
@@ -202,6 +204,12 @@ impl Engine {
             Field { moving: Some(Moving { to, goal, reason, phase: Phase::Both }), ..self.field.clone() };
         tracing::info!(from = %field.mask, %to, %goal, "the field moves");
         self.enter(field)
+    }
+
+    fn stopover(&self, goal: MarkLayout) -> Option<MarkLayout> {
+        let both = goal.mask() | self.field.mask.mask();
+        let width = self.field.narrowest().width().min(goal.width());
+        beside(both | self.taken, width).or_else(|| beside(both, width))
     }
 
     /// Goes on with a move when it is time.

@@ -27,11 +27,11 @@ use fief_datapath::{Datapath, Settings};
 use fief_host::{Detour, Host, HostError, LinuxHost, Monitor};
 use fief_marks::MarkLayout;
 use fief_model::Slot;
-use fief_scan::conflicts::Conflict;
 use ipnet::Ipv6Net;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
 
+use crate::arbiter::Heard;
 use crate::config::{Config, LocalRule};
 use crate::contention::Contention;
 use crate::observed::Observed;
@@ -76,6 +76,8 @@ pub struct Engine {
     goal: Option<(MarkLayout, String)>,
     /// Who else uses the field's bits.
     intruders: Vec<String>,
+    /// Bits that others use.
+    taken: u32,
     tenants: BTreeMap<String, Stored>,
     host: LinuxHost,
     monitor: Monitor,
@@ -129,12 +131,9 @@ impl Handle {
         answer.await.ok()
     }
 
-    /// Tells the engine what has become of the marks: `against` says what speaks against a place for the field.
-    pub fn heard_of(&self, against: Box<dyn FnOnce(MarkLayout) -> Vec<Conflict> + Send>) {
-        self.send(Box::new(move |engine| {
-            let found = against(engine.field.positions().read);
-            engine.intruded(&found);
-        }));
+    /// Tells the engine what others do with marks, given where its field is.
+    pub fn heard_of(&self, look: Box<dyn FnOnce(MarkLayout) -> Heard + Send>) {
+        self.send(Box::new(move |engine| engine.heard(look(engine.field.positions().read))));
     }
 
     /// Tells the engine to end after what it is doing.
@@ -215,6 +214,7 @@ impl Engine {
             goal,
             progress: Progress::default(),
             intruders: Vec::new(),
+            taken: 0,
             tenants,
             host,
             monitor,
