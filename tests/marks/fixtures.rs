@@ -211,6 +211,7 @@ fn all_of_them_on_one_host_are_told_apart() {
         ("cilium", "kubernetes"),
         ("istio", "aws-vpc-cni"),
         ("vxlan-gbp", "kubernetes"),
+        ("eve", "eve-2021"),
     ] {
         assert!(collide(one, other), "{one} and {other} collide: {checked}");
     }
@@ -226,4 +227,16 @@ fn all_of_them_on_one_host_are_told_apart() {
     ] {
         assert!(!collide(one, other), "{one} and {other} do not collide: {checked}");
     }
+}
+
+#[test]
+fn strangers_are_taken_for_nobody() {
+    let Some(lab) = Lab::new("marks-strangers") else { return };
+    let _shared = alone(false);
+    let (ns, stranger) = (lab.ns("host"), &hosts::STRANGER);
+    let Some(_held) = stranger.install(&lab, &ns) else { return };
+    compare("strangers", &lab, &ns, &stranger.declared());
+    check(stranger, &lab, &ns);
+    let met = marks(&lab, &ns, &["check", "0xf000"]);
+    assert!(met.code() == 1 && met.stdout.contains("error: somebody and fief share bits 0xf000 "), "{met}");
 }
