@@ -1,4 +1,4 @@
-//! Each software of the registry as it is on a host: what it installs, what of marks is in that, and whom it meets.
+//! Each software of the registry as it is on a host: what it installs, which marks that uses, whom it meets.
 
 #[path = "fixtures/clusters.rs"]
 mod clusters;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use fief_testkit::{Child, Lab, Ns};
 use fief_tests::peers::peer;
 
-use super::scanned::{Counted, Seen, alone, here, hexadecimal, marks, without};
+use super::scanned::{Counted, Seen, alone, common, here, hexadecimal, marks, without};
 
 /// A software on a host.
 pub struct Fixture {
@@ -126,12 +126,8 @@ fn compare(name: &str, lab: &Lab, ns: &Ns, declared: &[Seen]) -> u64 {
     let mut found = Counted::new();
     here(lab, ns).into_iter().for_each(|row| *found.entry(row.seen).or_default() += row.count);
     let (missing, undeclared) = (without(&expected, &found), without(&found, &expected));
-    let of = declared.len() as u64;
-    println!(
-        "{name}: {} of {of} declared uses found, {} undeclared",
-        of - missing.len() as u64,
-        undeclared.len()
-    );
+    let (both, of) = (common(&expected, &found), declared.len() as u64);
+    println!("{name}: {both} of {of} declared uses found, {} undeclared", undeclared.len());
     assert!(
         missing.is_empty() && undeclared.is_empty(),
         "{name}: not found:\n{}\nfound and not declared:\n{}",
@@ -215,6 +211,7 @@ fn all_of_them_on_one_host_are_told_apart() {
         ("cilium", "kubernetes"),
         ("istio", "aws-vpc-cni"),
         ("vxlan-gbp", "kubernetes"),
+        ("eve", "eve-2021"),
     ] {
         assert!(collide(one, other), "{one} and {other} collide: {checked}");
     }
@@ -230,4 +227,16 @@ fn all_of_them_on_one_host_are_told_apart() {
     ] {
         assert!(!collide(one, other), "{one} and {other} do not collide: {checked}");
     }
+}
+
+#[test]
+fn strangers_are_taken_for_nobody() {
+    let Some(lab) = Lab::new("marks-strangers") else { return };
+    let _shared = alone(false);
+    let (ns, stranger) = (lab.ns("host"), &hosts::STRANGER);
+    let Some(_held) = stranger.install(&lab, &ns) else { return };
+    compare("strangers", &lab, &ns, &stranger.declared());
+    check(stranger, &lab, &ns);
+    let met = marks(&lab, &ns, &["check", "0xf000"]);
+    assert!(met.code() == 1 && met.stdout.contains("error: somebody and fief share bits 0xf000 "), "{met}");
 }

@@ -1,7 +1,8 @@
-//! Rules with random masks and values, a thousand of each family, and the scan held against what the tools list.
+//! A thousand rules of each family with random masks, and the scan held against what the tools list.
 //!
-//! The oracle executes what nft, iptables-save and ip print, on marks of zeros, ones and noise: a bit is written where
-//! an execution changes it, and read where turning it over changes another's fate. It shares no code with the scan.
+//! The oracle executes what nft, iptables-save and ip print, on marks of zeros, ones and noise: a bit is
+//! written where an execution changes it, and read where turning it over changes the outcome. It shares no
+//! code with the scan.
 
 #[path = "generated/nftables.rs"]
 mod nftables;
@@ -17,7 +18,7 @@ use std::time::Instant;
 use fief_testkit::{Lab, Ns};
 use fief_tests::peers::peer;
 
-use super::scanned::{Counted, Row, here, without};
+use super::scanned::{Counted, Row, common, here, without};
 use oracle::{Bits, Touched};
 use random::Random;
 
@@ -41,12 +42,8 @@ fn compare(family: &str, rows: &[Row], expected: &Counted<Bits>, began: Instant)
     let (missing, wrong) = (without(expected, &found), without(&found, expected));
     let total: u64 = expected.values().sum();
     assert!(total > RULES as u64 / 2, "{family}: only {total} uses of marks were generated");
-    let off: usize = missing.len();
-    println!(
-        "{family}: {} of {total} uses have exactly the oracle's bits ({:?})",
-        total - off as u64,
-        began.elapsed()
-    );
+    let (exact, time) = (common(expected, &found), began.elapsed());
+    println!("{family}: {exact} of {total} uses have exactly the oracle's bits ({time:?})");
     assert!(
         missing.is_empty() && wrong.is_empty(),
         "{family}: by the tool's listing, and not found:\n{}\nfound, and not by the listing:\n{}",

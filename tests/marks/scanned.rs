@@ -54,6 +54,11 @@ pub fn scan(lab: &Lab, ns: &Ns, words: &[&str]) -> Vec<Row> {
     let scanned = marks(lab, ns, &words).ok().json();
     assert_eq!(scanned["failures"], Value::Array(Vec::new()));
     assert_eq!(scanned["leftOut"], 0);
+    rows(&scanned)
+}
+
+/// The rows of a scan, as it is told to programs.
+pub fn rows(scanned: &Value) -> Vec<Row> {
     scanned["uses"].as_array().expect("uses are a list").iter().map(row).collect()
 }
 
@@ -104,6 +109,11 @@ fn row(row: &Value) -> Row {
         heuristic: row["heuristic"].as_bool().expect("a truth value"),
         by: row["owner"]["by"].as_str().unwrap_or_default().to_owned(),
     }
+}
+
+/// How many are in both.
+pub fn common<T: Ord>(one: &Counted<T>, other: &Counted<T>) -> u64 {
+    one.iter().map(|(what, count)| *count.min(other.get(what).unwrap_or(&0))).sum()
 }
 
 /// What is in one and not in the other, a line each.

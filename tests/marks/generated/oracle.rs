@@ -40,7 +40,7 @@ impl Touched {
     /// Something goes by what comes out of this.
     pub fn decided(&mut self, of: impl Fn(Marks) -> u32) {
         for marks in states() {
-            self.note_reads(marks, |marks| of(marks));
+            self.note_reads(marks, &of);
         }
     }
 
