@@ -161,3 +161,24 @@ fn fief_is_seen_to_write_its_own_field_only() {
     seen.sort_unstable();
     assert_eq!(seen, ["ip -6 rule", "ip rule", "lo_ingress", "wire_egress", "wire_ingress"]);
 }
+
+/// Sockets that carry a tenant's number are nobody's conflict; one that carries a number nobody has is.
+#[test]
+fn tenants_own_sockets_are_no_intruders() {
+    let Some(room) = Room::open("field-sockets", 2, "") else { return };
+    let _server = room.server();
+    let mut crowd = crate::crowd::Crowd::gather(&room, 2, 4);
+    crowd.speak("open");
+    let check = || room.daemon.cli(&["marks", "check"]);
+    let checked = check();
+    assert!(checked.success() && checked.stdout.contains("nothing collides"), "{checked}");
+    let chosen = room.daemon.cli(&["marks", "choose", "-o", "json"]).ok().json();
+    assert_eq!((&chosen["mask"], &chosen["errors"]), (&Value::from("0xffff"), &Value::from(0)), "{chosen}");
+    let _foreign = room.host().enter(|| {
+        let dial = fief_testkit::Dial::to("192.0.2.1:9".parse().expect("an address")).mark(0x777);
+        let from = (crate::room::host_address(false).ip(), 0).into();
+        dial.bind(from).socket(nix::sys::socket::SockType::Datagram).expect("root may mark")
+    });
+    let checked = check().fails();
+    assert!(checked.stdout.contains("packets of this socket are taken for a tenant's"), "{checked}");
+}

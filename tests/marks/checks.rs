@@ -29,14 +29,14 @@ fn what_is_in_the_way_is_named_by_how_bad_it_is() {
         &ns,
         "0xff000000",
         0,
-        &["notice: ovn-kubernetes and fief share bits 0xff000000 of the packet mark"],
+        &["notice: ovn-kubernetes? and fief share bits 0xff000000 of the packet mark"],
     );
     check(
         &lab,
         &ns,
         "0xff0000",
         1,
-        &["warning: ovn-kubernetes and fief share bits 0xff0000 of the packet mark"],
+        &["warning: ovn-kubernetes? and fief share bits 0xff0000 of the packet mark"],
     );
 
     ns.ip("rule del pref 30\nrule add fwmark 0x1200/0xff00 lookup 7 pref 31\n");

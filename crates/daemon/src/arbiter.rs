@@ -12,7 +12,7 @@ use fief_marks::MarkLayout;
 use fief_marks::registry::Registry;
 use fief_scan::conflicts::{self, Choice, Conflict, Severity};
 use fief_scan::watch::Watch;
-use fief_scan::{Report, Scope, Subsystem};
+use fief_scan::{Found, Report, Scope};
 
 use crate::engine::Handle;
 
@@ -38,29 +38,32 @@ pub fn registry(config: &Path) -> Registry {
     })
 }
 
+/// Where the field is, and which tenants' numbers stand in it.
+pub type Now = (MarkLayout, BTreeSet<u16>);
+
 /// The best place for the field; `now` is where it stands, if it does.
-pub fn choose(registry: &Registry, now: Option<MarkLayout>) -> Choice {
-    conflicts::choose(&look(Scope::ALL).uses, registry, now)
+pub fn choose(registry: &Registry, now: Option<Now>) -> Choice {
+    conflicts::choose(&others(Scope::ALL, now.as_ref()), registry, now.map(|(field, _)| field))
 }
 
 /// What speaks against a place: uses on this host that overwrite it, or decide by it.
-pub fn against(registry: &Registry, place: MarkLayout, tenants: &BTreeSet<u16>) -> Vec<Conflict> {
-    serious(registry, place, tenants, &look(Scope::ALL))
+pub fn against(registry: &Registry, place: MarkLayout, now: &Now) -> Vec<Conflict> {
+    serious(registry, place, &others(Scope::ALL, Some(now)))
 }
 
-fn serious(
-    registry: &Registry,
-    place: MarkLayout,
-    tenants: &BTreeSet<u16>,
-    report: &Report,
-) -> Vec<Conflict> {
-    // Sockets of the tenants that there are carry their tenant.
-    let is_own = |what: &fief_scan::Use| {
-        what.subsystem == Subsystem::Socket && tenants.contains(&place.number(what.writes))
-    };
-    let mut found = conflicts::with_field(place.mask(), &report.uses, registry, is_own);
+fn serious(registry: &Registry, place: MarkLayout, uses: &[Found]) -> Vec<Conflict> {
+    let mut found = conflicts::with_field(place.mask(), uses, registry);
     found.retain(|conflict| conflict.severity > Severity::Notice);
     found
+}
+
+/// What others do on this host.
+fn others(scope: Scope, now: Option<&Now>) -> Vec<Found> {
+    let uses = look(scope).uses;
+    match now {
+        Some((field, tenants)) => conflicts::without_own(uses, *field, tenants),
+        None => uses,
+    }
 }
 
 fn look(scope: Scope) -> Report {
@@ -77,12 +80,12 @@ pub fn watch(engine: &Handle, registry: &Registry, stop: &OwnedFd) -> Result<(),
     let mut watch = Watch::open()?;
     loop {
         let begin = Instant::now();
-        let report = look(Scope { rules: true, flows: false });
+        let uses = others(Scope { rules: true, flows: false }, None);
         engine.heard_of(Box::new({
             let registry = registry.clone();
             move |place| Heard {
-                against: serious(&registry, place, &BTreeSet::new(), &report),
-                taken: conflicts::taken(&report.uses, &registry),
+                against: serious(&registry, place, &uses),
+                taken: conflicts::taken(&uses, &registry),
             }
         }));
         fief_host::memory::give_back();

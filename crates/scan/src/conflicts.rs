@@ -1,13 +1,13 @@
 //! Who gets in whose way on this host, what breaks, and what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fief_marks::MarkLayout;
 use fief_marks::collide::room;
 use fief_marks::registry::{Mark, Registry};
 use serde::Serialize;
 
-use crate::owners::{self, FIEF};
+use crate::owners::{self, Evidence, FIEF};
 use crate::{Found, Subsystem, Use};
 
 /// How bad it is.
@@ -32,6 +32,8 @@ pub struct Conflict {
     pub netns: String,
     /// Who: the intruder first.
     pub between: [String; 2],
+    /// The intruder is known by a value only, which somebody else may use as well.
+    pub guess: bool,
     /// Which mark.
     pub mark: Mark,
     /// The bits they share, in hexadecimal.
@@ -44,15 +46,18 @@ pub struct Conflict {
     pub remedy: String,
 }
 
-/// What is wrong with these bits being fief's field, in the namespace of fief itself. Uses for which `is_own` holds are
-/// fief's, or its tenants'.
-pub fn with_field(
-    field: u32,
-    found: &[Found],
-    registry: &Registry,
-    is_own: impl Fn(&Use) -> bool,
-) -> Vec<Conflict> {
-    let here = |one: &&Found| one.what.netns.is_empty() && !is_own(&one.what);
+/// What is left without the sockets of fief's tenants: those that carry the number of one of these in fief's field.
+pub fn without_own(mut found: Vec<Found>, field: MarkLayout, tenants: &BTreeSet<u16>) -> Vec<Found> {
+    found.retain(|one| {
+        let is_socket = one.what.subsystem == Subsystem::Socket && one.what.netns.is_empty();
+        !is_socket || !tenants.contains(&field.number(one.what.writes))
+    });
+    found
+}
+
+/// What is wrong with these bits being fief's field, in the namespace of fief itself.
+pub fn with_field(field: u32, found: &[Found], registry: &Registry) -> Vec<Conflict> {
+    let here = |one: &&Found| one.what.netns.is_empty();
     let elsewhere = advice(field, found, registry);
     found.iter().filter(here).filter_map(|one| against(field, one, registry, &elsewhere)).collect()
 }
@@ -104,6 +109,7 @@ fn against(field: u32, one: &Found, registry: &Registry, elsewhere: &str) -> Opt
     Some(Conflict {
         severity,
         netns: what.netns.clone(),
+        guess: owner.as_ref().is_some_and(|owner| owner.by == Evidence::Value),
         between: [owner.map_or_else(|| "somebody".into(), |owner| owner.name), FIEF.into()],
         mark: what.mark,
         bits: format!("{:#x}", if writes != 0 { writes } else { reads }),
@@ -111,6 +117,13 @@ fn against(field: u32, one: &Found, registry: &Registry, elsewhere: &str) -> Opt
         breaks,
         remedy: format!("{}; {elsewhere}", mend(what, field)),
     })
+}
+
+impl Conflict {
+    /// The intruder, with a question mark if that is a guess.
+    pub fn intruder(&self) -> String {
+        format!("{}{}", self.between[0], if self.guess { "?" } else { "" })
+    }
 }
 
 /// Where one is, and how many like it there are.
@@ -198,6 +211,7 @@ pub fn among(found: &[Found], registry: &Registry) -> Vec<Conflict> {
                         severity: Severity::Warning,
                         netns: netns.to_owned(),
                         between: [writer.clone(), reader.clone()],
+                        guess: owners::of(registry, &writing.what).is_some_and(|o| o.by == Evidence::Value),
                         mark,
                         bits: format!("{bits:#x}"),
                         place: place(writing),
@@ -275,7 +289,7 @@ pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> 
                 errors + warnings
             )
         }
-        (count, _) => format!("{count} uses on this host touch it, and more touch every other place"),
+        (count, _) => format!("{count} uses on this host touch it, and no fewer any other place"),
     };
     Choice { mask, errors, warnings, known, reason }
 }

@@ -1,7 +1,5 @@
 //! Where the tenant's number stands in marks: shown, and moved.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -38,19 +36,16 @@ async fn start(engine: Handle, request: MoveRequest) -> Response {
         Ok(wanted) => wanted,
         Err(bad) => return error(StatusCode::UNPROCESSABLE_ENTITY, bad.to_string(), None),
     };
-    let known = engine.view(|e| {
-        let slots: BTreeSet<u16> = e.tenants().map(|stored| stored.slot.number()).collect();
-        (arbiter::registry(&e.config_directory()), e.field_view(), slots)
-    });
-    let Some((registry, now, slots)) = known.await else { return gone() };
+    let known = engine.view(|e| (arbiter::registry(&e.config_directory()), e.field_now()));
+    let Some((registry, now)) = known.await else { return gone() };
     // Looking at the host takes a while; meanwhile the engine goes on.
     let looked = tokio::task::spawn_blocking(move || match wanted {
         None => {
-            let choice = arbiter::choose(&registry, now.mask.parse().ok());
+            let choice = arbiter::choose(&registry, Some(now));
             (choice.mask, choice.reason, Vec::new())
         }
         Some(place) => {
-            let against = arbiter::against(&registry, place, &slots);
+            let against = arbiter::against(&registry, place, &now);
             (place, "asked for by an administrator".to_owned(), against)
         }
     });
@@ -58,7 +53,9 @@ async fn start(engine: Handle, request: MoveRequest) -> Response {
     if let Some(conflict) = against.first().filter(|_| !request.force) {
         let text = format!(
             "{} uses bits {} of {place}: {}; nothing was moved",
-            conflict.between[0], conflict.bits, conflict.place
+            conflict.intruder(),
+            conflict.bits,
+            conflict.place
         );
         return error(StatusCode::CONFLICT, text, Some(&format!("{}; or --force", conflict.remedy)));
     }

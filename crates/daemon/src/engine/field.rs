@@ -35,7 +35,7 @@ use fief_scan::conflicts::Conflict;
 
 use super::Engine;
 use super::apply::Refusal;
-use crate::arbiter::{self, Heard};
+use crate::arbiter::{self, Heard, Now};
 use crate::config::{Config, MarkMask};
 use crate::plan::plan;
 use crate::store::{Field, Moving, Phase, Store};
@@ -155,7 +155,11 @@ impl Engine {
         let say = |c: &Conflict| {
             format!(
                 "{} uses bits {} of fief's field: {}; {}; {}",
-                c.between[0], c.bits, c.place, c.breaks, c.remedy
+                c.intruder(),
+                c.bits,
+                c.place,
+                c.breaks,
+                c.remedy
             )
         };
         let now: Vec<String> = heard.against.iter().take(INTRUDERS).map(say).collect();
@@ -363,6 +367,11 @@ impl Engine {
         let mut sockets = fief_host::sockets::list().map_err(failed)?;
         sockets.retain(is_unmoved);
         Ok(sockets)
+    }
+
+    /// Where the field is, and whose numbers stand in it.
+    pub(crate) fn field_now(&self) -> Now {
+        (self.settings.positions.read, self.tenants.values().map(|stored| stored.slot.number()).collect())
     }
 
     /// Where the field is, for people.

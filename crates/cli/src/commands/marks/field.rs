@@ -9,7 +9,7 @@ use fief_marks::registry::Registry;
 use fief_marks::{MarkLayout, Positions, header as c};
 use fief_scan::conflicts;
 
-use super::live::look;
+use super::live::{look, tenants};
 use crate::context::Context;
 
 /// Between two looks at how far a move is.
@@ -22,7 +22,11 @@ pub(super) fn of_daemon(context: &Context) -> anyhow::Result<Option<MarkLayout>>
 
 pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
     let now = of_daemon(context)?;
-    let choice = conflicts::choose(&look(&[Namespace::current()]).uses, registry, now);
+    let mut uses = look(&[Namespace::current()]).uses;
+    if let Some(now) = now {
+        uses = conflicts::without_own(uses, now, &tenants(context));
+    }
+    let choice = conflicts::choose(&uses, registry, now);
     if context.print_data(&choice)? {
         return Ok(());
     }

@@ -9,8 +9,8 @@ use fief_host::namespaces::Namespace;
 use fief_marks::MarkLayout;
 use fief_marks::registry::{Bits, Masked, Registry};
 use fief_scan::conflicts::{self, Conflict, Severity};
-use fief_scan::owners::{self, Evidence, FIEF, Owner};
-use fief_scan::{Found, Report, Scope, Subsystem, Use};
+use fief_scan::owners::{self, Evidence, Owner};
+use fief_scan::{Found, Report, Scope, Use};
 use serde::Serialize;
 
 use super::field::of_daemon;
@@ -94,14 +94,13 @@ pub(super) fn check(
     let tenants = tenants(context);
     let checked = mask.map(|mask| mask.0).or(own.map(MarkLayout::mask));
     // What carries the number of a tenant in fief's own field is that tenant's.
-    let is_own = |what: &Use| {
-        let is_field =
-            |own: &MarkLayout| checked == Some(own.mask()) && tenants.contains(&own.number(what.writes));
-        what.subsystem == Subsystem::Socket && own.as_ref().is_some_and(is_field)
+    let uses = match own {
+        Some(own) => conflicts::without_own(report.uses.clone(), own, &tenants),
+        None => report.uses.clone(),
     };
-    let mut found = conflicts::among(&report.uses, registry);
+    let mut found = conflicts::among(&uses, registry);
     if let Some(checked) = checked {
-        found.extend(conflicts::with_field(checked, &report.uses, registry, is_own));
+        found.extend(conflicts::with_field(checked, &uses, registry));
     }
     found.sort_by_key(|conflict| std::cmp::Reverse(conflict.severity));
     let status = match found.iter().any(|conflict| conflict.severity > Severity::Notice) {
@@ -128,19 +127,19 @@ pub(super) fn check(
 }
 
 /// The numbers of the tenants that there are, if a daemon says.
-fn tenants(context: &Context) -> BTreeSet<u16> {
+pub(super) fn tenants(context: &Context) -> BTreeSet<u16> {
     let listing = context.client().and_then(|client| client.tenants());
     listing.map(|l| l.tenants.iter().map(|tenant| tenant.status.slot).collect()).unwrap_or_default()
 }
 
 fn print(conflict: &Conflict, context: &mut Context) -> anyhow::Result<()> {
-    let Conflict { severity, between: [one, other], bits, place, breaks, remedy, mark, .. } = conflict;
+    let Conflict { severity, between: [_, other], bits, place, breaks, remedy, mark, .. } = conflict;
     let severity = match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Notice => "notice",
     };
-    let other = if other == FIEF { "fief" } else { other };
+    let one = conflict.intruder();
     context
         .out
         .line(&format!("{severity}: {one} and {other} share bits {bits} of the {} mark", word(*mark)))?;
