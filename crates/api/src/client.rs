@@ -126,6 +126,12 @@ impl Client {
         self.json(Call::get("/v1/marks"))
     }
 
+    /// The same, once something is newer than `seen`, or at once without that; with what to give the next time.
+    pub fn field_since(&self, seen: Option<Revision>) -> Result<(FieldView, Revision), ClientError> {
+        let query = seen.map(|seen| format!("?since={}", seen.0)).unwrap_or_default();
+        self.revised(Call::get(format!("/v1/marks{query}")))
+    }
+
     /// Moves it, or says where it would go.
     pub fn move_field(&self, request: &MoveRequest) -> Result<MoveResponse, ClientError> {
         self.json(Call::post("/v1/marks/move", request)?)
@@ -142,10 +148,16 @@ impl Client {
     }
 
     fn listing(&self, call: Call) -> Result<Listing, ClientError> {
+        let (tenants, revision) = self.revised(call)?;
+        Ok(Listing { tenants, revision })
+    }
+
+    /// An answer with the revision at which it was made.
+    fn revised<T: DeserializeOwned>(&self, call: Call) -> Result<(T, Revision), ClientError> {
         let answer = self.send(&call)?;
         let revision = answer.header(REVISION_HEADER).and_then(|text| text.parse().ok()).map(Revision);
         let revision = revision.ok_or_else(|| ClientError::NoRevision { call: call.to_string() })?;
-        Ok(Listing { tenants: answer.json(&call)?, revision })
+        Ok((answer.json(&call)?, revision))
     }
 
     fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {

@@ -23,7 +23,7 @@ pub(super) type Who = ConnectInfo<Caller>;
 
 /// A quiet watch is answered after this long.
 const LONGEST_WATCH: Duration = Duration::from_secs(60);
-const REVISION: HeaderName = HeaderName::from_static(fief_api::client::REVISION_HEADER);
+pub(super) const REVISION: HeaderName = HeaderName::from_static(fief_api::client::REVISION_HEADER);
 
 /// Makes documents true.
 #[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
@@ -85,17 +85,24 @@ pub(super) struct Watch {
     since: Option<u64>,
 }
 
+impl Watch {
+    /// Waits until something is newer than what the caller has seen; gives the revision that an answer made now has.
+    pub(super) async fn wait(self, engine: &Handle) -> u64 {
+        let mut revision = engine.revision();
+        if let Some(since) = self.since {
+            // Running out of time is an answer too: the same again.
+            let _ = tokio::time::timeout(LONGEST_WATCH, revision.wait_for(|now| *now > since)).await;
+        }
+        // Read before the answer is made: a change in between shows up as a newer revision next time.
+        *revision.borrow()
+    }
+}
+
 /// Lists tenants: all of them, or those that the caller is a member of. With `since`, waits for a change.
 #[utoipa::path(get, path = "/v1/tenants", params(("since" = Option<u64>, Query)),
     responses((status = 200, description = "Done, or the answer", body = Vec<TenantView>)))]
 pub(super) async fn tenants(State(engine): State<Handle>, who: Who, Query(watch): Query<Watch>) -> Response {
-    let mut revision = engine.revision();
-    if let Some(since) = watch.since {
-        // Running out of time is an answer too: the same list again.
-        let _ = tokio::time::timeout(LONGEST_WATCH, revision.wait_for(|now| *now > since)).await;
-    }
-    // Read before the list: a change in between shows up as a newer revision next time.
-    let number = *revision.borrow();
+    let number = watch.wait(&engine).await;
     let ConnectInfo(caller) = who;
     let views = engine.view(move |e| {
         let all = caller.may_write();

@@ -1,23 +1,29 @@
 //! Where the tenant's number stands in marks: shown, and moved.
 
-use axum::extract::State;
+use axum::Json;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use fief_api::{ErrorBody, FieldView, MoveRequest, MoveResponse};
 use fief_marks::MarkLayout;
 
 use super::answers::{error, forbidden, gone, ok, refused};
-use super::handlers::{Asked, Who, write};
+use super::handlers::{Asked, REVISION, Watch, Who, write};
 use crate::arbiter;
 use crate::engine::Handle;
 
-/// Where the tenant's number stands in marks, and who else uses its bits.
-#[utoipa::path(get, path = "/v1/marks", responses((status = 200, description = "Done, or the answer", body = FieldView), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
-pub(super) async fn field(State(engine): State<Handle>, who: Who) -> Response {
+/// Where the tenant's number stands in marks, and who else uses its bits. With `since`, waits for a change.
+#[utoipa::path(get, path = "/v1/marks", params(("since" = Option<u64>, Query)),
+    responses((status = 200, description = "Done, or the answer", body = FieldView), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
+pub(super) async fn field(State(engine): State<Handle>, who: Who, Query(watch): Query<Watch>) -> Response {
     if !who.0.may_write() {
         return forbidden("see where the tenants' numbers stand");
     }
-    engine.view(|e| e.field_view()).await.map_or_else(gone, ok)
+    let number = watch.wait(&engine).await;
+    match engine.view(|e| e.field_view()).await {
+        Some(view) => ([(REVISION, number.to_string())], Json(view)).into_response(),
+        None => gone(),
+    }
 }
 
 /// Moves it, while everything runs; the answer comes when that has begun.

@@ -242,7 +242,10 @@ impl Engine {
             Phase::Both => {
                 self.take_over(moving.to);
                 let unmoved = self.unmoved(moving.to)?;
-                self.progress.left = unmoved.len();
+                if self.progress.left != unmoved.len() {
+                    self.progress.left = unmoved.len();
+                    self.touch();
+                }
                 let since = *self.progress.since.get_or_insert_with(Instant::now);
                 if !unmoved.is_empty() && since.elapsed() < PATIENCE && !is_off("half-open") {
                     self.look_again();

@@ -1,7 +1,6 @@
 //! `fief marks choose`, `move` and `header`: where fief's own field is, and where it goes.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use fief_api::{FieldView, MoveRequest, MovingView};
 use fief_host::namespaces::Namespace;
@@ -11,9 +10,6 @@ use fief_scan::conflicts;
 
 use super::live::{look, tenants};
 use crate::context::Context;
-
-/// Between two looks at how far a move is.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The field of the daemon, if one answers.
 pub(super) fn of_daemon(context: &Context) -> anyhow::Result<Option<MarkLayout>> {
@@ -62,8 +58,10 @@ pub(super) fn move_to(
         }
     }
     let mut told = String::new();
+    let mut seen = None;
     let field = loop {
-        let field = client.field()?;
+        let (field, revision) = client.field_since(seen)?;
+        seen = Some(revision);
         let Some(moving) = &field.moving else { break field };
         let now = progress(moving);
         if now != told && matches!(context.format, crate::args::Format::Table) {
@@ -71,7 +69,6 @@ pub(super) fn move_to(
             context.out.flush()?;
             told = now;
         }
-        std::thread::sleep(LOOK);
     };
     let arrived = request.to.as_ref().is_none_or(|to| *to == field.mask);
     if !context.print_data(&field)? {
