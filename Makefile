@@ -1,14 +1,16 @@
 # Every target says what it does; `make help` lists them.
 # T=NAME       part of the names of the tests to run
 # ONLY=PREFIX  benchmarks to run
+# SECONDS=N    how long to fuzz
 # DESTDIR, PREFIX  where `make install` puts things
 
 PREFIX ?= /usr
 T ?=
 ONLY ?=
+SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: all help setup build demo test test-vm soak test-teeth bench install deb lint clean
+.PHONY: all help setup build demo test test-vm soak test-teeth fuzz bench install deb lint clean
 
 all: build
 
@@ -47,6 +49,11 @@ soak: build
 test-teeth: setup
 	@echo "==> do the tests bite?"
 	@scripts/test-teeth.sh $(T)
+
+## fuzz         a search by coverage for bytes that break the readers of the kernel's messages (SECONDS=60)
+fuzz: setup
+	@echo "==> fuzzing"
+	@scripts/fuzz.sh $(SECONDS)
 
 ## bench        the benchmarks (ONLY=PREFIX: some); report in target/bench/report.json
 bench: setup

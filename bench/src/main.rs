@@ -6,6 +6,7 @@ mod alias;
 mod compare;
 mod daemon;
 mod make;
+mod marks;
 mod receive;
 mod report;
 mod send;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     report::heading();
     tell(Row::value("yardstick", "one system call that does nothing", compare::yardstick(), "ns"));
     tenants::run(&only, &mut tell);
+    marks::run(&only, &mut tell);
     if rows.len() == 1 {
         eprintln!("fief-bench: no benchmark's id begins with {only:?}");
         return ExitCode::from(2);

@@ -109,3 +109,18 @@ fn without_a_mask_it_is_fiefs_own_field() {
     let hit = daemon.cli(&["marks", "check"]);
     assert!(hit.code() == 1 && hit.stdout.contains("error: somebody and fief share bits 0x8 "), "{hit}");
 }
+
+/// Whoever waits at a terminal sees how far it is; whoever reads the output in a program does not.
+#[test]
+fn a_long_scan_shows_its_progress_on_a_terminal() {
+    let Some(lab) = Lab::new("marks-progress") else { return };
+    let ns = lab.ns("host");
+    let rules = "  meta mark 1 accept\n".repeat(3000);
+    ns.nft(&format!("table inet long {{\n chain c {{\n{rules} }}\n}}\n"));
+    let fief = bin("fief").display().to_string();
+    let terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let shown = ns.run(&["/usr/bin/python3", "-c", terminal, &fief, "marks", "scan", "--here"]).ok();
+    assert!(shown.stdout.contains("000 objects looked at\r"), "{shown}");
+    let plain = ns.run(&[&fief, "marks", "scan", "--here"]).ok();
+    assert!(!plain.stderr.contains("looked at") && plain.stdout.contains("inet long c handle"), "{plain}");
+}
