@@ -1,107 +1,16 @@
-//! bpf programs, by their instructions: which bits of `skb->mark` they read and write.
+//! A program's instructions, followed in one pass from the first to the last (linux/bpf.h, bpf_common.h).
 //!
-//! A heuristic, and told as one. The instructions are those that the kernel runs, where a packet's mark is a word at a
-//! fixed place behind the pointer that the program began with. That pointer, and what is loaded through it, are followed
-//! in one pass from the first instruction to the last; where two ways meet, what they do not agree on is unknown. Not
-//! seen: marks reached by other pointers (BTF, as netfilter and tracing programs have them), and bits that are computed in
-//! a loop.
+//! The instructions are those that the kernel runs, where a packet's mark is a word at a fixed place behind the pointer that
+//! the program began with. That pointer, what is loaded through it, and constants from maps are followed through registers
+//! and the stack; where two ways meet, what they do not agree on is unknown.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use fief_host::HostError;
-use fief_host::programs::{self, Map, Program};
+use fief_host::programs::{Map, Program};
 use fief_marks::registry::Mark;
 
-use crate::sink::Sink;
-use crate::uses::{Effects, Subsystem, Use};
+use crate::uses::Effects;
 use crate::word::Word;
-
-/// What the type of a program is called (`enum bpf_prog_type`), for those that begin with a packet.
-fn packet_kind(kind: u32) -> Option<&'static str> {
-    Some(match kind {
-        1 => "socket_filter",
-        3 => "sched_cls",
-        4 => "sched_act",
-        8 => "cgroup_skb",
-        10 => "lwt_in",
-        11 => "lwt_out",
-        12 => "lwt_xmit",
-        14 => "sk_skb",
-        19 => "lwt_seg6local",
-        _ => return None,
-    })
-}
-
-/// Those that begin with a socket, or may set one's options.
-fn socket_kind(kind: u32) -> Option<&'static str> {
-    Some(match kind {
-        9 => "cgroup_sock",
-        13 => "sock_ops",
-        18 => "cgroup_sock_addr",
-        25 => "cgroup_sockopt",
-        _ => return None,
-    })
-}
-
-/// Where the mark is in `struct sk_buff` and in `struct sock`.
-#[derive(Debug, Clone, Copy)]
-pub struct Offsets {
-    packet: i16,
-    socket: i16,
-}
-
-/// What stands for the namespace of a program for devices that sits on none that was looked at.
-pub const ELSEWHERE: &str = "(elsewhere)";
-
-/// Looks at all programs of the machine. Those for devices are in the namespaces where they sit (`attached`: their numbers
-/// by namespace); those of control groups and routes are wherever packets are.
-pub(crate) fn scan(sink: &mut Sink<'_>, attached: &[(&str, BTreeSet<u32>)]) -> Result<(), HostError> {
-    let Some((packet, socket)) = programs::mark_offsets() else {
-        return Err(HostError::Missing(
-            "this process may not load bpf programs, nor read others' instructions".into(),
-        ));
-    };
-    programs::visit(|program| {
-        sink.seen();
-        let sits = attached.iter().filter(|(_, ids)| ids.contains(&program.id)).map(|(netns, _)| *netns);
-        let netns: Vec<&str> = match is_for_devices(program.kind) {
-            true => sits.collect(),
-            false => vec![""],
-        };
-        let netns = if netns.is_empty() { &[ELSEWHERE][..] } else { &netns };
-        look_at(&program, Offsets { packet, socket }, netns, sink);
-    })
-}
-
-/// sched_cls and sched_act.
-fn is_for_devices(kind: u32) -> bool {
-    matches!(kind, 3 | 4)
-}
-
-fn look_at(program: &Program, offsets: Offsets, netns: &[&str], sink: &mut Sink<'_>) {
-    let (kind, effects) = match (packet_kind(program.kind), socket_kind(program.kind)) {
-        (Some(kind), _) => (kind, read(program, offsets.packet, Mark::Packet)),
-        (_, Some(kind)) => {
-            let begins_with_it = program.kind == 9;
-            let offset = if begins_with_it { offsets.socket } else { i16::MIN };
-            (kind, read(program, offset, Mark::Socket))
-        }
-        _ => return,
-    };
-    let is_ours = program.maps.iter().any(|map| map.name.starts_with("fief_"));
-    let mut names = vec![format!("program {}", program.name)];
-    if is_ours {
-        names.push("protocol fief".into());
-    }
-    let name = if program.name.is_empty() { "(no name)" } else { &program.name };
-    let template = Use { heuristic: true, ..Use::at(Subsystem::Bpf, format!("{kind} {name}"), names) };
-    for found in effects.uses(&template) {
-        for netns in netns {
-            let found = Use { netns: (*netns).to_owned(), ..found.clone() };
-            sink.add(found, || format!("id {}", program.id));
-        }
-    }
-}
 
 /// What a register, or a place on the stack, holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +69,7 @@ const SOL_SOCKET: u32 = 1;
 const SO_MARK: u32 = 36;
 
 /// What a program does with the mark that is `offset` bytes behind the pointer it begins with.
-fn read(program: &Program, offset: i16, mark: Mark) -> Effects {
+pub(super) fn read(program: &Program, offset: i16, mark: Mark) -> Effects {
     let Program { instructions, maps, .. } = program;
     let mut machine = Machine { state: State::begin(), effects: Effects::default(), maps, offset, mark };
     // States that a jump has brought to a later instruction.
@@ -429,122 +338,6 @@ fn moved(kind: u8, value: Value, by: Value) -> Option<Value> {
     }
 }
 
-/// For the fuzzer: reads these bytes as a program.
-pub fn fuzz(bytes: &[u8]) {
-    let (instructions, _) = bytes.as_chunks::<8>();
-    let constants = Map { id: 1, name: String::new(), constants: bytes.to_vec() };
-    let program = bare(instructions, vec![constants]);
-    read(&program, 168, Mark::Packet);
-    read(&program, 16, Mark::Socket);
-}
-
-fn bare(instructions: &[[u8; 8]], maps: Vec<Map>) -> Program {
-    Program { id: 0, name: String::new(), kind: 3, maps, instructions: instructions.to_vec() }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MARK: i16 = 168;
-
-    fn insn(code: u8, to: u8, from: u8, offset: i16, immediate: u32) -> [u8; 8] {
-        let ([o0, o1], [i0, i1, i2, i3]) = (offset.to_ne_bytes(), immediate.to_ne_bytes());
-        [code, from << 4 | to, o0, o1, i0, i1, i2, i3]
-    }
-
-    fn found(program: &[[u8; 8]]) -> Vec<(u32, u32)> {
-        found_with(program, Vec::new())
-    }
-
-    fn found_with(program: &[[u8; 8]], maps: Vec<Map>) -> Vec<(u32, u32)> {
-        let template = Use::at(Subsystem::Bpf, "", Vec::new());
-        read(&bare(program, maps), MARK, Mark::Packet).uses(&template).map(|u| (u.reads, u.writes)).collect()
-    }
-
-    const LOAD: u8 = 0x61;
-    const STORE: u8 = 0x63;
-    const AND: u8 = 0x54;
-    const OR: u8 = 0x44;
-    const COPY: u8 = 0xbf;
-    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
-
-    #[test]
-    fn a_masked_write_is_seen_as_one() {
-        let program = [
-            insn(COPY, 6, 1, 0, 0),
-            insn(LOAD, 2, 6, MARK, 0),
-            insn(AND, 2, 0, 0, 0xffff_00ff),
-            insn(OR, 2, 0, 0, 0x1200),
-            insn(STORE, 6, 2, MARK, 0),
-            EXIT,
-        ];
-        assert_eq!(found(&program), [(0, 0xff00)]);
-    }
-
-    #[test]
-    fn a_whole_write_and_a_comparison_are_seen() {
-        let program = [
-            insn(LOAD, 2, 1, MARK, 0),
-            insn(AND, 2, 0, 0, 0xf00),
-            insn(0x15, 2, 0, 2, 0x200), // if r2 == 0x200 goto +2
-            insn(0xb7, 3, 0, 0, 0x539),
-            insn(STORE, 1, 3, MARK, 0),
-            EXIT,
-        ];
-        assert_eq!(found(&program), [(0xf00, u32::MAX)]);
-    }
-
-    #[test]
-    fn a_mask_of_64_bits_and_a_cleared_upper_half_are_followed() {
-        let program = [
-            insn(LOAD, 2, 1, MARK, 0),
-            insn(0x18, 3, 0, 0, 0xffff_f0ff), // r3 = 0xfffff0ff, in two instructions
-            insn(0, 0, 0, 0, 0),
-            insn(0x5f, 2, 3, 0, 0), // r2 &= r3
-            insn(0x47, 2, 0, 0, 0x200),
-            insn(STORE, 1, 2, MARK, 0),
-            EXIT,
-        ];
-        assert_eq!(found(&program), [(0, 0xf00)]);
-        let program = [
-            insn(LOAD, 2, 1, MARK, 0),
-            insn(0x57, 2, 0, 0, 0xf00),
-            insn(0x67, 2, 0, 0, 32), // r2 <<= 32
-            insn(0x77, 2, 0, 0, 40), // r2 >>= 40
-            insn(0x15, 2, 0, 0, 2),
-            EXIT,
-        ];
-        assert_eq!(found(&program), [(0xf00, 0)]);
-    }
-
-    /// As loaders hand a configuration over: constants that the program loads (`const volatile` in C).
-    #[test]
-    fn a_mask_from_a_map_of_constants_is_one() {
-        let program = [
-            insn(LOAD, 2, 1, MARK, 0),
-            insn(0x18, 3, 2, 0, 7), // r3 = map 7's value, 4 bytes in
-            insn(0, 0, 0, 0, 4),
-            insn(LOAD, 3, 3, 0, 0),
-            insn(0x5c, 2, 3, 0, 0), // w2 &= w3
-            insn(STORE, 1, 2, MARK, 0),
-            EXIT,
-        ];
-        let constants = [1_u32.to_ne_bytes(), 0xffff_00ff_u32.to_ne_bytes()].concat();
-        let map = |id| vec![Map { id, name: String::new(), constants: constants.clone() }];
-        assert_eq!(found_with(&program, map(7)), [(0, 0xff00)]);
-        assert_eq!(found_with(&program, map(8)), [(u32::MAX, u32::MAX)], "another map says nothing");
-    }
-
-    #[test]
-    fn another_place_or_pointer_is_no_mark() {
-        let program = [
-            insn(LOAD, 2, 1, MARK + 4, 0),
-            insn(STORE, 7, 2, MARK, 0),
-            insn(0x79, 8, 1, 200, 0), // r8 = *(u64 *)(r1 + 200)
-            insn(STORE, 8, 2, MARK, 0),
-            EXIT,
-        ];
-        assert_eq!(found(&program), []);
-    }
-}
+#[path = "tests.rs"]
+mod tests;
