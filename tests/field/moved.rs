@@ -98,6 +98,8 @@ fn the_field_moves_under_iperf_and_a_thousand_connections() {
     assert!(ended.success(), "{output}");
     let dry = output.lines().any(|line| line.contains(" 0.00 bits/sec"));
     assert!(!dry, "a second without a byte: {output}");
+    let status = room.daemon.cli(&["status", "-o", "json"]).ok().json();
+    assert_eq!(status["repairs"], 0, "nobody had changed anything: {}", room.daemon.log());
     // New ones come under the new bits.
     let mut later = Crowd::gather(&room, 3, 2);
     later.speak("later");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fief_host::HostError;
 use fief_host::namespaces::Namespace;
 use fief_marks::MarkLayout;
+use fief_marks::collide::Demand;
 use fief_marks::registry::Registry;
 use fief_scan::conflicts::{self, Choice, Conflict, Severity};
 use fief_scan::watch::Watch;
@@ -16,6 +17,8 @@ use fief_scan::{Found, Report, Scope};
 
 use crate::engine::Handle;
 
+/// What other parts of fief ask for beside the slot: none does yet.
+const DEMANDS: [Demand<'static>; 0] = [];
 /// A change of rules seldom comes alone.
 const QUIET: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -43,7 +46,7 @@ pub type Now = (MarkLayout, BTreeSet<u16>);
 
 /// The best place for the field; `now` is where it stands, if it does.
 pub fn choose(registry: &Registry, now: Option<Now>) -> Choice {
-    conflicts::choose(&others(Scope::ALL, now.as_ref()), registry, now.map(|(field, _)| field))
+    conflicts::choose(&others(Scope::ALL, now.as_ref()), registry, now.map(|(field, _)| field), &DEMANDS)
 }
 
 /// What speaks against a place: uses on this host that overwrite it, or decide by it.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fief_marks::MarkLayout;
-use fief_marks::collide::room;
-use fief_marks::registry::{Mark, Registry};
+use fief_marks::collide::{Demand, allocate, room};
+use fief_marks::registry::{Bits, Mark, Registry};
 use serde::Serialize;
 
 use crate::owners::{self, Evidence, FIEF};
@@ -240,6 +240,8 @@ fn collision<'a>(written: &[&'a Found], read: &[&'a Found]) -> Option<(u32, &'a 
 pub struct Choice {
     /// The field.
     pub mask: MarkLayout,
+    /// Where other parts of fief have their bits, in the order they were asked for; empty if they do not all fit.
+    pub others: Vec<Bits>,
     /// Uses on this host that overwrite it.
     pub errors: usize,
     /// Uses that decide by it.
@@ -250,9 +252,17 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses the field beside what was found: without conflicts if that can be, then wide, then what is in use already
-/// (`now`, else the default), then where fewest of the registry's software would come, then low.
-pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> Choice {
+/// Chooses the field beside what was found: without conflicts if that can be, then with room for what other parts of fief
+/// ask for, then wide, then what is in use already (`now`, else the default), then where fewest of the registry's software
+/// would come, then low.
+pub fn choose(
+    found: &[Found],
+    registry: &Registry,
+    now: Option<MarkLayout>,
+    others: &[Demand<'_>],
+) -> Choice {
+    let taken = taken(found, registry);
+    let crowds_out = |layout: MarkLayout| allocate(taken | layout.mask(), others).is_err();
     let prefer = now.unwrap_or_default();
     let foreign: Vec<&Use> = found
         .iter()
@@ -276,7 +286,8 @@ pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> 
     });
     let rated = layouts.map(|layout| (layout, rate(layout)));
     let best = rated.min_by_key(|(layout, (errors, warnings, known))| {
-        (*errors, *warnings, 16 - layout.width(), *layout != prefer, known.len(), layout.shift())
+        let narrow = 16 - layout.width();
+        (*errors, *warnings, crowds_out(*layout), narrow, *layout != prefer, known.len(), layout.shift())
     });
     let (mask, (errors, warnings, known)) = best.unwrap_or_else(|| (prefer, rate(prefer)));
     let reason = match (errors + warnings, foreign.is_empty()) {
@@ -291,13 +302,35 @@ pub fn choose(found: &[Found], registry: &Registry, now: Option<MarkLayout>) -> 
         }
         (count, _) => format!("{count} uses on this host touch it, and no fewer any other place"),
     };
-    Choice { mask, errors, warnings, known, reason }
+    let others = allocate(taken | mask.mask(), others).unwrap_or_default();
+    Choice { mask, others: others.into_iter().map(Bits).collect(), errors, warnings, known, reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::uses::Effects;
+
+    /// A use that writes these bits.
+    fn written(bits: u32) -> Found {
+        let what = effects(|e| e.set(Mark::Packet, bits, bits));
+        Found { what, count: 1, first: String::new() }
+    }
+
+    #[test]
+    fn the_field_leaves_room_for_what_others_ask_for() {
+        let registry = Registry::default();
+        let policy = [Demand { name: "policy", width: (2, 4) }];
+        let chosen = |found: &[Found], others: &[Demand<'_>]| {
+            let choice = choose(found, &registry, None, others);
+            (choice.mask.mask(), choice.others.iter().map(|bits| bits.0).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[], &policy), (0xffff, vec![0xf_0000]));
+        // Twelve bits are free: all of them for the slot, or some for policy too.
+        let busy = [written(0xffff_f000)];
+        assert_eq!(chosen(&busy, &[]), (0xfff, vec![]));
+        assert_eq!(chosen(&busy, &policy), (0x3ff, vec![0xc00]));
+    }
 
     fn effects(of: impl FnOnce(&mut Effects)) -> Use {
         let mut effects = Effects::default();

@@ -291,6 +291,8 @@ impl Engine {
             self.tree.detour = Detour(fief_datapath::detour(&self.settings));
             // The pinned programs stay where they are until their successors sit.
             self.datapath = None;
+            // What is made again for other programs is no repair.
+            self.installed.clear();
         }
         (self.tree.field, self.tree.also) = self.field.trees();
         self.reconcile();

@@ -22,7 +22,7 @@ pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Resu
     if let Some(now) = now {
         uses = conflicts::without_own(uses, now, &tenants(context));
     }
-    let choice = conflicts::choose(&uses, registry, now);
+    let choice = conflicts::choose(&uses, registry, now, &[]);
     if context.print_data(&choice)? {
         return Ok(());
     }
