@@ -1,5 +1,8 @@
 //! What only some kernels have; `make test-vm` runs it where nothing is missing.
 
+#[path = "vm/marks.rs"]
+mod marks;
+
 use std::time::Duration;
 
 use fief_testkit::{Daemon, DaemonOptions, Dial, Lab, Ns};

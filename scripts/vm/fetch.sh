@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 # 6.12 is fief's floor; 6.1 is Debian 12's own, which must be refused.
 KERNELS="6.12 6.1"
-PACKAGES="qemu-system-x86 busybox-static kmod cpio"
+PACKAGES="qemu-system-x86 busybox-static kmod cpio wireguard-tools openvswitch-switch"
 
 [ "$(dpkg --print-architecture)" = amd64 ] || die "the virtual machine is for amd64 only"
 vm="$(target_dir)/vm"

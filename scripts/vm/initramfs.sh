@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT FILE...
-# It holds the files, which are programs or end in .json, in /opt/fief; their libraries, a shell, ip, tc and nft; and
-# the kernel modules that they need.
+# It holds the files, which are programs or end in .json, in /opt/fief; their libraries, a shell, ip, tc, nft, wg and
+# ovs-dpctl; and the kernel modules that they need.
 set -eu
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
@@ -9,7 +9,11 @@ cd "$(dirname "$0")/../.."
 # What the kernel would load by itself if it found a modprobe; cloud kernels have all of it as modules.
 MODULES="af_packet veth bridge 8021q
 	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet
-	inet_diag tcp_diag udp_diag netlink_diag"
+	inet_diag tcp_diag udp_diag netlink_diag
+	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
+	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
+	wireguard xfrm_user esp4 echainiv seqiv gcm ctr ghash-generic openvswitch
+	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti"
 
 series="$1"
 output="$2"
@@ -23,10 +27,11 @@ rm -rf "$root"
 install -d -m 755 "$root" "$root/bin" "$root/etc" "$root/lib/modules" "$root/usr/bin" "$root/opt/fief"
 install -d "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/var/lib" "$root/root"
 
-# A program's libraries go where it looks for them: each where it lies here.
+# A program's libraries go where it looks for them: each where it lies here, or would if its package were installed.
 put_libraries() {
-	for library in $(ldd "$1" 2>/dev/null | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p'); do
-		[ -e "$root$library" ] || install -D -m 755 "$library" "$root$library"
+	for library in $("$vm/run" ldd "$1" 2>/dev/null | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p'); do
+		there="$root${library#"$vm/root"}"
+		[ -e "$there" ] || install -D -m 755 "$library" "$there"
 	done
 }
 
@@ -36,12 +41,12 @@ put() {
 }
 
 for file in "$@"; do
-	there="$root/opt/fief/${file##*/}"
-	put "$file" "$there"
+	program="$root/opt/fief/${file##*/}"
+	put "$file" "$program"
 	# Most of a debug build is for debuggers.
 	case "$file" in
 	*.json) ;;
-	*) strip --strip-debug "$there" ;;
+	*) strip --strip-debug "$program" ;;
 	esac
 done
 # Not busybox's shell: that one prefers its own applets to programs of the same name, ip among them.
@@ -49,6 +54,10 @@ put /bin/dash "$root/bin/sh"
 put "$(command -v ip)" "$root/bin/ip"
 put "$(command -v tc)" "$root/bin/tc"
 put "$(command -v nft)" "$root/bin/nft"
+put "$vm/root/usr/bin/wg" "$root/bin/wg"
+put "$vm/root/usr/bin/ovs-dpctl" "$root/bin/ovs-dpctl"
+# tc knows its ematches from this file alone.
+install -D -m 644 /etc/iproute2/ematch_map "$root/etc/iproute2/ematch_map"
 install -m 755 "$vm/root/bin/busybox" "$root/bin/busybox"
 for applet in cat echo env grep insmod ln ls mkdir mount rm sed sleep true; do
 	ln -s busybox "$root/bin/$applet"

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fief_testkit::{Child, Lab, Ns};
 use fief_tests::peers::peer;
 
-use super::scanned::{Counted, Seen, alone, common, here, hexadecimal, marks, without};
+use super::scanned::{Counted, Seen, alone, common, here, marks, without};
 
 /// A software on a host.
 pub struct Fixture {
@@ -21,8 +21,7 @@ pub struct Fixture {
     pub software: &'static str,
     /// What it installs.
     pub things: &'static [Thing],
-    /// Every use of a mark in them, a line each:
-    /// `WHERE: MARK [reads BITS] [writes BITS] [is VALUE] [not VALUE] [becomes VALUE] [of OWNER]`.
+    /// Every use of a mark in them, a line each, see [`Seen::declared`].
     pub declared: &'static str,
     /// A mask that gets in its way, and the bits of it that `fief marks check` must name.
     pub meets: Option<(u32, u32)>,
@@ -73,35 +72,8 @@ impl Fixture {
 
     #[track_caller]
     fn declared(&self) -> Vec<Seen> {
-        self.declared.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| self.use_of(l)).collect()
-    }
-
-    #[track_caller]
-    fn use_of(&self, line: &str) -> Seen {
-        let (place, rest) = line.rsplit_once(": ").unwrap_or_else(|| panic!("{line}"));
-        let mut words = rest.split(' ');
-        let mut seen = Seen {
-            place: place.to_owned(),
-            mark: words.next().expect("a mark").to_owned(),
-            reads: 0,
-            writes: 0,
-            is: None,
-            is_not: None,
-            becomes: None,
-            owner: self.software.to_owned(),
-        };
-        while let (Some(what), Some(value)) = (words.next(), words.next()) {
-            match what {
-                "reads" => seen.reads = hexadecimal(value),
-                "writes" => seen.writes = hexadecimal(value),
-                "is" => seen.is = Some(hexadecimal(value)),
-                "not" => seen.is_not = Some(hexadecimal(value)),
-                "becomes" => seen.becomes = Some(hexadecimal(value)),
-                "of" => value.clone_into(&mut seen.owner),
-                other => panic!("{other} in {line}"),
-            }
-        }
-        seen
+        let lines = self.declared.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.map(|line| Seen::declared(line, self.software)).collect()
     }
 }
 

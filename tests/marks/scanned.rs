@@ -21,6 +21,38 @@ pub struct Seen {
     pub owner: String,
 }
 
+impl Seen {
+    /// A use as a person writes it down:
+    /// `WHERE: MARK [reads BITS] [writes BITS] [is VALUE] [not VALUE] [becomes VALUE] [of OWNER]`.
+    #[track_caller]
+    pub fn declared(line: &str, owner: &str) -> Seen {
+        let (place, rest) = line.rsplit_once(": ").unwrap_or_else(|| panic!("{line}"));
+        let mut words = rest.split(' ');
+        let mut seen = Seen {
+            place: place.to_owned(),
+            mark: words.next().expect("a mark").to_owned(),
+            reads: 0,
+            writes: 0,
+            is: None,
+            is_not: None,
+            becomes: None,
+            owner: owner.to_owned(),
+        };
+        while let (Some(what), Some(value)) = (words.next(), words.next()) {
+            match what {
+                "reads" => seen.reads = hexadecimal(value),
+                "writes" => seen.writes = hexadecimal(value),
+                "is" => seen.is = Some(hexadecimal(value)),
+                "not" => seen.is_not = Some(hexadecimal(value)),
+                "becomes" => seen.becomes = Some(hexadecimal(value)),
+                "of" => value.clone_into(&mut seen.owner),
+                other => panic!("{other} in {line}"),
+            }
+        }
+        seen
+    }
+}
+
 /// A row of a scan beside its use.
 #[derive(Debug, Clone)]
 pub struct Row {

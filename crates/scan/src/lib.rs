@@ -117,7 +117,7 @@ fn look(scope: Scope, sink: &mut Sink<'_>) {
         let mut names = BTreeMap::new();
         sink.look("devices", |sink| devices::scan(sink).map(|found| names = found));
         sink.look("traffic control", |sink| tc::scan(sink, &names));
-        sink.look("Open vSwitch", openvswitch::scan);
+        sink.look("Open vSwitch", |sink| openvswitch::scan(sink, &names));
     }
     if scope.flows {
         sink.look("sockets", connections::open);

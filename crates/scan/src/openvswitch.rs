@@ -1,6 +1,8 @@
 //! Flows of the Open vSwitch kernel datapath (net/openvswitch/flow_netlink.c): what has been asked for lately, not what
 //! ovs-vswitchd would install for packets still to come.
 
+use std::collections::BTreeMap;
+
 use fief_host::HostError;
 use fief_host::netlink::attribute::{all, find, number};
 use fief_marks::registry::Mark;
@@ -22,12 +24,14 @@ const ACTION_SAMPLE: u16 = 6;
 const ACTION_SET_MASKED: u16 = 11;
 const ACTION_CT: u16 = 12;
 const ACTION_CLONE: u16 = 20;
+const ACTION_CHECK_LENGTH: u16 = 21;
+const ACTION_DECREMENT_TTL: u16 = 23;
 const CT_MARK: u16 = 3;
 /// Actions within actions are followed this deep.
 const DEPTH: u32 = 8;
 
-/// Looks at the flows of all datapaths.
-pub(crate) fn scan(sink: &mut Sink<'_>) -> Result<(), HostError> {
+/// Looks at the flows of all datapaths; `names` are the devices', for a datapath goes by one.
+pub(crate) fn scan(sink: &mut Sink<'_>, names: &BTreeMap<u32, String>) -> Result<(), HostError> {
     let Some(datapaths) = Family::find("ovs_datapath")? else { return Ok(()) };
     let Some(flows) = Family::find("ovs_flow")? else { return Ok(()) };
     let (mut datapaths, mut flows) = (datapaths, flows.with_header(HEADER));
@@ -36,15 +40,17 @@ pub(crate) fn scan(sink: &mut Sink<'_>) -> Result<(), HostError> {
     datapaths
         .dump_with(GET, &[0; HEADER], &[], |body| devices.extend(body.first_chunk::<HEADER>().copied()))?;
     for device in devices {
+        let index = u32::from_ne_bytes(device);
+        let name = names.get(&index).cloned().unwrap_or_else(|| index.to_string());
         flows.dump_with(GET, &device, &[], |body| {
             sink.seen();
-            flow(u32::from_ne_bytes(device), body, sink);
+            flow(&name, body, sink);
         })?;
     }
     Ok(())
 }
 
-fn flow(datapath: u32, attributes: &[u8], sink: &mut Sink<'_>) {
+fn flow(datapath: &str, attributes: &[u8], sink: &mut Sink<'_>) {
     let mut effects = Effects::default();
     let key = find(attributes, FLOW_KEY).unwrap_or_default();
     let mask = find(attributes, FLOW_MASK);
@@ -89,6 +95,13 @@ fn actions(list: &[u8], depth: u32, effects: &mut Effects) {
             // OVS_SAMPLE_ATTR_ACTIONS.
             ACTION_SAMPLE => actions(find(value, 2).unwrap_or_default(), depth - 1, effects),
             ACTION_CLONE => actions(value, depth - 1, effects),
+            // OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_GREATER and _IF_LESS_EQUAL.
+            ACTION_CHECK_LENGTH => [2, 3]
+                .into_iter()
+                .filter_map(|case| find(value, case))
+                .for_each(|list| actions(list, depth - 1, effects)),
+            // OVS_DEC_TTL_ATTR_ACTION: what becomes of a packet that has lived too long.
+            ACTION_DECREMENT_TTL => actions(find(value, 1).unwrap_or_default(), depth - 1, effects),
             _ => {}
         }
     }
@@ -97,5 +110,5 @@ fn actions(list: &[u8], depth: u32, effects: &mut Effects) {
 /// For the fuzzer: reads these bytes as a flow.
 pub fn fuzz(bytes: &[u8]) {
     let mut quiet = |_| ();
-    flow(0, bytes, &mut Sink::new(String::new(), &mut quiet));
+    flow("", bytes, &mut Sink::new(String::new(), &mut quiet));
 }

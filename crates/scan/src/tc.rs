@@ -15,6 +15,7 @@ use crate::word::Word;
 const HEADER: usize = 20;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
 const TCA_INGRESS_BLOCK: u16 = 13;
 const TCA_EGRESS_BLOCK: u16 = 14;
 /// TCM_IFINDEX_MAGIC_BLOCK: the parent is then the number of a block that devices share.
@@ -25,11 +26,14 @@ const CLSACT: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
 const META_MARK: u16 = 12;
 /// TCF_EM_META.
 const EMATCH_META: u16 = 4;
+const IFE_ENCODE: u8 = 1;
 /// FLOW_KEY_MARK.
 const FLOW_KEY_MARK: u32 = 1 << 7;
 
 /// A device and a place in it to which filters may be attached.
 type Parent = (u32, u32);
+/// Lists of fw filters that nothing has been seen in yet, by priority, protocol and chain, and what an empty one does.
+type Heads = BTreeMap<(u32, u32), Use>;
 
 /// Looks at all devices.
 pub(crate) fn scan(sink: &mut Sink<'_>, devices: &BTreeMap<u32, String>) -> Result<(), HostError> {
@@ -49,10 +53,15 @@ pub(crate) fn scan(sink: &mut Sink<'_>, devices: &BTreeMap<u32, String>) -> Resu
     parents.sort_unstable();
     parents.dedup();
     for parent in parents {
+        let mut heads = Heads::new();
         let listed = dump(&mut socket, libc::RTM_GETTFILTER, "list filters", parent, |body| {
             sink.seen();
-            filter(body, devices, sink);
+            // A block that devices share is listed for each of them, and by itself.
+            if parent.0 == SHARED_BLOCK || header(body).is_some_and(|header| header.device != SHARED_BLOCK) {
+                filter(body, devices, &mut heads, sink);
+            }
         });
+        heads.into_values().for_each(|of_its_own| sink.add(of_its_own, String::new));
         match listed {
             // The device went, or its kind of queue has no filters.
             Err(error) if error.errno().is_some_and(|e| e != libc::EPERM) => {}
@@ -80,11 +89,13 @@ struct Header {
     device: u32,
     handle: u32,
     parent: u32,
+    /// Of a filter: its priority and protocol.
+    info: u32,
 }
 
 fn header(body: &[u8]) -> Option<Header> {
     let word = |at: usize| body.get(at..).and_then(number);
-    Some(Header { device: word(4)?, handle: word(8)?, parent: word(12)? })
+    Some(Header { device: word(4)?, handle: word(8)?, parent: word(12)?, info: word(16)? })
 }
 
 /// A queue: who may have filters below it, and whether it goes by marks itself.
@@ -115,6 +126,7 @@ fn at(header: &Header, devices: &BTreeMap<u32, String>, what: &str) -> Use {
         (SHARED_BLOCK, block) => (format!("block {block}"), Vec::new()),
         (_, 0xffff_fff2) => (format!("dev {device} ingress"), vec![format!("device {device}")]),
         (_, 0xffff_fff3) => (format!("dev {device} egress"), vec![format!("device {device}")]),
+        (_, u32::MAX) => (format!("dev {device} root"), vec![format!("device {device}")]),
         (_, parent) => (
             format!("dev {device} parent {:x}:{:x}", parent >> 16, parent & 0xffff),
             vec![format!("device {device}")],
@@ -123,20 +135,25 @@ fn at(header: &Header, devices: &BTreeMap<u32, String>, what: &str) -> Use {
     Use::at(Subsystem::TrafficControl, format!("tc {what} {where_}"), names)
 }
 
-fn filter(body: &[u8], devices: &BTreeMap<u32, String>, sink: &mut Sink<'_>) {
+/// A filter. The kernel writes the head of each list of them before what is in it: with handle 0, without options.
+fn filter(body: &[u8], devices: &BTreeMap<u32, String>, heads: &mut Heads, sink: &mut Sink<'_>) {
     let (Some(header), Some(attributes)) = (header(body), body.get(HEADER..)) else { return };
     let kind = find(attributes, TCA_KIND).map(text).unwrap_or_default();
     let options = find(attributes, TCA_OPTIONS).unwrap_or_default();
     let mut effects = Effects::default();
+    let list = (header.info, find(attributes, TCA_CHAIN).and_then(number).unwrap_or(0));
     let word = |kind| find(options, kind).and_then(number);
     let actions = match kind.as_str() {
         "fw" => {
-            // Without a handle of its own it takes the whole mark for a class (net/sched/cls_fw.c).
+            // A list with nothing in it takes the whole mark for a class (net/sched/cls_fw.c).
             match header.handle {
-                0 => effects.read_mark(Mark::Packet, u32::MAX),
+                0 => {
+                    let template = at(&header, devices, "filter fw");
+                    heads.insert(list, Use { reads: u32::MAX, ..template });
+                }
                 value => {
-                    let mask = word(5).unwrap_or(u32::MAX);
-                    effects.matched(Mark::Packet, value, mask);
+                    heads.remove(&list);
+                    effects.matched(Mark::Packet, value, word(5).unwrap_or(u32::MAX));
                 }
             }
             4
@@ -201,9 +218,10 @@ fn extended(matches: &[u8], effects: &mut Effects) {
         let ends = find(data, 1).unwrap_or_default();
         for (end, value) in ends.chunks_exact(4).zip([2, 3]) {
             if u16::from_ne_bytes([end[0], end[1]]) & 0xfff == META_MARK {
-                // Its own value of a mark is the mask.
+                // Its own value of a mark is the mask, for what is left after the shift.
                 let mask = find(data, value).and_then(number).filter(|mask| *mask != 0);
-                effects.read_mark(Mark::Packet, mask.unwrap_or(u32::MAX));
+                let bits = mask.unwrap_or(u32::MAX).checked_shl(end[2].into()).unwrap_or(0);
+                effects.read_mark(Mark::Packet, bits);
             }
         }
     }
@@ -230,6 +248,22 @@ fn action(one: &[u8], effects: &mut Effects) {
             if let Some(mask) = word(7) {
                 effects.store(Mark::Packet, Word::mark(Mark::Connection).and(Word::constant(mask)));
             }
+            // TCA_CTINFO_PARMS_DSCP_MASK, and the bits that say whether there is one.
+            let service = [word(5), word(6)].into_iter().flatten().fold(0, |bits, mask| bits | mask);
+            effects.read_mark(Mark::Connection, service);
+        }
+        "ife" => {
+            // TCA_IFE_METALST with IFE_META_SKBMARK; a value there is written to the wire in place of the packet's.
+            let mark = find(options, 6).and_then(|carried| find(carried, 1));
+            // `struct tc_ife`: what all actions have, then the flags.
+            let flags = find(options, 1).and_then(|parameters| parameters.get(20).copied());
+            match (mark, flags.map(|flags| flags & IFE_ENCODE)) {
+                (Some(value), Some(IFE_ENCODE)) if value.is_empty() => {
+                    effects.read_mark(Mark::Packet, u32::MAX);
+                }
+                (Some(_), Some(0)) => effects.store(Mark::Packet, Word::default()),
+                _ => {}
+            }
         }
         _ => {}
     }
@@ -240,5 +274,5 @@ pub fn fuzz(bytes: &[u8]) {
     let mut quiet = |_| ();
     let mut sink = Sink::new(String::new(), &mut quiet);
     queue(bytes, &BTreeMap::new(), &mut Vec::new(), &mut sink);
-    filter(bytes, &BTreeMap::new(), &mut sink);
+    filter(bytes, &BTreeMap::new(), &mut Heads::new(), &mut sink);
 }
