@@ -12,7 +12,7 @@ MODULES="af_packet veth bridge 8021q
 	inet_diag tcp_diag udp_diag netlink_diag
 	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
-	wireguard xfrm_user esp4 echainiv seqiv gcm ctr ghash-generic openvswitch
+	wireguard xfrm_user esp4 echainiv seqiv gcm ghash-generic openvswitch
 	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti"
 
 series="$1"

@@ -258,7 +258,7 @@ fn action(one: &[u8], effects: &mut Effects) {
             // `struct tc_ife`: what all actions have, then the flags.
             let flags = find(options, 1).and_then(|parameters| parameters.get(20).copied());
             match (mark, flags.map(|flags| flags & IFE_ENCODE)) {
-                (Some(value), Some(IFE_ENCODE)) if value.is_empty() => {
+                (Some([]), Some(IFE_ENCODE)) => {
                     effects.read_mark(Mark::Packet, u32::MAX);
                 }
                 (Some(_), Some(0)) => effects.store(Mark::Packet, Word::default()),
@@ -275,4 +275,61 @@ pub fn fuzz(bytes: &[u8]) {
     let mut sink = Sink::new(String::new(), &mut quiet);
     queue(bytes, &BTreeMap::new(), &mut Vec::new(), &mut sink);
     filter(bytes, &BTreeMap::new(), &mut Heads::new(), &mut sink);
+}
+
+#[cfg(test)]
+mod tests {
+    use fief_host::netlink::attribute::push;
+
+    use super::*;
+
+    /// A filter of this kind and handle as the kernel lists it, without a priority.
+    fn listed(kind: &str, handle: u32, options: Option<&[u8]>) -> Vec<u8> {
+        let mut body = [0, 1, handle, CLSACT[0], 0].map(u32::to_ne_bytes).concat();
+        push(&mut body, TCA_KIND, kind.as_bytes());
+        options.into_iter().for_each(|options| push(&mut body, TCA_OPTIONS, options));
+        body
+    }
+
+    /// Bits read and written of each mark by what is listed.
+    fn uses(listing: &[Vec<u8>]) -> Vec<(Mark, u32, u32)> {
+        let mut quiet = |_| ();
+        let mut sink = Sink::new(String::new(), &mut quiet);
+        let mut heads = Heads::new();
+        listing.iter().for_each(|body| filter(body, &BTreeMap::new(), &mut heads, &mut sink));
+        heads.into_values().for_each(|of_its_own| sink.add(of_its_own, String::new));
+        sink.look("filters", |_| Ok(()));
+        let uses = sink.finish().uses.into_vec();
+        uses.into_iter().map(|found| (found.what.mark, found.what.reads, found.what.writes)).collect()
+    }
+
+    #[test]
+    fn only_an_empty_list_of_fw_filters_goes_by_the_whole_mark() {
+        let mut options = Vec::new();
+        push(&mut options, 5, &0xf0_u32.to_ne_bytes());
+        let (head, one) = (listed("fw", 0, None), listed("fw", 0x10, Some(&options)));
+        assert_eq!(uses(std::slice::from_ref(&head)), [(Mark::Packet, u32::MAX, 0)]);
+        assert_eq!(uses(&[head, one]), [(Mark::Packet, 0xf0, 0)]);
+        assert!(uses(&[listed("flower", 0, None)]).is_empty());
+    }
+
+    #[test]
+    fn a_shift_in_meta_moves_the_mask() {
+        for (shift, mask, bits) in
+            [(0, 0xf0_u32, 0xf0_u32), (4, 0xf, 0xf0), (8, 0, 0xffff_ff00), (40, 0xf, 0)]
+        {
+            let (mut meta, mut list, mut tree) = (Vec::new(), Vec::new(), Vec::new());
+            let [low, high] = META_MARK.to_ne_bytes();
+            push(&mut meta, 1, &[low, high, shift, 0, 0, 0, 0, 0]);
+            push(&mut meta, 2, &mask.to_ne_bytes());
+            let header = [0, EMATCH_META, 0, 0].map(u16::to_ne_bytes).concat();
+            push(&mut list, 1, &[header, meta].concat());
+            push(&mut tree, 2, &list);
+            let mut effects = Effects::default();
+            extended(&tree, &mut effects);
+            let mut expected = Effects::default();
+            expected.read_mark(Mark::Packet, bits);
+            assert_eq!(effects, expected, "shift {shift}, mask {mask:#x}");
+        }
+    }
 }
