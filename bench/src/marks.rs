@@ -83,7 +83,7 @@ fn furnish(ns: &Ns, kind: fn(usize) -> u32) -> Vec<UdpSocket> {
     ns.enter(|| {
         let socket = |i: usize| {
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            let mark = if i % 2 == 0 { 0 } else { kind(i) + 1 };
+            let mark = if i.is_multiple_of(2) { 0 } else { kind(i) + 1 };
             setsockopt(&socket, sockopt::Mark, &mark).expect("root may mark");
             socket
         };
