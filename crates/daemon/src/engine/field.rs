@@ -42,8 +42,10 @@ use crate::store::{Field, Moving, Phase, Store};
 
 /// How long half-open connections may take; the old place must be gone a minute after the move began.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// Between two looks at sockets.
+/// Between the first two looks at sockets; each further pause is longer by as much, up to ten times it: a look goes through
+/// the descriptors of all processes.
 const LOOK: Duration = Duration::from_millis(200);
+const LOOKS: u32 = 10;
 /// So many intruders are told of.
 const INTRUDERS: usize = 20;
 /// TCP_TIME_WAIT (net/tcp_states.h).
@@ -56,6 +58,8 @@ pub(super) struct Progress {
     since: Option<Instant>,
     /// When to look again.
     pub look_at: Option<Instant>,
+    /// How often that was put off.
+    looks: u32,
     /// Sockets that have no new place yet.
     left: usize,
 }
@@ -228,7 +232,8 @@ impl Engine {
     }
 
     fn look_again(&mut self) {
-        self.progress.look_at = Some(Instant::now() + LOOK);
+        self.progress.looks = (self.progress.looks + 1).min(LOOKS);
+        self.progress.look_at = Some(Instant::now() + LOOK * self.progress.looks);
     }
 
     /// One step, unless it must wait; then it says when to look again.
