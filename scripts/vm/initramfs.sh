@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT FILE...
-# It holds the files, which are programs or end in .json, in /opt/fief; their libraries, a shell, ip, tc, nft, wg and
+# In /opt/fief are the files, which are programs or end in .json. Beside them: libraries, a shell, ip, tc, nft, wg and
 # ovs-dpctl; and the kernel modules that they need.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -27,7 +27,8 @@ rm -rf "$root"
 install -d -m 755 "$root" "$root/bin" "$root/etc" "$root/lib/modules" "$root/usr/bin" "$root/opt/fief"
 install -d "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp" "$root/var/lib" "$root/root"
 
-# A program's libraries go where it looks for them: each where it lies here, or would if its package were installed.
+# A program's libraries go where it looks for them: each where it lies here, or would lie with its package
+# installed.
 put_libraries() {
 	for library in $("$vm/run" ldd "$1" 2>/dev/null | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p'); do
 		there="$root${library#"$vm/root"}"

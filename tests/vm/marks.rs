@@ -1,4 +1,4 @@
-//! What many build machines' kernels cannot have with a mark on it, held against what `fief marks scan` finds.
+//! Objects with marks that many build machines' kernels lack, held against what `fief marks scan` finds.
 
 #[path = "../marks/scanned.rs"]
 mod scanned;
@@ -124,7 +124,8 @@ fn actions_that_change_marks() {
             what: "tc's action ife",
             made: "tc filter add dev up0 egress prio 1 protocol ip matchall \
                 action ife encode type 0xed3e allow mark pipe
-                tc filter add dev up0 ingress prio 1 protocol 0xed3e matchall action ife decode allow mark pipe
+                tc filter add dev up0 ingress prio 1 protocol 0xed3e matchall \
+                action ife decode allow mark pipe
                 tc filter add dev up0 egress prio 2 protocol ip matchall \
                 action ife encode type 0xed3e use mark 17 pipe",
             declared: "traffic-control tc filter matchall dev up0 egress: packet reads 0xffffffff

@@ -32,7 +32,8 @@ const FLOW_KEY_MARK: u32 = 1 << 7;
 
 /// A device and a place in it to which filters may be attached.
 type Parent = (u32, u32);
-/// Lists of fw filters that nothing has been seen in yet, by priority, protocol and chain, and what an empty one does.
+/// Lists of fw filters that nothing has been seen in yet, by priority, protocol and chain.
+/// Each with what an empty one does.
 type Heads = BTreeMap<(u32, u32), Use>;
 
 /// Looks at all devices.
@@ -135,7 +136,8 @@ fn at(header: &Header, devices: &BTreeMap<u32, String>, what: &str) -> Use {
     Use::at(Subsystem::TrafficControl, format!("tc {what} {where_}"), names)
 }
 
-/// A filter. The kernel writes the head of each list of them before what is in it: with handle 0, without options.
+/// A filter. The kernel writes the head of each list of them before what is in it: with handle 0, without
+/// options.
 fn filter(body: &[u8], devices: &BTreeMap<u32, String>, heads: &mut Heads, sink: &mut Sink<'_>) {
     let (Some(header), Some(attributes)) = (header(body), body.get(HEADER..)) else { return };
     let kind = find(attributes, TCA_KIND).map(text).unwrap_or_default();
@@ -253,7 +255,7 @@ fn action(one: &[u8], effects: &mut Effects) {
             effects.read_mark(Mark::Connection, service);
         }
         "ife" => {
-            // TCA_IFE_METALST with IFE_META_SKBMARK; a value there is written to the wire in place of the packet's.
+            // TCA_IFE_METALST with IFE_META_SKBMARK; a value there goes to the wire in place of the packet's.
             let mark = find(options, 6).and_then(|carried| find(carried, 1));
             // `struct tc_ife`: what all actions have, then the flags.
             let flags = find(options, 1).and_then(|parameters| parameters.get(20).copied());
