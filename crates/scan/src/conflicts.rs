@@ -7,6 +7,7 @@ use fief_marks::collide::{Demand, allocate, room};
 use fief_marks::registry::{Bits, Mark, Registry};
 use serde::Serialize;
 
+use crate::bpf::ELSEWHERE;
 use crate::owners::{self, Evidence, FIEF};
 use crate::{Found, Subsystem, Use};
 
@@ -191,7 +192,8 @@ pub fn taken(found: &[Found], registry: &Registry) -> u32 {
 /// Known software that gets in each other's way, in every namespace that was looked at.
 pub fn among(found: &[Found], registry: &Registry) -> Vec<Conflict> {
     let mut owned: BTreeMap<(&str, Mark), BTreeMap<String, Vec<&Found>>> = BTreeMap::new();
-    for one in found {
+    // Programs that sit nowhere we looked may sit on different hosts, for all we know.
+    for one in found.iter().filter(|one| one.what.netns != ELSEWHERE) {
         if let Some(owner) = owners::of(registry, &one.what).filter(|owner| owner.name != FIEF) {
             // What compares policies, and what sets sockets, is about packets.
             let mark = if one.what.mark == Mark::Connection { Mark::Connection } else { Mark::Packet };

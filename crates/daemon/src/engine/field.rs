@@ -20,7 +20,7 @@
 //! An old bit that somebody else has set selects no tenant: a socket's bits are taken over only where its local address
 //! is that tenant's, or says nothing; and once the new place counts, the old one is never looked at again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ pub(super) struct Progress {
 /// Whose addresses are, for telling a tenant's socket from one with foreign bits.
 struct Owners {
     of: HashMap<IpAddr, u16>,
-    slots: Vec<u16>,
+    slots: HashSet<u16>,
 }
 
 impl Owners {
