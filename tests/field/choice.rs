@@ -134,6 +134,11 @@ fn too_few_bits_are_admitted() {
     marker(&street.host, 0x8080_8080);
     let said = daemon.cli(&["marks", "move"]).ok().stdout;
     assert!(said.contains(", for 127 tenants"), "{said}");
+    // Without a tenant there is no rule of fief's whose coming would make the daemon look again.
+    eventually(SOON, || {
+        let intruders = field(&daemon)["intruders"].clone();
+        if intruders.as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(intruders.to_string()) }
+    });
 }
 
 /// The scan, which knows nothing of how fief is made, sees its rules and programs touch the field, and no other bit.

@@ -42,3 +42,26 @@ fn a_move_goes_on_where_it_was() {
         crowd.speak(&format!("round {round}, arrived"));
     }
 }
+
+/// The configuration says another place than the one that a move is under way to: that one ends, and then the field
+/// goes where it shall.
+#[test]
+fn a_configured_place_waits_for_the_move_that_is_under_way() {
+    let Some(mut room) = Room::open("field-goal", 2, "markMask: \"0xffff0000\"\n") else { return };
+    let _server = serve(&room);
+    let mut crowd = Crowd::gather(&room, 2, 4);
+    room.daemon.cli(&["marks", "move", "--to", "0x0000ffff", "--no-wait"]).ok();
+    room.daemon.kill9();
+    room.daemon.restart();
+    eventually(Duration::from_secs(30), || {
+        let field =
+            room.daemon.cli(&["marks", "move", "--dry-run", "-o", "json"]).ok().json()["field"].clone();
+        let is_back = field["mask"] == "0xffff0000" && field["moving"].is_null();
+        if is_back && field["reason"].to_string().contains("fiefd.yaml") {
+            Ok(())
+        } else {
+            Err(field.to_string())
+        }
+    });
+    crowd.speak("arrived");
+}

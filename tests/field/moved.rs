@@ -75,6 +75,7 @@ fn the_field_moves_under_iperf_and_a_thousand_connections() {
         }
         let said = moved.join().expect("no panic").stdout;
         assert!(said.contains("the field is at 0xffff"), "{said}");
+        assert!(said.contains("markMask in fiefd.yaml still says 0xffff0000"), "{said}");
         assert!(rounds > 0);
     });
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());

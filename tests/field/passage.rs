@@ -179,6 +179,14 @@ fn the_hosts_own_accepted_sockets_have_the_marks_they_had_before_fief() {
             let mark = fief_testkit::mark(&accepted).expect("an option");
             assert_eq!(mark, before * 0x8421_0000, "v6 {v6}, the switch was {before}");
             drop(held);
+            // A client of the host itself, over loopback, that has marked its own socket.
+            let to = crate::room::loopback(v6);
+            let own = Dial::to(to).bind((to.ip(), 50_001).into()).mark(0x1080_0000).timeout(SOON);
+            let held = room.host().enter(|| own.connect().expect("answered"));
+            let (accepted, _) = listener.accept().expect("a connection");
+            let mark = fief_testkit::mark(&accepted).expect("an option");
+            assert_eq!(mark, before * 0x1080_0000, "over loopback, v6 {v6}, the switch was {before}");
+            drop(held);
         }
     }
 }

@@ -271,6 +271,9 @@ pub struct FieldView {
     pub tenants: usize,
     /// Why it stands there.
     pub reason: String,
+    /// Where the configuration wants it: another place than `mask` is one that the next start moves it to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<String>,
     /// A move that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<MovingView>,

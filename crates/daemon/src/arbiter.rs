@@ -2,7 +2,7 @@
 //! opinion. What is done about it the engine decides.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,12 +46,17 @@ pub type Now = (MarkLayout, BTreeSet<u16>);
 
 /// The best place for the field; `now` is where it stands, if it does.
 pub fn choose(registry: &Registry, now: Option<Now>) -> Choice {
-    conflicts::choose(&others(Scope::ALL, now.as_ref()), registry, now.map(|(field, _)| field), &DEMANDS)
+    conflicts::choose(
+        &others(registry, Scope::ALL, now.as_ref()),
+        registry,
+        now.map(|(field, _)| field),
+        &DEMANDS,
+    )
 }
 
 /// What speaks against a place: uses on this host that overwrite it, or decide by it.
 pub fn against(registry: &Registry, place: MarkLayout, now: &Now) -> Vec<Conflict> {
-    serious(registry, place, &others(Scope::ALL, Some(now)))
+    serious(registry, place, &others(registry, Scope::ALL, Some(now)))
 }
 
 fn serious(registry: &Registry, place: MarkLayout, uses: &[Found]) -> Vec<Conflict> {
@@ -61,10 +66,10 @@ fn serious(registry: &Registry, place: MarkLayout, uses: &[Found]) -> Vec<Confli
 }
 
 /// What others do on this host.
-fn others(scope: Scope, now: Option<&Now>) -> Vec<Found> {
+fn others(registry: &Registry, scope: Scope, now: Option<&Now>) -> Vec<Found> {
     let uses = look(scope).uses;
     match now {
-        Some((field, tenants)) => conflicts::without_own(uses, *field, tenants),
+        Some((field, tenants)) => conflicts::without_own(uses, registry, *field, tenants),
         None => uses,
     }
 }
@@ -77,24 +82,20 @@ fn look(scope: Scope) -> Report {
     report
 }
 
-/// Looks again whenever rules change, and tells the engine who has come; ends when `stop` is readable.
-pub fn watch(engine: &Handle, registry: &Registry, stop: &OwnedFd) -> Result<(), HostError> {
-    use std::os::fd::AsFd;
+/// Looks again whenever rules change, or somebody rings, and tells the engine who has come; ends with the engine.
+pub fn watch(engine: &Handle, config: &Path, bell: &OwnedFd) -> Result<(), HostError> {
     let mut watch = Watch::open()?;
-    loop {
+    while !engine.is_over() {
         let begin = Instant::now();
-        let uses = others(Scope { rules: true, flows: false }, None);
-        engine.heard_of(Box::new({
-            let registry = registry.clone();
-            move |place| Heard {
-                against: serious(&registry, place, &uses),
-                taken: conflicts::taken(&uses, &registry),
-            }
+        let registry = registry(config);
+        let uses = others(&registry, Scope { rules: true, flows: false }, None);
+        engine.heard_of(Box::new(move |place| Heard {
+            against: serious(&registry, place, &uses),
+            taken: conflicts::taken(&uses, &registry),
         }));
         fief_host::memory::give_back();
         let pause = begin.elapsed() * IDLE_PER_LOOK;
-        if !watch.wait(stop.as_fd(), QUIET.max(pause), LONGEST.max(pause)) {
-            return Ok(());
-        }
+        watch.wait(bell.as_fd(), QUIET.max(pause), LONGEST.max(pause))?;
     }
+    Ok(())
 }

@@ -80,20 +80,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => default_cgroup(root.as_deref())?,
     };
-    let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup)?;
+    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup, bell.clone())?;
     engine.begin().context("look at the host")?;
     if let Err(refusal) = files::apply(&mut engine) {
         // The tenants of the last good configuration stay: a typing mistake must not stop them.
         tracing::error!(?refusal, "the documents in {} were refused", paths.config().display());
     }
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
-    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-    let watcher = watch_marks(handle.clone(), &paths, stop.clone())?;
+    let watcher = watch_marks(handle.clone(), paths.config(), bell.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&paths, handle.clone()))?;
     handle.stop();
-    rustix::io::write(&*stop, &1_u64.to_ne_bytes())?;
-    let _ = (thread.join(), watcher.join());
+    let _ = thread.join();
+    rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
+    let _ = watcher.join();
     drop(lock);
     Ok(())
 }
@@ -101,12 +102,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// A thread of its own: a look at 50,000 rules takes longer than an answer may.
 fn watch_marks(
     engine: Handle,
-    paths: &Paths,
-    stop: Arc<OwnedFd>,
+    config: PathBuf,
+    bell: Arc<OwnedFd>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let registry = arbiter::registry(&paths.config());
     std::thread::Builder::new().name("marks".into()).spawn(move || {
-        if let Err(error) = arbiter::watch(&engine, &registry, &stop) {
+        if let Err(error) = arbiter::watch(&engine, &config, &bell) {
             tracing::error!(%error, "nobody watches the marks");
         }
     })

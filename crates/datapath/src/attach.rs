@@ -253,7 +253,7 @@ fn attach_cgroup(
                 "on_setsockopt" => bpf_attach_type::BPF_CGROUP_SETSOCKOPT,
                 _ => bpf_attach_type::BPF_CGROUP_GETSOCKOPT,
             };
-            let link = syscall::link_to_cgroup(p.fd()?.as_fd(), cgroup, kind)?;
+            let link = syscall::link(p.fd()?.as_fd(), Some(cgroup), kind)?;
             return Ok(syscall::pin(&link, pin)?);
         }
         _ => return Err(Box::new(ProgramError::UnexpectedProgramType)),

@@ -1,5 +1,5 @@
-//! Kinds of programs that aya 0.14 has no word for (netfilter, lwt_xmit), or none that fits (iterators): loaded here (linux/bpf.h); parsing and
-//! relocation are aya's.
+//! Kinds of programs that aya 0.14 has no word for (netfilter, lwt_xmit), or none that fits (iterators): loaded here
+//! (linux/bpf.h); parsing and relocation are aya's.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;

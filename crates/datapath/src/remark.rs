@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::Btf;
 use aya_obj::btf::BtfKind;
@@ -14,17 +14,6 @@ use crate::{DatapathError, chain, syscall};
 
 /// The program's name.
 pub(crate) const PROGRAM: &str = "remark";
-
-/// BPF_LINK_CREATE's part of `union bpf_attr`, for iterators.
-#[repr(C)]
-struct LinkAttr {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    iter_info: u64,
-    iter_info_len: u32,
-}
 
 /// BPF_ITER_CREATE's part of `union bpf_attr`.
 #[repr(C)]
@@ -48,15 +37,7 @@ pub(crate) fn run(programs: &Raw) -> Result<(), DatapathError> {
     };
     let program = programs.load(PROGRAM, kind).map_err(failed)?;
     let walk = || -> io::Result<()> {
-        let attr = LinkAttr {
-            prog_fd: program.as_raw_fd().cast_unsigned(),
-            target_fd: 0,
-            attach_type: ATTACH as u32,
-            flags: 0,
-            iter_info: 0,
-            iter_info_len: 0,
-        };
-        let link = syscall::descriptor(bpf_cmd::BPF_LINK_CREATE, &attr)?;
+        let link = syscall::link(program.as_fd(), None, ATTACH)?;
         let attr = IterAttr { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 };
         let mut walk = File::from(syscall::descriptor(bpf_cmd::BPF_ITER_CREATE, &attr)?);
         let mut nothing = [0; 4096];

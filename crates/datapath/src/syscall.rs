@@ -18,7 +18,7 @@ struct PinAttr {
     file_flags: u32,
 }
 
-/// BPF_LINK_CREATE's part of `union bpf_attr`, for control groups.
+/// BPF_LINK_CREATE's part of `union bpf_attr`, for what needs no more than this.
 #[repr(C)]
 struct LinkAttr {
     prog_fd: u32,
@@ -27,15 +27,15 @@ struct LinkAttr {
     flags: u32,
 }
 
-/// Links a program to a control group.
-pub(crate) fn link_to_cgroup(
+/// Links a program to a control group, or, without one, to what its kind is for.
+pub(crate) fn link(
     program: BorrowedFd<'_>,
-    cgroup: BorrowedFd<'_>,
+    target: Option<BorrowedFd<'_>>,
     attach_type: bpf_attach_type,
 ) -> io::Result<OwnedFd> {
     let attr = LinkAttr {
         prog_fd: program.as_raw_fd().cast_unsigned(),
-        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        target_fd: target.map_or(0, |target| target.as_raw_fd().cast_unsigned()),
         attach_type: attach_type as u32,
         flags: 0,
     };

@@ -47,11 +47,18 @@ pub struct Conflict {
     pub remedy: String,
 }
 
-/// What is left without the sockets of fief's tenants: those that carry the number of one of these in fief's field.
-pub fn without_own(mut found: Vec<Found>, field: MarkLayout, tenants: &BTreeSet<u16>) -> Vec<Found> {
+/// What is left without the sockets of fief's tenants: those that carry the number of one of these in fief's field, and are
+/// of no process that is known to mark its own.
+pub fn without_own(
+    mut found: Vec<Found>,
+    registry: &Registry,
+    field: MarkLayout,
+    tenants: &BTreeSet<u16>,
+) -> Vec<Found> {
+    let is_named = |what: &Use| owners::of(registry, what).is_some_and(|owner| owner.by == Evidence::Name);
     found.retain(|one| {
         let is_socket = one.what.subsystem == Subsystem::Socket && one.what.netns.is_empty();
-        !is_socket || !tenants.contains(&field.number(one.what.writes))
+        !is_socket || !tenants.contains(&field.number(one.what.writes)) || is_named(&one.what)
     });
     found
 }

@@ -4,7 +4,7 @@
 //! something else makes us look, and by `fief marks check`.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fief_host::HostError;
 use fief_host::netlink::Socket;
@@ -41,34 +41,41 @@ impl Watch {
         Ok(Watch { sockets })
     }
 
-    /// Waits until something changes, and then until it has been quiet for `quiet`, `longest` at most. `stop` becomes
-    /// readable when nobody wants to know any more: then false.
-    pub fn wait(&mut self, stop: BorrowedFd<'_>, quiet: Duration, longest: Duration) -> bool {
-        if !self.ready(stop, None) {
-            return false;
-        }
-        let begin = std::time::Instant::now();
+    /// Waits until something changes, and then until it has been quiet for `quiet`, `longest` at most; or until `bell`, an
+    /// eventfd(2), is rung.
+    pub fn wait(
+        &mut self,
+        bell: BorrowedFd<'_>,
+        quiet: Duration,
+        longest: Duration,
+    ) -> Result<(), HostError> {
+        let mut pause = None;
+        let mut begin = None;
         loop {
+            if self.ready(bell, pause)? {
+                let mut rings = [0; 8];
+                rustix::io::read(bell, &mut rings).map_err(|e| HostError::io("read from an eventfd", e))?;
+                return Ok(());
+            }
+            let begin = *begin.get_or_insert_with(Instant::now);
             let heard = self.take();
             if (!heard && begin.elapsed() >= quiet) || begin.elapsed() >= longest {
-                return true;
+                return Ok(());
             }
-            if !self.ready(stop, Some(quiet)) {
-                return false;
-            }
+            pause = Some(quiet);
         }
     }
 
-    /// Waits for news; false if it is to stop.
-    fn ready(&self, stop: BorrowedFd<'_>, pause: Option<Duration>) -> bool {
+    /// Waits for news; says whether it is the bell.
+    fn ready(&self, bell: BorrowedFd<'_>, pause: Option<Duration>) -> Result<bool, HostError> {
         let pause = pause.map(|p| Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
         fds.extend(self.sockets.iter().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
         loop {
             match poll(&mut fds, pause.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return false,
-                Ok(_) => return fds[0].revents().is_empty(),
+                Err(error) => return Err(HostError::io("wait for changes of rules", error)),
+                Ok(_) => return Ok(fds[0].revents().contains(PollFlags::IN)),
             }
         }
     }

@@ -30,7 +30,6 @@ use fief_host::teeth::is_off;
 use fief_host::{Change, Detour};
 use fief_marks::collide::beside;
 use fief_marks::{MarkLayout, Positions};
-
 use fief_scan::conflicts::Conflict;
 
 use super::Engine;
@@ -222,7 +221,17 @@ impl Engine {
 
     /// Goes on with a move when it is time.
     pub(super) fn mind_move(&mut self) {
-        while self.field.moving.is_some() && self.progress.look_at.is_none_or(|at| at <= Instant::now()) {
+        loop {
+            // A move that was under way when the configuration changed ends first.
+            if self.field.moving.is_none()
+                && let Some((mask, reason)) = self.goal.take()
+                && let Err(refusal) = self.begin_move(mask, reason)
+            {
+                tracing::error!(?refusal, "the field stays where it is");
+            }
+            if self.field.moving.is_none() || self.progress.look_at.is_some_and(|at| at > Instant::now()) {
+                return;
+            }
             self.progress.look_at = None;
             if let Err(error) = self.step() {
                 tracing::warn!(?error, "the move of the field is held up");
@@ -298,6 +307,8 @@ impl Engine {
             self.datapath = None;
             // What is made again for other programs is no repair.
             self.installed.clear();
+            // A full counter is the only failure, and then it has been rung.
+            let _ = rustix::io::write(&*self.watcher, &1_u64.to_ne_bytes());
         }
         (self.tree.field, self.tree.also) = self.field.trees();
         self.reconcile();
@@ -392,6 +403,10 @@ impl Engine {
             also: also.map(|also| also.to_string()),
             tenants: self.field.narrowest().capacity(),
             reason: self.field.reason.clone(),
+            configured: match self.config.mark_mask {
+                MarkMask::Auto => None,
+                MarkMask::At(mask) => Some(mask.to_string()),
+            },
             moving: self.field.moving.as_ref().map(|moving| MovingView {
                 from: self.field.mask.to_string(),
                 to: moving.goal.to_string(),

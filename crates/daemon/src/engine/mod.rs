@@ -78,6 +78,8 @@ pub struct Engine {
     intruders: Vec<String>,
     /// Bits that others use.
     taken: u32,
+    /// Rung when whoever watches the marks shall look again.
+    watcher: Arc<OwnedFd>,
     tenants: BTreeMap<String, Stored>,
     host: LinuxHost,
     monitor: Monitor,
@@ -136,6 +138,11 @@ impl Handle {
         self.send(Box::new(move |engine| engine.heard(look(engine.field.positions().read))));
     }
 
+    /// Has the engine ended?
+    pub fn is_over(&self) -> bool {
+        self.revision.has_changed().is_err()
+    }
+
     /// Tells the engine to end after what it is doing.
     pub fn stop(&self) {
         self.send(Box::new(|engine| engine.stop = true));
@@ -159,8 +166,14 @@ impl Handle {
 }
 
 impl Engine {
-    /// Opens everything in the current thread's network namespace. Changes nothing on the host.
-    pub fn open(config: Config, paths: Paths, cgroup: PathBuf) -> anyhow::Result<(Engine, Handle)> {
+    /// Opens everything in the current thread's network namespace. Changes nothing on the host. `marks` is rung when
+    /// whoever watches the marks shall look again.
+    pub fn open(
+        config: Config,
+        paths: Paths,
+        cgroup: PathBuf,
+        marks: Arc<OwnedFd>,
+    ) -> anyhow::Result<(Engine, Handle)> {
         let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
         let (field, goal) = field::placed(&config, &paths, &mut store)?;
@@ -215,6 +228,7 @@ impl Engine {
             progress: Progress::default(),
             intruders: Vec::new(),
             taken: 0,
+            watcher: marks,
             tenants,
             host,
             monitor,
@@ -246,11 +260,6 @@ impl Engine {
     pub fn begin(&mut self) -> Result<(), HostError> {
         self.list()?;
         self.reconcile();
-        if let Some((mask, reason)) = self.goal.take()
-            && let Err(refusal) = self.begin_move(mask, reason)
-        {
-            tracing::error!(?refusal, "the field stays where it is");
-        }
         self.mind_move();
         Ok(())
     }

@@ -404,7 +404,7 @@ static __always_inline bool serves(struct __sk_buff *skb, struct bpf_sock *sk, _
 static __always_inline void reduce_mark(struct __sk_buff *skb, struct bpf_sock *sk, __u32 slot)
 {
 	__u32 reduced = with_slot(0, slot);
-	struct owner *called;
+	bool is_ours;
 
 	if (skb->mark == reduced || sk->state != TCP_LISTEN || is_off(TOOTH_REDUCE))
 		return;
@@ -415,15 +415,16 @@ static __always_inline void reduce_mark(struct __sk_buff *skb, struct bpf_sock *
 
 		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
 			return;
-		called = bpf_map_lookup_elem(&fief_own4, &address);
+		is_ours = (bpf_ntohl(address) >> 24) == 127 || bpf_map_lookup_elem(&fief_own4, &address);
 	} else {
 		struct in6 address;
 
 		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
 			return;
-		called = bpf_map_lookup_elem(&fief_own6, &address);
+		is_ours = (!address.w[0] && !address.w[1] && !address.w[2] && address.w[3] == bpf_htonl(1)) ||
+			  bpf_map_lookup_elem(&fief_own6, &address);
 	}
-	if (called)
+	if (is_ours)
 		skb->mark = reduced;
 }
 

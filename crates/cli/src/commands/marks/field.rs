@@ -20,7 +20,7 @@ pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Resu
     let now = of_daemon(context)?;
     let mut uses = look(&[Namespace::current()]).uses;
     if let Some(now) = now {
-        uses = conflicts::without_own(uses, now, &tenants(context));
+        uses = conflicts::without_own(uses, registry, now, &tenants(context));
     }
     let choice = conflicts::choose(&uses, registry, now, &[]);
     if context.print_data(&choice)? {
@@ -74,6 +74,11 @@ pub(super) fn move_to(
     if !context.print_data(&field)? {
         let FieldView { mask, tenants, reason, .. } = &field;
         context.out.line(&format!("the field is at {mask}, for {tenants} tenants: {reason}"))?;
+        if let Some(configured) = field.configured.as_ref().filter(|configured| *configured != mask) {
+            context.out.line(&format!(
+                "markMask in fiefd.yaml still says {configured}, where the next start would move it back to: write {mask} there"
+            ))?;
+        }
     }
     Ok(if arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

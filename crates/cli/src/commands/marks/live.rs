@@ -95,7 +95,7 @@ pub(super) fn check(
     let checked = mask.map(|mask| mask.0).or(own.map(MarkLayout::mask));
     // What carries the number of a tenant in fief's own field is that tenant's.
     let uses = match own {
-        Some(own) => conflicts::without_own(report.uses.clone(), own, &tenants),
+        Some(own) => conflicts::without_own(report.uses.clone(), registry, own, &tenants),
         None => report.uses.clone(),
     };
     let mut found = conflicts::among(&uses, registry);
