@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use fief_testkit::eventually;
+use fief_testkit::{Dial, eventually};
 
 use crate::crowd::Crowd;
-use crate::moved::serve;
+use crate::moved::{await_half_open, deafen, serve};
 use crate::room::{Room, wait};
 
 /// Killed at different times, started again: the field arrives, and no connection has noticed.
@@ -50,12 +50,25 @@ fn a_configured_place_waits_for_the_move_that_is_under_way() {
     let Some(mut room) = Room::open("field-goal", 2, "markMask: \"0xffff0000\"\n") else { return };
     let _server = serve(&room);
     let mut crowd = Crowd::gather(&room, 2, 4);
+    let field = |room: &Room| {
+        room.daemon.cli(&["marks", "move", "--dry-run", "-o", "json"]).ok().json()["field"].clone()
+    };
+    // A half-open connection holds the move up.
+    let (client, to) = (room.street.client(0).clone(), room.local(0, false));
+    deafen(&client);
+    let calling = std::thread::spawn({
+        let client = client.clone();
+        move || client.enter(|| Dial::to(to).timeout(Duration::from_secs(40)).connect())
+    });
+    await_half_open(room.host());
     room.daemon.cli(&["marks", "move", "--to", "0x0000ffff", "--no-wait"]).ok();
     room.daemon.kill9();
     room.daemon.restart();
+    let after = field(&room);
+    assert_eq!(after["moving"]["to"], "0xffff", "it is still under way: {after}");
+    client.nft("delete table inet deaf\n");
     eventually(Duration::from_secs(30), || {
-        let field =
-            room.daemon.cli(&["marks", "move", "--dry-run", "-o", "json"]).ok().json()["field"].clone();
+        let field = field(&room);
         let is_back = field["mask"] == "0xffff0000" && field["moving"].is_null();
         if is_back && field["reason"].to_string().contains("fiefd.yaml") {
             Ok(())
@@ -64,4 +77,5 @@ fn a_configured_place_waits_for_the_move_that_is_under_way() {
         }
     });
     crowd.speak("arrived");
+    calling.join().expect("no panic").expect("the connection is made after all");
 }

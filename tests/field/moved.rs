@@ -154,15 +154,12 @@ fn connections_that_are_no_sockets_yet_or_no_longer_are_not_lost() {
     let mut waiting = Crowd::gather(&room, 2, 8);
     // The client's kernel hears no answer to its first SYN for a while: half-open on the host.
     let client = room.street.client(0);
-    client.nft("table inet deaf {\n chain in { type filter hook input priority 0; tcp sport 8000 tcp flags & (syn|ack) == (syn|ack) drop; }\n}\n");
+    deafen(client);
     let to = room.local(0, false);
     let half_open = std::thread::scope(|scope| {
         let dial = Dial::to(to).timeout(Duration::from_secs(40));
         let calling = scope.spawn(move || client.enter(|| dial.connect()));
-        eventually(SOON, || {
-            let list = room.host().sh("ss -H -tn state syn-recv").ok().stdout;
-            if list.contains(":8000") { Ok(()) } else { Err(format!("not half-open: {list}")) }
-        });
+        await_half_open(room.host());
         let moving = scope.spawn(|| room.daemon.cli(&["marks", "move", "--to", NEW]).ok());
         // The move waits for it, and its connections are served meanwhile.
         eventually(SOON, || {
@@ -190,6 +187,24 @@ fn connections_that_are_no_sockets_yet_or_no_longer_are_not_lost() {
     waiting.speak("accepted late");
     drop((waiting, half_open));
     held.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// This client hears no answer to its SYNs, until its table `deaf` is deleted.
+pub fn deafen(client: &Ns) {
+    client.nft(
+        "table inet deaf {
+           chain in { type filter hook input priority 0; tcp sport 8000 tcp flags & (syn|ack) == (syn|ack) drop; }
+         }",
+    );
+}
+
+/// Waits until a connection is half-open on the host: it has no place in the next field yet.
+#[track_caller]
+pub fn await_half_open(host: &Ns) {
+    eventually(SOON, || {
+        let list = host.sh("ss -H -tn state syn-recv").ok().stdout;
+        if list.contains(":8000") { Ok(()) } else { Err(format!("not half-open: {list}")) }
+    });
 }
 
 fn echo(mut stream: std::net::TcpStream) {

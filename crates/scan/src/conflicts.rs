@@ -370,4 +370,23 @@ mod tests {
         assert_eq!((filter.reads, filter.decides()), (u32::MAX, 0x4_0000));
         assert_eq!(severity(0xffff, &filter), None);
     }
+
+    #[test]
+    fn sockets_with_a_tenants_number_are_fiefs_unless_their_program_is_known_to_mark_its_own() {
+        let socket = |process: &str, mark: u32, netns: &str| {
+            let mut effects = Effects::default();
+            effects.set(Mark::Packet, mark, u32::MAX);
+            let template = Use::at(Subsystem::Socket, "", vec![format!("process {process}")]);
+            let mut what = effects.uses(&template).next().expect("it touches a mark");
+            (what.writes, what.netns) = (mark, netns.to_owned());
+            Found { what, count: 1, first: String::new() }
+        };
+        let field = MarkLayout::new(0xffff).expect("a run of bits");
+        let left =
+            |found: Found| without_own(vec![found], &Registry::own(), field, &BTreeSet::from([7])).len();
+        assert_eq!(left(socket("nginx", 7, "")), 0, "a tenant's");
+        assert_eq!(left(socket("nginx", 8, "")), 1, "no tenant's");
+        assert_eq!(left(socket("nginx", 7, "other")), 1, "in another namespace");
+        assert_eq!(left(socket("kubelet", 7, "")), 1, "of somebody who marks its own");
+    }
 }

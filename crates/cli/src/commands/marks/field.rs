@@ -76,7 +76,8 @@ pub(super) fn move_to(
         context.out.line(&format!("the field is at {mask}, for {tenants} tenants: {reason}"))?;
         if let Some(configured) = field.configured.as_ref().filter(|configured| *configured != mask) {
             context.out.line(&format!(
-                "markMask in fiefd.yaml still says {configured}, where the next start would move it back to: write {mask} there"
+                "markMask in fiefd.yaml still says {configured}, where the next start would move it back to: \
+                 write {mask} there"
             ))?;
         }
     }
