@@ -8,6 +8,7 @@
 
 pub mod cgroup;
 pub mod conntrack;
+pub mod devices;
 pub mod error;
 pub mod fake;
 pub mod kernel;

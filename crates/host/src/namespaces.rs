@@ -1,16 +1,20 @@
-//! Network namespaces (network_namespaces(7)): which there are, and looking from inside one.
+//! Network namespaces (network_namespaces(7)): which there are, looking from inside one, making and removing them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::HostError;
+use crate::{HostError, sysctl};
+
+mod bound;
 
 /// Where ip-netns(8) keeps names.
 const NAMED: &str = "/run/netns";
+/// The one that a thread is in; `self` would be the process, whose other threads may be elsewhere.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl Namespace {
 
     /// Every one that has a name or a process in it, as far as this process may see, without the current one.
     pub fn others() -> Vec<Namespace> {
-        let own = inode(Path::new("/proc/thread-self/ns/net"));
+        let own = inode(Path::new(OWN));
         let mut found: BTreeMap<u64, (String, PathBuf)> = BTreeMap::new();
         for entry in std::fs::read_dir(NAMED).into_iter().flatten().flatten() {
             if let Some(inode) = inode(&entry.path()) {
@@ -57,6 +61,43 @@ impl Namespace {
         let open =
             |(name, path): (String, PathBuf)| Some(Namespace { name, file: Some(File::open(path).ok()?) });
         found.into_values().filter_map(open).collect()
+    }
+
+    /// The inode number, as in `readlink /proc/PID/ns/net`; `None` if it cannot be looked at.
+    pub fn inode(&self) -> Option<u64> {
+        self.identity().map(|(_, inode)| inode)
+    }
+
+    /// What tells namespaces apart: the device and inode number of its file (ioctl_ns(2)).
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let stat = match &self.file {
+            Some(file) => rustix::fs::fstat(file),
+            None => rustix::fs::stat(OWN),
+        };
+        stat.ok().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+
+    /// A descriptor of it, for requests that name a namespace by one (IFLA_NET_NS_FD).
+    pub fn descriptor(&self) -> Result<OwnedFd, HostError> {
+        let opened = match &self.file {
+            Some(file) => file.try_clone(),
+            None => File::open(OWN),
+        };
+        opened
+            .map(OwnedFd::from)
+            .map_err(|e| HostError::io(format!("open network namespace {}", self.name), e))
+    }
+
+    /// Sets these switches inside, in order; each a name with dots, as `net.ipv4.ip_forward` (see [`sysctl`]), and a
+    /// value.
+    ///
+    /// Errors: the first that is refused, which ends it; a name outside of `net.`, which would be the whole machine's.
+    pub fn set_sysctls(&self, switches: &[(&str, &str)]) -> Result<(), HostError> {
+        let set = |(name, value): &(&str, &str)| match name.starts_with("net.") {
+            true => sysctl::write(name, value),
+            false => Err(HostError::Missing(format!("sysctl {name} belongs to no network namespace"))),
+        };
+        self.inside(|| switches.iter().try_for_each(set))?
     }
 
     /// Runs this in a thread of its own, inside.

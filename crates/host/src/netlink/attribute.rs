@@ -3,6 +3,8 @@
 
 /// The bits of a type that are the type; above are NLA_F_NESTED and NLA_F_NET_BYTEORDER.
 const KIND: u16 = 0x3fff;
+/// NLA_F_NESTED.
+const NESTED: u16 = 0x8000;
 
 /// Adds an attribute.
 pub fn push(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -10,6 +12,20 @@ pub fn push(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
     into.extend(kind.to_ne_bytes());
     into.extend(value);
     into.resize(into.len().next_multiple_of(4), 0);
+}
+
+/// Adds an attribute that holds the attributes that `write` adds (NLA_F_NESTED).
+pub fn nest(into: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut inner = Vec::new();
+    write(&mut inner);
+    push(into, kind | NESTED, &inner);
+}
+
+/// Adds a text with the zero that ends it.
+pub fn push_text(into: &mut Vec<u8>, kind: u16, text: &str) {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    push(into, kind, &bytes);
 }
 
 /// Each attribute's type and value, in order; ends where the bytes make no sense.

@@ -11,6 +11,7 @@ pub mod link;
 pub mod monitor;
 pub mod route;
 pub mod rule;
+mod transaction;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -18,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use netlink_bindings::builtin::NlmsgerrAttrs;
 
 use crate::HostError;
+use crate::namespaces::Namespace;
 
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -51,11 +53,16 @@ impl Message {
         Message { bytes, what: what.into() }
     }
 
-    /// Takes NLM_F_ACK away again: for the begin and end messages of an nf_tables batch, which are not answered.
+    /// Takes NLM_F_ACK away again: for messages of an nf_tables batch, of which one answer is enough.
     pub fn unacknowledged(mut self) -> Message {
-        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & !(libc::NLM_F_ACK as u16);
-        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self.want_ack(false);
         self
+    }
+
+    fn want_ack(&mut self, wanted: bool) {
+        let without = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & !(libc::NLM_F_ACK as u16);
+        let flags = if wanted { without | libc::NLM_F_ACK as u16 } else { without };
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
     }
 
     fn stamp(&mut self, sequence: u32) {
@@ -83,6 +90,11 @@ impl Socket {
         socket.option(libc::NETLINK_GET_STRICT_CHK, 1);
         socket.grow_receive_buffer(4 * 1024 * 1024);
         Ok(socket)
+    }
+
+    /// Opens a socket in another network namespace, to which it belongs for ever.
+    pub fn open_in(namespace: &Namespace, protocol: i32) -> Result<Socket, HostError> {
+        namespace.inside(|| Socket::open(protocol))?
     }
 
     /// Sends every message, in order, in as few writes as fit, and returns the kernel's answer to each.
@@ -116,15 +128,35 @@ impl Socket {
         answers
     }
 
-    /// Sends all messages in ONE write, as nf_tables wants its transactions, and fails on the first refusal.
-    pub fn transact(&mut self, messages: &mut [Message]) -> Result<(), HostError> {
-        // The kernel refuses a write that its send buffer cannot hold whole (EMSGSIZE): the sets of 4,096 tenants.
-        let bytes: usize = messages.iter().map(|m| m.bytes.len()).sum();
-        self.grow_send_buffer(bytes + bytes / 4);
-        self.exchange(messages)?.into_iter().collect()
+    /// The kernel works off a write before send(2) returns, so all answers wait by then; one that does not wait will
+    /// never come.
+    fn exchange(&mut self, batch: &mut [Message]) -> Result<Vec<Result<(), HostError>>, HostError> {
+        let first = self.write(batch)?;
+        let mut answers: Vec<Option<Result<(), HostError>>> = batch.iter().map(|_| None).collect();
+        while let Some(length) = self.try_receive()? {
+            for (header, body) in messages_in(&self.buffer[..length]) {
+                let index = header.sequence.wrapping_sub(first) as usize;
+                if header.kind == libc::NLMSG_ERROR as u16 && index < batch.len() {
+                    let answer = acknowledgement(&header, body, &batch[index].what);
+                    if answers[index].as_ref().is_none_or(Result::is_ok) {
+                        answers[index] = Some(answer);
+                    }
+                }
+            }
+        }
+        let unanswered = |message: &Message| match message.wants_ack() {
+            true => Err(HostError::Garbled(message.what.clone())),
+            false => Ok(()),
+        };
+        Ok(answers
+            .into_iter()
+            .zip(batch)
+            .map(|(a, message)| a.unwrap_or_else(|| unanswered(message)))
+            .collect())
     }
 
-    fn exchange(&mut self, batch: &mut [Message]) -> Result<Vec<Result<(), HostError>>, HostError> {
+    /// Sends these in one write and returns the number of the first.
+    fn write(&mut self, batch: &mut [Message]) -> Result<u32, HostError> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(batch.iter().map(|m| m.bytes.len()).sum());
         for message in batch.iter_mut() {
@@ -132,29 +164,28 @@ impl Socket {
             message.stamp(self.sequence);
             bytes.extend_from_slice(&message.bytes);
         }
+        // The kernel refuses a write that its send buffer cannot hold whole (EMSGSIZE): the sets of 4,096 tenants.
+        self.grow_send_buffer(bytes.len() + bytes.len() / 4);
         rustix::net::send(&self.fd, &bytes, rustix::net::SendFlags::empty())
             .map_err(|e| HostError::io("send a netlink batch", e))?;
+        Ok(first)
+    }
 
-        let mut answers: Vec<Option<Result<(), HostError>>> =
-            batch.iter().map(|m| (!m.wants_ack()).then_some(Ok(()))).collect();
-        let mut missing = answers.iter().filter(|a| a.is_none()).count();
-        while missing > 0 {
-            let length = self.receive()?;
+    /// Asks one question; `each` sees the type and body of what answers it, before the acknowledgement.
+    pub fn ask(&mut self, question: Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), HostError> {
+        let mut batch = [question];
+        let first = self.write(&mut batch)?;
+        let mut answer = None;
+        while let Some(length) = self.try_receive()? {
             for (header, body) in messages_in(&self.buffer[..length]) {
-                let index = header.sequence.wrapping_sub(first) as usize;
-                if header.kind != libc::NLMSG_ERROR as u16 || index >= batch.len() {
-                    continue;
-                }
-                if answers[index].is_none() {
-                    missing -= 1;
-                }
-                let answer = acknowledgement(&header, body, &batch[index].what);
-                if answers[index].as_ref().is_none_or(Result::is_ok) {
-                    answers[index] = Some(answer);
+                match i32::from(header.kind) {
+                    _ if header.sequence != first => {}
+                    libc::NLMSG_ERROR => answer = Some(acknowledgement(&header, body, &batch[0].what)),
+                    _ => each(header.kind, body),
                 }
             }
         }
-        Ok(answers.into_iter().map(|a| a.unwrap_or(Ok(()))).collect())
+        answer.unwrap_or_else(|| Err(HostError::Garbled(batch[0].what.clone())))
     }
 
     /// Asks for a listing; `each` sees the type and body of every answer.

@@ -1,0 +1,147 @@
+//! Builds into requests, and those to the kernel, as many as possible in one write.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::settings::{change, no_address_generation};
+use super::{Build, Named, NewLink, Settings, index_of};
+use crate::HostError;
+use crate::namespaces::Namespace;
+use crate::netlink::attribute::push;
+use crate::netlink::{Message, Socket};
+
+/// Does these in order, in the network namespace of a NETLINK_ROUTE socket, and returns the kernel's answer to each. One
+/// that fails does not stop those behind it; its words name the object, as `add bridge n-web`.
+pub fn carry_out(socket: &mut Socket, builds: &[Build]) -> Vec<Result<(), HostError>> {
+    let mut work = Work { socket, answers: Vec::with_capacity(builds.len()), waiting: Waiting::default() };
+    for build in builds {
+        work.take(build);
+    }
+    work.flush();
+    work.answers
+}
+
+struct Work<'a> {
+    socket: &'a mut Socket,
+    answers: Vec<Result<(), HostError>>,
+    waiting: Waiting,
+}
+
+/// Requests that are not yet sent, and the descriptors that they name.
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<Message>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Work<'_> {
+    fn take(&mut self, build: &Build) {
+        match self.prepare(build) {
+            Ok(message) => self.waiting.messages.push(message),
+            Err(error) => {
+                self.flush();
+                self.answers.push(Err(error));
+            }
+        }
+        let rest = rest_of(build);
+        if rest.is_empty() {
+            return;
+        }
+        // The rest is about the new device, and must not meet another one of its name if it could not be made.
+        self.flush();
+        if let Some(answer) = self.answers.last_mut().filter(|answer| answer.is_ok()) {
+            *answer =
+                rest.iter().try_for_each(|(namespace, rest)| finish(self.socket, namespace.as_ref(), rest));
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        self.answers.extend(self.socket.execute(&mut waiting.messages));
+    }
+
+    fn prepare(&mut self, build: &Build) -> Result<Message, HostError> {
+        let what = build.to_string();
+        Ok(match build {
+            Build::AddBridge(bridge) => bridge.message(what),
+            Build::AddVeth(veth) => {
+                let namespace = veth.peer_namespace.as_ref().map(|ns| ns.descriptor()).transpose()?;
+                let message = veth.message(what, namespace.as_ref());
+                self.waiting.descriptors.extend(namespace);
+                message
+            }
+            Build::Set { device, settings } => {
+                // A request that has a new name cannot have the old one too.
+                let device = match settings.name {
+                    Some(_) => self.numbered(device, &what)?,
+                    None => device.clone(),
+                };
+                let mut settings = settings.clone();
+                if let Some(Some(master)) = &settings.master {
+                    settings.master = Some(Some(self.numbered(master, &what)?));
+                }
+                settings.message(&device, what)
+            }
+            Build::NoAddressGeneration(device) => no_address_generation(device, what),
+            Build::Move { device, namespace } => {
+                let namespace = namespace.descriptor()?;
+                let number = namespace.as_raw_fd().to_ne_bytes();
+                self.waiting.descriptors.push(namespace);
+                change(device, what, |body| push(body, libc::IFLA_NET_NS_FD, &number))
+            }
+            Build::DeleteLink(device) => delete(device, what),
+            Build::SetPort { device, port } => port.message(device, what),
+            Build::SetFdb(entry) => entry.set(what),
+            Build::DeleteFdb(entry) => entry.delete(what),
+            Build::SetNeighbour(neighbour) => neighbour.set(what),
+            Build::DeleteNeighbour(neighbour) => neighbour.delete(what),
+            Build::AddAddress(address) => address.add(what),
+            Build::DeleteAddress(address) => address.delete(what),
+            Build::SetRoute(route) => route.set(None),
+            Build::DeleteRoute(route) => route.delete(),
+        })
+    }
+
+    /// The device by its number; what waits may be about to make or rename it, and goes first.
+    fn numbered(&mut self, device: &Named, what: &str) -> Result<Named, HostError> {
+        let Named::Name(name) = device else { return Ok(device.clone()) };
+        self.flush();
+        let absent = || HostError::io(what, std::io::Error::from_raw_os_error(libc::ENODEV));
+        index_of(self.socket, name)?.map(Named::Index).ok_or_else(absent)
+    }
+}
+
+/// What the kernel does not take from a request that makes a device: texts, and the master of a veth's other end.
+fn rest_of(build: &Build) -> Vec<(Option<Arc<Namespace>>, Build)> {
+    let rest = |link: &NewLink, master: Option<u32>| {
+        let settings = Settings {
+            alias: link.alias.clone(),
+            master: master.map(|master| Some(Named::Index(master))),
+            ..Settings::default()
+        };
+        let device = Named::Name(link.name.clone());
+        (settings != Settings::default()).then_some(Build::Set { device, settings })
+    };
+    match build {
+        Build::AddBridge(bridge) => rest(&bridge.link, None).map(|rest| (None, rest)).into_iter().collect(),
+        Build::AddVeth(veth) => {
+            let link = rest(&veth.link, None).map(|rest| (None, rest));
+            let peer = rest(&veth.peer, veth.peer.master).map(|rest| (veth.peer_namespace.clone(), rest));
+            link.into_iter().chain(peer).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn finish(socket: &mut Socket, namespace: Option<&Arc<Namespace>>, rest: &Build) -> Result<(), HostError> {
+    let rest = std::slice::from_ref(rest);
+    let answers = match namespace {
+        Some(namespace) => carry_out(&mut Socket::open_in(namespace, libc::NETLINK_ROUTE)?, rest),
+        None => carry_out(socket, rest),
+    };
+    answers.into_iter().collect()
+}
+
+fn delete(device: &Named, what: String) -> Message {
+    Message::new(libc::RTM_DELLINK, 0, what, |body| super::settings::name_device(body, device, 0, 0))
+}

@@ -1,0 +1,150 @@
+//! New devices: the attributes of RTM_NEWLINK (IFLA_* and IFLA_BR_* of linux/if_link.h, VETH_INFO_PEER of linux/veth.h).
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use netlink_bindings::rt_link::Ifinfomsg;
+
+use crate::namespaces::Namespace;
+use crate::netlink::Message;
+use crate::netlink::attribute::{nest, push, push_text};
+
+const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BR_AGEING_TIME: u16 = 4;
+const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
+const VETH_INFO_PEER: u16 = 1;
+
+/// What every new device has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewLink {
+    /// Its name, of 15 bytes at most.
+    pub name: String,
+    /// Its number; the kernel's choice if left out. Refused with EBUSY if it is taken.
+    pub index: Option<u32>,
+    /// Its hardware address; a random one if left out.
+    pub mac: Option<[u8; 6]>,
+    /// Its MTU in bytes; 1500 if left out.
+    pub mtu: Option<u32>,
+    /// Its group (`ip link set group`); 0 if left out.
+    pub group: Option<u32>,
+    /// Is it up from the beginning?
+    pub up: bool,
+    /// A text for people, of 255 bytes at most (IFLA_IFALIAS). The kernel takes it in a request of its own, when the
+    /// device is there.
+    pub alias: Option<String>,
+    /// The bridge it becomes a port of, by number.
+    pub master: Option<u32>,
+}
+
+/// A new bridge (net/bridge). What is left out is as the kernel has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bridge {
+    /// What every device has.
+    pub link: NewLink,
+    /// Does it run the spanning tree protocol?
+    pub stp: bool,
+    /// How long a port that comes up listens and learns before it forwards, in hundredths of a second; without STP 0 is
+    /// allowed.
+    pub forward_delay: Option<u32>,
+    /// After what time of silence an address is forgotten, in hundredths of a second.
+    pub ageing: Option<u32>,
+    /// Does it listen to IGMP and MLD, and send multicast only where it is wanted?
+    pub multicast_snooping: Option<bool>,
+    /// Do its frames pass the netfilter hooks of IPv4 and IPv6 as well (nf_call_iptables, nf_call_ip6tables)? Here `false`
+    /// still leaves the sysctl `net.bridge.bridge-nf-call-iptables` of the namespace in force.
+    pub netfilter: Option<bool>,
+}
+
+/// A new pair of veth devices (veth(4)).
+#[derive(Debug, Clone, Default)]
+pub struct Veth {
+    /// The end in the socket's network namespace.
+    pub link: NewLink,
+    /// The other end; its `master` is a bridge of its own namespace.
+    pub peer: NewLink,
+    /// The network namespace of the other end; the socket's if left out.
+    pub peer_namespace: Option<Arc<Namespace>>,
+}
+
+impl Bridge {
+    pub(super) fn message(&self, what: String) -> Message {
+        let data = |data: &mut Vec<u8>| {
+            push(data, IFLA_BR_STP_STATE, &u32::from(self.stp).to_ne_bytes());
+            let numbers = [(IFLA_BR_FORWARD_DELAY, self.forward_delay), (IFLA_BR_AGEING_TIME, self.ageing)];
+            for (kind, value) in numbers {
+                if let Some(value) = value {
+                    push(data, kind, &value.to_ne_bytes());
+                }
+            }
+            let (snooping, netfilter) = (self.multicast_snooping, self.netfilter);
+            let switches = [
+                (IFLA_BR_MCAST_SNOOPING, snooping),
+                (IFLA_BR_NF_CALL_IPTABLES, netfilter),
+                (IFLA_BR_NF_CALL_IP6TABLES, netfilter),
+            ];
+            for (kind, value) in switches {
+                if let Some(value) = value {
+                    push(data, kind, &[value.into()]);
+                }
+            }
+        };
+        self.link.message(what, "bridge", data)
+    }
+}
+
+impl Veth {
+    /// The request; `namespace` is the descriptor of the peer's.
+    pub(super) fn message(&self, what: String, namespace: Option<&OwnedFd>) -> Message {
+        self.link.message(what, "veth", |data| {
+            nest(data, VETH_INFO_PEER, |peer| {
+                peer.extend(self.peer.header().as_slice());
+                self.peer.attributes(peer);
+                if let Some(namespace) = namespace {
+                    push(peer, libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+                }
+            });
+        })
+    }
+}
+
+impl NewLink {
+    fn message(&self, what: String, kind: &str, data: impl FnOnce(&mut Vec<u8>)) -> Message {
+        // Without NLM_F_EXCL it would change a device that is there already.
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        Message::new(libc::RTM_NEWLINK, flags, what, |body| {
+            body.extend(self.header().as_slice());
+            self.attributes(body);
+            if let Some(master) = self.master {
+                push(body, libc::IFLA_MASTER, &master.to_ne_bytes());
+            }
+            nest(body, libc::IFLA_LINKINFO, |info| {
+                push_text(info, libc::IFLA_INFO_KIND, kind);
+                nest(info, libc::IFLA_INFO_DATA, data);
+            });
+        })
+    }
+
+    fn header(&self) -> Ifinfomsg {
+        let mut header = Ifinfomsg::new();
+        header.ifi_index = self.index.unwrap_or(0).cast_signed();
+        let up = libc::IFF_UP as u32;
+        (header.ifi_flags, header.ifi_change) = if self.up { (up, up) } else { (0, 0) };
+        header
+    }
+
+    fn attributes(&self, into: &mut Vec<u8>) {
+        push_text(into, libc::IFLA_IFNAME, &self.name);
+        if let Some(mac) = self.mac {
+            push(into, libc::IFLA_ADDRESS, &mac);
+        }
+        if let Some(mtu) = self.mtu {
+            push(into, libc::IFLA_MTU, &mtu.to_ne_bytes());
+        }
+        if let Some(group) = self.group {
+            push(into, libc::IFLA_GROUP, &group.to_ne_bytes());
+        }
+    }
+}
