@@ -1,14 +1,16 @@
 #!/bin/sh
-# Unpacks unmodified servers from Debian's archive under target/peers, for tests that speak to them.
+# Unpacks unmodified servers and clients from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
-# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,iperf3,iptables-nft,iptables-legacy,...,node,musl-cc}.
+# The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,iperf3,iptables-nft,iptables-legacy,...,
+# busybox,dhclient,dig,node,musl-cc}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl iptables iperf3"
+PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl iptables iperf3 busybox isc-dhcp-client
+	bind9-dnsutils"
 PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl
-	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi"
+	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi bin/busybox sbin/dhclient usr/bin/dig"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"
@@ -30,6 +32,8 @@ rm -rf "$peers/apt"
 
 multiarch="$(gcc -print-multiarch)"
 for program in $PROGRAMS; do
+	# Newer packages have below usr what older ones have beside it.
+	[ -x "$peers/root/$program" ] || program="usr/$program"
 	[ -x "$peers/root/$program" ] || die "no $program in $PACKAGES"
 	wrapper="$peers/bin/${program##*/}"
 	# -a of bash(1) would be shorter; sshd starts itself again by its argv[0], which must be absolute.

@@ -17,8 +17,8 @@ pub use error::ClientError;
 use wire::{Answer, Call};
 
 use crate::{
-    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, FieldView, MoveRequest,
-    MoveResponse, Paths, SocketView, TaskView, TenantView,
+    AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, EndpointView, FieldView,
+    MoveRequest, MoveResponse, NetworkView, Paths, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -87,6 +87,36 @@ impl Client {
     /// One tenant.
     pub fn tenant(&self, name: &str) -> Result<TenantView, ClientError> {
         self.json(Call::get(format!("/v1/tenants/{}", escaped(name))))
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> Result<Vec<NetworkView>, ClientError> {
+        self.json(Call::get("/v1/networks"))
+    }
+
+    /// One network, by `TENANT/NAME`.
+    pub fn network(&self, key: &str) -> Result<NetworkView, ClientError> {
+        self.json(Call::get(format!("/v1/networks/{}", escaped_key(key))))
+    }
+
+    /// Deletes one network, by `TENANT/NAME`.
+    pub fn delete_network(&self, key: &str) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::new(Method::DELETE, format!("/v1/networks/{}", escaped_key(key))))
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> Result<Vec<EndpointView>, ClientError> {
+        self.json(Call::get("/v1/endpoints"))
+    }
+
+    /// One endpoint, by `TENANT/NAME`.
+    pub fn endpoint(&self, key: &str) -> Result<EndpointView, ClientError> {
+        self.json(Call::get(format!("/v1/endpoints/{}", escaped_key(key))))
+    }
+
+    /// Deletes one endpoint, by `TENANT/NAME`.
+    pub fn delete_endpoint(&self, key: &str) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::new(Method::DELETE, format!("/v1/endpoints/{}", escaped_key(key))))
     }
 
     /// How the daemon is.
@@ -171,6 +201,11 @@ impl Client {
                 .unwrap_or_else(|_| Err(ClientError::Silent { call: call.to_string(), after: PATIENCE }))
         })
     }
+}
+
+/// `TENANT/NAME` as two segments of a path.
+fn escaped_key(key: &str) -> String {
+    key.split('/').map(escaped).collect::<Vec<_>>().join("/")
 }
 
 /// `text` as one segment of a path or one value of a query (RFC 3986, section 2.3).

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Names of tenants' network namespaces begin so.
+pub const NAMESPACE: &str = "fief-";
+
 /// The places of one daemon. Without a root these are the system's own (hier(7)); with `--root DIR` every one of
 /// them lies below DIR, so that tests and demonstrations run beside a real daemon.
 #[derive(Debug, Clone)]
@@ -38,6 +41,16 @@ impl Paths {
     /// Documents read at boot and on reload, and `fiefd.yaml`.
     pub fn config(&self) -> PathBuf {
         self.root.join("etc/fief")
+    }
+
+    /// Where tenants' network namespaces have their names (ip-netns(8)).
+    pub fn namespaces(&self) -> PathBuf {
+        self.root.join("run/netns")
+    }
+
+    /// A tenant's network namespace.
+    pub fn namespace_of(&self, tenant: &str) -> PathBuf {
+        self.namespaces().join(format!("{NAMESPACE}{tenant}"))
     }
 
     /// The bpf file system that holds our pins.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fief_model::{Diagnostic, Tenant};
+use fief_model::{Diagnostic, Endpoint, Network, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -58,18 +58,43 @@ pub enum Action {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Its kind, `Tenant`.
+    /// Its kind: `Tenant`, `Network` or `Endpoint`.
     pub kind: String,
-    /// Its name.
+    /// Its name; of what belongs to a tenant `TENANT/NAME`.
     pub name: String,
     /// What happens to it.
     pub action: Action,
     /// For a change: a unified diff of the two YAML documents, old to new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
-    /// Where it stands after the call (absent in a dry run and for deletions).
+    /// Where a tenant stands after the call (absent in a dry run and for deletions).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TenantStatus>,
+    /// Where a network or an endpoint stands after the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+}
+
+impl Outcome {
+    /// What it still lacks, if it is not Ready.
+    pub fn waits_for(&self) -> Option<&[Condition]> {
+        let status = self.status.as_ref().map(|status| (status.phase, &status.conditions));
+        let standing = self.standing.as_ref().map(|standing| (standing.phase, &standing.conditions));
+        status
+            .or(standing)
+            .filter(|(phase, _)| *phase == Phase::Pending)
+            .map(|(_, conditions)| &conditions[..])
+    }
+}
+
+/// Where a network or an endpoint stands, in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// `Ready` or `Pending`.
+    pub phase: Phase,
+    /// Why it stands there.
+    pub conditions: Vec<Condition>,
 }
 
 /// The answer to apply, delete and diff.
@@ -94,6 +119,81 @@ pub struct TenantView {
     pub set: String,
     /// Where it stands.
     pub status: TenantStatus,
+}
+
+/// A network with where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkView {
+    /// The document.
+    #[schema(value_type = Object)]
+    pub network: Network,
+    /// The set that made it.
+    pub set: String,
+    /// Where it stands.
+    pub status: NetworkStatus,
+}
+
+/// Where a network stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// `Ready` or `Pending`.
+    pub phase: Phase,
+    /// Why it stands there; one condition for each thing it lacks.
+    pub conditions: Vec<Condition>,
+    /// The conntrack zone of its packets in its namespace: its tenant's slot.
+    pub zone: u16,
+    /// Where its tenant's namespace has its name.
+    pub namespace: String,
+    /// Its bridge there.
+    pub bridge: String,
+    /// The uplink in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// Addresses that are leased.
+    pub leases: usize,
+}
+
+/// An endpoint with where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// The document.
+    #[schema(value_type = Object)]
+    pub endpoint: Endpoint,
+    /// The set that made it.
+    pub set: String,
+    /// Where it stands.
+    pub status: EndpointStatus,
+}
+
+/// Where an endpoint stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointStatus {
+    /// `Ready` or `Pending`.
+    pub phase: Phase,
+    /// Why it stands there; one condition for each thing it lacks.
+    pub conditions: Vec<Condition>,
+    /// Its interfaces, in the order of the document.
+    pub interfaces: Vec<InterfaceStatus>,
+}
+
+/// One interface of an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceStatus {
+    /// Its network, `TENANT/NAME`.
+    pub network: String,
+    /// Its name in the workload.
+    pub interface: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// Its address: the document's, or the one that is leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
 }
 
 /// Where a tenant stands.

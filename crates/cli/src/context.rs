@@ -28,6 +28,11 @@ impl Context {
         self.paths.config()
     }
 
+    /// Where a tenant's network namespace is, if it has one.
+    pub fn namespace_of(&self, tenant: &str) -> PathBuf {
+        self.paths.namespace_of(tenant)
+    }
+
     /// The daemon's client.
     pub fn client(&self) -> Result<Client, ClientError> {
         Client::new(&self.paths)

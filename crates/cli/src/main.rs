@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod complaints;
 mod context;
+mod networks;
 mod outcomes;
 mod report;
 mod screen;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Command::Get(args) => commands::get::run(args, &mut context),
         Command::Status => commands::status::run(&mut context),
         Command::Doctor => commands::doctor::run(&mut context),
-        Command::Exec(args) => commands::exec::run(args),
+        Command::Exec(args) => commands::exec::run(args, &context),
         Command::Ps(args) => commands::processes::ps(args, &mut context),
         Command::Identify(args) => commands::processes::identify(args, &mut context),
         Command::Pids(args) => commands::processes::pids(args, &mut context),

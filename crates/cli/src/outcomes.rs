@@ -1,6 +1,6 @@
 //! What an apply or a delete did, or would do, to each object.
 
-use fief_api::{Action, ApplyResponse, Outcome, Phase};
+use fief_api::{Action, ApplyResponse, Outcome};
 
 use crate::context::Context;
 use crate::screen::{Colour, Screen};
@@ -82,8 +82,7 @@ pub fn done(action: Action, would: bool) -> String {
 
 /// Why a Pending object waits.
 fn reasons(outcome: &Outcome) -> impl Iterator<Item = String> {
-    let pending = outcome.status.iter().filter(|status| status.phase == Phase::Pending);
-    pending.flat_map(|status| &status.conditions).map(|condition| {
+    outcome.waits_for().unwrap_or_default().iter().map(|condition| {
         let (reason, message) = (&condition.reason, &condition.message);
         visible(&format!("Pending: {message} ({reason})")).replace('\n', " ")
     })
@@ -98,10 +97,10 @@ fn summary(outcomes: &[Outcome], dry_run: bool) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, done)| format!("{count} {done}"));
     let counts = Vec::from_iter(counts).join(", ");
-    let waits = |outcome: &&Outcome| outcome.status.as_ref().is_some_and(|it| it.phase == Phase::Pending);
+    let waits = |outcome: &&Outcome| outcome.waits_for().is_some();
     let pending = match outcomes.iter().filter(waits).count() {
         0 => String::new(),
-        pending => format!("; {pending} Pending (`fief get tenants` lists them)"),
+        pending => format!("; {pending} Pending (`fief get all` lists them)"),
     };
     format!("{}: {counts}{pending}", counted(outcomes.len(), "object"))
 }
@@ -109,7 +108,7 @@ fn summary(outcomes: &[Outcome], dry_run: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fief_api::{Condition, Counters, TenantStatus};
+    use fief_api::{Condition, Counters, Phase, TenantStatus};
 
     fn outcome(action: Action, phase: Phase) -> Outcome {
         let condition = Condition { reason: "DeviceMissing".into(), message: "eth0 is not there".into() };
@@ -122,7 +121,14 @@ mod tests {
             conditions: vec![condition],
             counters: Counters::default(),
         };
-        Outcome { kind: "Tenant".into(), name: "blue".into(), action, diff: None, status: Some(status) }
+        Outcome {
+            kind: "Tenant".into(),
+            name: "blue".into(),
+            action,
+            diff: None,
+            status: Some(status),
+            standing: None,
+        }
     }
 
     #[test]
@@ -145,7 +151,7 @@ mod tests {
     fn a_summary_counts_what_there_is() {
         let mut outcomes = vec![outcome(Action::Create, Phase::Ready); 60];
         outcomes.extend(vec![outcome(Action::Unchanged, Phase::Pending); 4]);
-        let expected = "64 objects: 60 created, 4 unchanged; 4 Pending (`fief get tenants` lists them)";
+        let expected = "64 objects: 60 created, 4 unchanged; 4 Pending (`fief get all` lists them)";
         assert_eq!(summary(&outcomes, false), expected);
         assert!(summary(&outcomes[..60], true).ends_with(": 60 would be created"));
     }

@@ -7,6 +7,8 @@ use fief_marks::{BadMask, MarkLayout};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+use crate::networks::links::LONGEST;
+
 /// Where the host's own `local` rule stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,6 +56,8 @@ pub struct Config {
     pub rule_preference: u32,
     /// Where IPv4 aliases of UDP senders are taken from; /4 to /16.
     pub alias_range: Ipv4Net,
+    /// Where the addresses of links to tenants' namespaces are taken from; a /12.
+    pub link_range: Ipv4Net,
     /// How long an alias stands for a sender who is silent, in seconds.
     pub alias_idle: u64,
 }
@@ -66,6 +70,7 @@ impl Default for Config {
             table_base: 256_000_000,
             rule_preference: 10,
             alias_range: Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 5),
+            link_range: Ipv4Net::new_assert(Ipv4Addr::new(248, 0, 0, 0), 12),
             alias_idle: 300,
         }
     }
@@ -107,6 +112,15 @@ impl Config {
             "aliasRange {} must be a prefix of at most 16 bits in 240.0.0.0/4, which nobody routes, as in 240.0.0.0/5",
             config.alias_range
         );
+        let (links, aliases) = (config.link_range, config.alias_range);
+        anyhow::ensure!(
+            class_e.contains(&links) && links.prefix_len() == LONGEST && links.trunc() == links,
+            "linkRange {links} must be a /{LONGEST} in 240.0.0.0/4, which nobody routes, as in 248.0.0.0/12"
+        );
+        anyhow::ensure!(
+            !aliases.contains(&links) && !links.contains(&aliases),
+            "linkRange {links} and aliasRange {aliases} must not overlap"
+        );
         anyhow::ensure!(
             (1..=86_400).contains(&config.alias_idle),
             "aliasIdle {} must lie between 1 and 86400 seconds",
@@ -141,6 +155,9 @@ mod tests {
             ("localrule: move", "localrule"),
             ("aliasRange: 10.0.0.0/8", "240.0.0.0/4"),
             ("aliasRange: 240.0.0.0/24", "at most 16 bits"),
+            ("linkRange: 10.0.0.0/12", "240.0.0.0/4"),
+            ("linkRange: 248.0.0.0/16", "must be a /12"),
+            ("linkRange: 240.16.0.0/12", "must not overlap"),
             ("aliasIdle: 0", "between 1 and 86400"),
             ("localRule: away", "away"),
         ] {

@@ -4,7 +4,7 @@ use fief_api::{Check, Verdict};
 use fief_host::{cgroup, kernel};
 
 use crate::engine::Engine;
-use crate::plan::{Backend, Fib};
+use crate::plan::backend::{Backend, Fib, Netns};
 
 /// Looks at everything fief depends on.
 pub fn examine(engine: &Engine) -> Vec<Check> {
@@ -88,12 +88,19 @@ fn backends() -> Vec<Check> {
             "not in this version of fief".into(),
             "use fib: local addresses unique on the host",
         ),
-        warn(
-            "isolation netns",
-            "not in this version of fief".into(),
-            "use fib: local addresses unique on the host",
-        ),
+        netns(),
     ]
+}
+
+fn netns() -> Check {
+    let name = format!("isolation {}", Netns.name());
+    if std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+        ok(&name, "possible: namespaces, and bridged packets pass connection tracking".into())
+    } else {
+        let seen =
+            "possible, but packets between endpoints of one network have no records in connection tracking";
+        warn(&name, seen.into(), "modprobe br_netfilter, before the tenant's first network")
+    }
 }
 
 fn marks(engine: &Engine) -> Check {

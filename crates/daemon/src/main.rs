@@ -9,6 +9,7 @@ mod engine;
 mod files;
 mod lock;
 mod members;
+mod networks;
 mod observed;
 mod plan;
 mod slots;

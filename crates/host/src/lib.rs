@@ -17,6 +17,7 @@ pub mod namespaces;
 pub mod netlink;
 pub mod nft;
 pub mod open;
+pub mod packet;
 pub mod peer;
 pub mod programs;
 pub mod sockets;

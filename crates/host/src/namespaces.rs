@@ -100,6 +100,29 @@ impl Namespace {
         self.inside(|| switches.iter().try_for_each(set))?
     }
 
+    /// Moves the calling thread inside, for good.
+    pub fn enter(&self) -> Result<(), HostError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|e| HostError::io(format!("enter network namespace {}", self.name), e))
+    }
+
+    /// Runs this inside, on the calling thread, which is elsewhere again afterwards: for what is too short for a thread of
+    /// its own. Must not be called inside another one's work.
+    ///
+    /// # Panics
+    /// When the way back is closed: the thread must not go on in the wrong place.
+    pub fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T, HostError> {
+        let Some(file) = &self.file else { return Ok(work()) };
+        let failed = |e| HostError::io(format!("enter network namespace {}", self.name), e);
+        let home = File::open("/proc/thread-self/ns/net").map_err(failed)?;
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(file.as_fd(), network).map_err(|e| failed(e.into()))?;
+        let done = work();
+        move_into_link_name_space(home.as_fd(), network).expect("a thread may go back to where it was");
+        Ok(done)
+    }
+
     /// Runs this in a thread of its own, inside.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, HostError> {
         let Some(file) = &self.file else { return Ok(work()) };

@@ -68,6 +68,8 @@ pub struct Listing {
     pub addresses: Vec<Address>,
     /// Our routes.
     pub routes: Vec<Route>,
+    /// Others' IPv4 routes in the main table.
+    pub main: Vec<Route>,
     /// Our rules, in the kernel's order.
     pub rules: Vec<(Family, Rule)>,
     /// Families whose `local` rule is at preference 0.
@@ -141,6 +143,13 @@ impl LinuxHost {
             |body: &mut Vec<u8>| drop(OpGetaddrDump::encode_request(body, &Default::default()));
         socket.dump(libc::RTM_GETADDR, "list addresses", address_dump, |_, body| {
             listing.addresses.extend(Address::decode(body));
+        })?;
+        let mut header = netlink_bindings::rt_route::Rtmsg::new();
+        header.rtm_family = Family::V4.af();
+        let main_dump =
+            |body: &mut Vec<u8>| drop(OpGetrouteDump::encode_request(body, &header).push_table(Route::MAIN));
+        socket.dump(libc::RTM_GETROUTE, "list the main table", main_dump, |_, body| {
+            listing.main.extend(Route::decode_others(body).filter(|route| route.table == Route::MAIN));
         })?;
         for family in Family::present().iter().copied() {
             let mut header = netlink_bindings::rt_route::Rtmsg::new();

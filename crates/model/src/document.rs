@@ -11,11 +11,12 @@ mod positions;
 mod suggest;
 mod tree;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::{Diagnostic, Metadata, Tenant, TenantSpec};
+use crate::{Diagnostic, Endpoint, Network, Tenant};
 pub use positions::Positions;
 use tree::{Complaint, Content, Node, Place, Reader};
 
@@ -23,7 +24,7 @@ use tree::{Complaint, Content, Node, Place, Reader};
 pub const API_VERSION: &str = "fief/v1alpha1";
 
 /// The kinds [`parse`] knows.
-pub const KINDS: &[&str] = &["Tenant"];
+pub const KINDS: &[&str] = &["Tenant", "Network", "Endpoint"];
 
 /// The most text one [`parse`] takes, all sources together.
 pub const MAX_BYTES: usize = 32 << 20;
@@ -45,6 +46,10 @@ pub struct Source {
 pub enum Document {
     /// `kind: Tenant`.
     Tenant(Tenant),
+    /// `kind: Network`.
+    Network(Network),
+    /// `kind: Endpoint`.
+    Endpoint(Endpoint),
 }
 
 /// A document and where it was written.
@@ -87,13 +92,17 @@ impl Document {
     pub fn kind(&self) -> &'static str {
         match self {
             Document::Tenant(_) => "Tenant",
+            Document::Network(_) => "Network",
+            Document::Endpoint(_) => "Endpoint",
         }
     }
 
-    /// `metadata.name`.
-    pub fn name(&self) -> &str {
+    /// `metadata.name`; of what belongs to a tenant `TENANT/NAME`. Unique in its kind.
+    pub fn name(&self) -> Cow<'_, str> {
         match self {
-            Document::Tenant(tenant) => &tenant.metadata.name,
+            Document::Tenant(tenant) => Cow::Borrowed(&tenant.metadata.name),
+            Document::Network(network) => Cow::Owned(network.metadata.key()),
+            Document::Endpoint(endpoint) => Cow::Owned(endpoint.metadata.key()),
         }
     }
 
@@ -108,16 +117,22 @@ impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Written<'a, Spec> {
+        struct Written<M, Spec> {
             api_version: &'static str,
             kind: &'static str,
-            metadata: &'a Metadata,
-            spec: &'a Spec,
+            metadata: M,
+            spec: Spec,
         }
+        let (api_version, kind) = (API_VERSION, self.kind());
         match self {
             Document::Tenant(Tenant { metadata, spec }) => {
-                Written::<TenantSpec> { api_version: API_VERSION, kind: self.kind(), metadata, spec }
-                    .serialize(serializer)
+                Written { api_version, kind, metadata, spec }.serialize(serializer)
+            }
+            Document::Network(Network { metadata, spec }) => {
+                Written { api_version, kind, metadata, spec }.serialize(serializer)
+            }
+            Document::Endpoint(Endpoint { metadata, spec }) => {
+                Written { api_version, kind, metadata, spec }.serialize(serializer)
             }
         }
     }
@@ -195,6 +210,8 @@ fn document(node: &Node<'_>) -> Result<Document, Vec<Complaint>> {
     }
     let decoded = match header(node, "kind", "Tenant") {
         Ok(("Tenant", _)) => decode::decode(node, hints::TENANT).map(Document::Tenant),
+        Ok(("Network", _)) => decode::decode(node, hints::NETWORK).map(Document::Network),
+        Ok(("Endpoint", _)) => decode::decode(node, hints::ENDPOINT).map(Document::Endpoint),
         Ok((other, place)) => Err(vec![unknown_kind(other, place)]),
         Err(complaint) => Err(vec![complaint]),
     };
@@ -262,7 +279,7 @@ mod tests {
         let text = "# a tenant\napiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: blue }\n\
                     spec:\n  interfaces:\n    - { name: eth0, addresses: [192.0.2.1/24, 192.0.2.2/24] }\n";
         let [one] = &parse(&source(text)).unwrap()[..] else { panic!("one document") };
-        assert_eq!((one.document.kind(), one.document.name()), ("Tenant", "blue"));
+        assert_eq!((one.document.kind(), &*one.document.name()), ("Tenant", "blue"));
         assert_eq!(one.positions.at("spec.interfaces[0].addresses[1]"), (7, 47));
         assert_eq!(one.positions.at("spec.interfaces[0].manage"), (7, 7), "the nearest ancestor");
         assert_eq!(one.positions.at("nowhere"), (2, 1), "the document itself");

@@ -7,7 +7,9 @@
 
 pub mod diagnostic;
 pub mod document;
+pub mod endpoint;
 pub mod mac;
+pub mod network;
 pub mod schema;
 pub mod slot;
 pub mod tenant;
@@ -15,9 +17,13 @@ pub mod validate;
 
 pub use diagnostic::Diagnostic;
 pub use document::{Document, Located, Source, parse};
+pub use endpoint::{Attach, Attachment, Endpoint, EndpointSpec};
 pub use mac::Mac;
+pub use network::{
+    Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
+};
 pub use slot::Slot;
 pub use tenant::{
     Interface, Isolation, Members, Metadata, Route, RouteKind, Select, Tenant, TenantSpec, Udp,
 };
-pub use validate::validate;
+pub use validate::{Kept, validate};

@@ -1,18 +1,51 @@
 //! The JSON schema of a document, for editors.
 
 use schemars::JsonSchema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::Tenant;
-use crate::document::API_VERSION;
+use crate::document::{API_VERSION, KINDS};
+use crate::{Endpoint, Network, Tenant};
 
-/// The JSON schema of a `fief/v1alpha1` document.
+/// The JSON schema of a `fief/v1alpha1` document: one of the kinds, by its `kind`.
 pub fn schema() -> Value {
-    let mut schema = of_kind::<Tenant>("Tenant");
+    let mut definitions = Map::new();
+    let kinds = [of_kind::<Tenant>("Tenant"), of_kind::<Network>("Network"), of_kind::<Endpoint>("Endpoint")];
+    let chosen = kinds.map(|mut schema| {
+        let kind = schema["properties"]["kind"]["const"].clone();
+        if let Some(Value::Object(own)) = schema.as_object_mut().and_then(|s| s.remove("$defs")) {
+            definitions.extend(own);
+        }
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("$schema");
+        }
+        definitions.insert(kind.as_str().unwrap_or_default().to_owned(), schema);
+        json!({
+            "if": { "properties": { "kind": { "const": kind } } },
+            "then": { "$ref": format!("#/$defs/{}", kind.as_str().unwrap_or_default()) },
+        })
+    });
+    let mut schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": API_VERSION,
+        "type": "object",
+        "properties": {
+            "apiVersion": { "description": "The version of this format.", "const": API_VERSION },
+            "kind": { "description": "What the document describes.", "enum": KINDS },
+        },
+        "required": ["apiVersion", "kind", "metadata"],
+        "allOf": chosen,
+        "$defs": definitions,
+    });
     tidy(&mut schema);
+    const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+    const DEVICE: &str = "^[!-.0-9;-~]{1,15}$";
     for (pointer, more) in [
-        ("/$defs/Metadata/properties/name", json!({ "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" })),
-        ("/$defs/Interface/properties/name", json!({ "pattern": "^[!-.0-9;-~]{1,15}$" })),
+        ("/$defs/Metadata/properties/name", json!({ "pattern": NAME })),
+        ("/$defs/OwnedMetadata/properties/name", json!({ "pattern": NAME })),
+        ("/$defs/OwnedMetadata/properties/tenant", json!({ "pattern": NAME })),
+        ("/$defs/Interface/properties/name", json!({ "pattern": DEVICE })),
+        ("/$defs/Attachment/properties/interface", json!({ "pattern": DEVICE })),
+        ("/$defs/PortMap/properties/port", json!({ "minimum": 1, "maximum": 65535 })),
         ("/$defs/Mac", json!({ "pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$" })),
         ("/$defs/Route/properties/metric", json!({ "maximum": 4_294_967_294_u32 })),
         ("/$defs/Route/properties/mtu", json!({ "minimum": 68, "maximum": 65535 })),
@@ -55,6 +88,14 @@ fn tidy(schema: &mut Value) {
                     fields.insert("type".into(), only);
                 }
             }
+            if let Some(Value::Array(choices)) = fields.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+                if let [Value::Object(only)] = &choices[..] {
+                    let only = only.clone();
+                    fields.remove("anyOf");
+                    fields.extend(only);
+                }
+            }
             if fields.get("format").is_some_and(|format| format == "ip" || format == "uint32") {
                 fields.remove("format");
             }
@@ -80,9 +121,9 @@ mod tests {
     fn the_schema_names_the_header_and_nothing_unknown() {
         let schema = schema();
         assert_eq!(schema["properties"]["apiVersion"]["const"], "fief/v1alpha1");
-        assert_eq!(schema["properties"]["kind"]["const"], "Tenant");
+        assert_eq!(schema["properties"]["kind"]["enum"], json!(["Tenant", "Network", "Endpoint"]));
         assert_eq!(schema["required"], json!(["apiVersion", "kind", "metadata"]));
-        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["$defs"]["Network"]["required"], json!(["apiVersion", "kind", "metadata", "spec"]));
         for (name, definition) in schema["$defs"].as_object().unwrap() {
             if definition["type"] == "object" {
                 assert_eq!(definition["additionalProperties"], false, "{name}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fief_model::document::MAX_BYTES;
-use fief_model::{Diagnostic, Source, parse, validate};
+use fief_model::{Diagnostic, Kept, Source, parse, validate};
 
 /// Far above what is needed, so that a slow machine passes, and far below what an explosion takes.
 const BOUND: Duration = Duration::from_secs(20);
@@ -78,7 +78,7 @@ fn a_host_full_of_tenants_is_read_at_once() {
     let start = Instant::now();
     let located = parse(&sources).unwrap();
     let parsed = start.elapsed();
-    assert_eq!(validate(&located, &[]), []);
+    assert_eq!(validate(&located, &Kept::default()), []);
     assert_eq!(located.len(), 16_384);
     let (size, took) = (sources[0].text.len(), start.elapsed());
     println!("{size} bytes: parse {parsed:?}, with validation {took:?}");
@@ -116,7 +116,7 @@ fn expect(text: &str, message: &str) {
 
 fn complaints(text: &str) -> Vec<Diagnostic> {
     match parse(&[Source { name: "t.yaml".into(), text: text.into() }]) {
-        Ok(located) => validate(&located, &[]),
+        Ok(located) => validate(&located, &Kept::default()),
         Err(diagnostics) => diagnostics,
     }
 }

@@ -5,6 +5,8 @@
 
 #[path = "refusals/across.rs"]
 mod across;
+#[path = "refusals/networks.rs"]
+mod networks;
 #[path = "refusals/nouns.rs"]
 mod nouns;
 #[path = "refusals/reading.rs"]
@@ -14,7 +16,7 @@ mod routes;
 #[path = "refusals/types.rs"]
 mod types;
 
-use fief_model::{Diagnostic, Source, parse, validate};
+use fief_model::{Diagnostic, Kept, Source, parse, validate};
 
 type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
@@ -65,7 +67,7 @@ fn refuse(rows: &[Row]) {
 
 fn complaints(text: &str) -> Vec<Diagnostic> {
     match parse(&[Source { name: "t.yaml".into(), text: text.into() }]) {
-        Ok(located) => validate(&located, &[]),
+        Ok(located) => validate(&located, &Kept::default()),
         Err(diagnostics) => diagnostics,
     }
 }

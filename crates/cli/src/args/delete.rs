@@ -29,4 +29,10 @@ pub enum DeleteKind {
     /// A tenant with everything it has
     #[value(alias = "tenants")]
     Tenant,
+    /// A network, by TENANT/NAME; its endpoints wait for another one of that name
+    #[value(alias = "networks")]
+    Network,
+    /// An endpoint, by TENANT/NAME
+    #[value(alias = "endpoints")]
+    Endpoint,
 }

@@ -9,7 +9,7 @@ pub struct GetArgs {
     /// What to list
     #[arg(value_name = "KIND", default_value = "all")]
     pub kind: GetKind,
-    /// Only the one with this name
+    /// Only the one with this name: NAME of a tenant, TENANT/NAME of a network or an endpoint
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
     /// Then wait, and print what changes (-o json: one event a line)
@@ -23,6 +23,12 @@ pub enum GetKind {
     /// Tenants
     #[value(alias = "tenant")]
     Tenants,
+    /// Networks
+    #[value(alias = "network")]
+    Networks,
+    /// Endpoints
+    #[value(alias = "endpoint")]
+    Endpoints,
     /// Everything there is
     All,
 }

@@ -37,6 +37,8 @@ fn delete(client: &Client, kind: DeleteKind, names: &[String]) -> (ApplyResponse
     for name in names {
         let deleted = match kind {
             DeleteKind::Tenant => client.delete_tenant(name),
+            DeleteKind::Network => client.delete_network(name),
+            DeleteKind::Endpoint => client.delete_endpoint(name),
         };
         match deleted {
             Ok(deleted) => {

@@ -4,10 +4,14 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use fief_host::HostError;
+use fief_host::namespaces::Namespace;
 use libfief::Whose;
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::ExecArgs;
+use crate::context::Context;
 
 /// What env(1) and its kin say when they fail themselves.
 const NOT_ENTERED: u8 = 125;
@@ -15,10 +19,19 @@ const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 #[expect(clippy::disallowed_methods, reason = "to start a program is what this command is for")]
-pub fn run(args: ExecArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: ExecArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let tenant = args.tenant.unwrap_or_default();
-    if let Err(error) = libfief::any_socket().and_then(|any| libfief::set(&any, Whose::Process, &tenant)) {
-        eprintln!("error: {}", reason(&tenant, &error));
+    let namespace = context.namespace_of(&tenant);
+    let entered = match Namespace::at(&namespace) {
+        Ok(namespace) if !tenant.is_empty() => {
+            namespace.enter().map_err(|error| reason_of_namespace(&tenant, &error))
+        }
+        _ => libfief::any_socket()
+            .and_then(|any| libfief::set(&any, Whose::Process, &tenant))
+            .map_err(|error| reason(&tenant, &error)),
+    };
+    if let Err(reason) = entered {
+        eprintln!("error: {reason}");
         return Ok(ExitCode::from(NOT_ENTERED));
     }
     if args.all {
@@ -39,6 +52,18 @@ fn raise_descriptors() {
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         eprintln!("warning: at most {soft} files and sockets may be open: cannot raise the limit: {error}");
+    }
+}
+
+/// Only an administrator of the host may change namespaces (setns(2)); membership does not reach so far.
+fn reason_of_namespace(tenant: &str, error: &HostError) -> String {
+    match error.errno() {
+        Some(libc::EPERM) => {
+            format!(
+                "tenant {tenant} has a network namespace, which only an administrator of the host may enter"
+            )
+        }
+        _ => format!("cannot enter {tenant}: {error}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use fief_api::SourceText;
-use fief_model::{Diagnostic, Source};
+use fief_model::{Diagnostic, Kept, Source};
 use serde::Serialize;
 
 use crate::args::ValidateArgs;
@@ -32,6 +32,6 @@ pub fn run(args: ValidateArgs, context: &mut Context) -> anyhow::Result<ExitCode
 fn check(sources: &[SourceText]) -> Result<usize, Vec<Diagnostic>> {
     let source = |source: &SourceText| Source { name: source.name.clone(), text: source.text.clone() };
     let documents = fief_model::parse(&Vec::from_iter(sources.iter().map(source)))?;
-    let diagnostics = fief_model::validate(&documents, &[]);
+    let diagnostics = fief_model::validate(&documents, &Kept { unknown: true, ..Kept::default() });
     if diagnostics.is_empty() { Ok(documents.len()) } else { Err(diagnostics) }
 }

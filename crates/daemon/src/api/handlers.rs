@@ -15,7 +15,7 @@ use fief_api::{
 use serde::Deserialize;
 
 use super::answers::{applied, error, forbidden, gone, ok};
-use crate::engine::{Engine, Handle};
+use crate::engine::{Engine, Handle, Kind, Object};
 use crate::members::Caller;
 
 pub(super) type Asked<T> = Result<Json<T>, JsonRejection>;
@@ -66,7 +66,7 @@ pub(super) async fn delete_tenant(
     if !who.0.may_write() {
         return forbidden("delete anything");
     }
-    applied(engine.ask(move |e| e.delete_names(vec![name])).await)
+    applied(engine.ask(move |e| e.delete_objects([Object { kind: Kind::Tenant, name }].into())).await)
 }
 
 /// Reads the configuration directory again.

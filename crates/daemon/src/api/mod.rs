@@ -6,6 +6,7 @@
 mod answers;
 mod handlers;
 mod marks;
+mod networks;
 mod openapi;
 
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +56,10 @@ fn router(engine: Handle) -> Router {
         .route("/v1/reload", post(handlers::reload))
         .route("/v1/tenants", get(handlers::tenants))
         .route("/v1/tenants/{name}", get(handlers::tenant).delete(handlers::delete_tenant))
+        .route("/v1/networks", get(networks::networks))
+        .route("/v1/networks/{tenant}/{name}", get(networks::network).delete(networks::delete_network))
+        .route("/v1/endpoints", get(networks::endpoints))
+        .route("/v1/endpoints/{tenant}/{name}", get(networks::endpoint).delete(networks::delete_endpoint))
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))

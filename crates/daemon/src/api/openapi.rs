@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{handlers, marks};
+use super::{handlers, marks, networks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,12 @@ use super::{handlers, marks};
         handlers::reload,
         handlers::tenants,
         handlers::tenant,
+        networks::networks,
+        networks::network,
+        networks::delete_network,
+        networks::endpoints,
+        networks::endpoint,
+        networks::delete_endpoint,
         handlers::status,
         handlers::doctor,
         handlers::sockets,

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, Outcome, SourceText};
+use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, SourceText};
 use fief_datapath::maps::CAPACITY;
-use fief_model::{Diagnostic, Document, Located, Slot, Source, Tenant};
+use fief_model::{Diagnostic, Document, Kept, Located, Source};
 use ipnet::IpNet;
-use similar::TextDiff;
 
 use super::Engine;
+use super::intent::{Intent, Kind, Object, outcome};
 use crate::members;
+use crate::networks;
 use crate::plan::desire::desire;
 use crate::plan::{backend, plan};
-use crate::slots;
-use crate::store::{MemberIds, Stored};
+use crate::store::{Changes, MemberIds, Stored};
 
 /// The set that documents belong to when nobody names one.
 const DEFAULT_SET: &str = "default";
@@ -34,13 +34,6 @@ pub enum Refusal {
 /// The answer to apply, delete and diff.
 pub type Applied = Result<ApplyResponse, Refusal>;
 
-/// What a request would do.
-struct Intent {
-    put: Vec<Stored>,
-    delete: Vec<String>,
-    outcomes: Vec<Outcome>,
-}
-
 impl Engine {
     /// Makes the documents true, or says what that would do.
     pub(crate) fn apply(&mut self, request: &ApplyRequest) -> Applied {
@@ -60,69 +53,66 @@ impl Engine {
     /// Deletes what the documents name.
     pub(crate) fn delete(&mut self, request: &DeleteRequest) -> Applied {
         let documents = parse(&request.sources)?;
-        let names: Vec<String> = documents.iter().map(|l| l.document.name().to_owned()).collect();
-        self.delete_names(names)
+        self.delete_objects(documents.iter().map(|located| Object::of(&located.document)).collect())
     }
 
-    /// Deletes tenants by name.
-    pub(crate) fn delete_names(&mut self, names: Vec<String>) -> Applied {
-        let absent: Vec<&String> = names.iter().filter(|n| !self.tenants.contains_key(*n)).collect();
-        if let Some(name) = absent.first() {
+    /// Deletes objects, and what belongs to them.
+    pub(crate) fn delete_objects(&mut self, objects: BTreeSet<Object>) -> Applied {
+        let absent: Vec<&Object> = objects.iter().filter(|object| !self.has(object)).collect();
+        if let Some(object) = absent.first() {
             let more =
                 if absent.len() > 1 { format!(" (and {} more)", absent.len() - 1) } else { String::new() };
-            return Err(Refusal::Missing(format!("there is no tenant {name}{more}; nothing was deleted")));
+            return Err(Refusal::Missing(format!("there is no {object}{more}; nothing was deleted")));
         }
-        let unique: BTreeSet<String> = names.into_iter().collect();
-        let outcomes = unique.iter().map(|name| outcome(name, Action::Delete)).collect();
-        self.commit(Intent { put: Vec::new(), delete: unique.into_iter().collect(), outcomes })
+        let delete = self.with_belongings(objects);
+        let outcomes = delete.iter().map(|object| outcome(object, Action::Delete)).collect();
+        let mut intent = Intent { delete, outcomes, ..Intent::default() };
+        intent.uplinks = self.uplinks_after(&intent)?;
+        self.commit(intent)
     }
 
     fn intend(&self, request: &ApplyRequest) -> Result<Intent, Refusal> {
         let documents = parse(&request.sources)?;
         let set = request.set.as_deref().unwrap_or(DEFAULT_SET);
-        let named: BTreeSet<&str> = documents.iter().map(|l| l.document.name()).collect();
+        let named: BTreeSet<Object> = documents.iter().map(|l| Object::of(&l.document)).collect();
         let delete = self.surplus(request.prune.then_some(set), &named)?;
-        let is_kept = |name: &str| !named.contains(name) && !delete.iter().any(|d| d == name);
-        let kept: Vec<&Tenant> =
-            self.tenants.iter().filter(|(name, _)| is_kept(name)).map(|(_, s)| &s.tenant).collect();
+        let stays = |kind, name: &str| {
+            let object = Object { kind, name: name.to_owned() };
+            !named.contains(&object) && !delete.contains(&object)
+        };
+        let tenants = self.tenants.iter().filter(|(name, _)| stays(Kind::Tenant, name));
+        let networks = self.networks.iter().filter(|(name, _)| stays(Kind::Network, name));
+        let endpoints = self.endpoints.iter().filter(|(name, _)| stays(Kind::Endpoint, name));
+        let kept = Kept {
+            tenants: tenants.map(|(_, stored)| &stored.tenant).collect(),
+            networks: networks.map(|(_, stored)| &stored.network).collect(),
+            endpoints: endpoints.map(|(_, stored)| &stored.endpoint).collect(),
+            unknown: false,
+        };
         let mut complaints = fief_model::validate(&documents, &kept);
         let members = resolve_members(&documents, &mut complaints);
-        choose_backends(&documents, &mut complaints);
-        keep_off(&documents, &self.alias_networks(), &mut complaints);
+        choose_backends(&documents, &kept, &mut complaints);
+        keep_off(&documents, &self.reserved_networks(), &mut complaints);
         if !complaints.is_empty() {
             return Err(Refusal::Documents(complaints));
         }
-        let tenants: Vec<Tenant> = documents.into_iter().map(|l| tenant_of(l.document)).collect();
-        let mut fresh = self.fresh_slots(&tenants)?.into_iter();
-        let mut intent = Intent { put: Vec::new(), delete, outcomes: Vec::new() };
-        for (tenant, (members, selected)) in tenants.into_iter().zip(members) {
-            let old = self.tenants.get(&tenant.metadata.name);
-            let slot = match old {
-                Some(old) => old.slot,
-                None => fresh.next().ok_or_else(|| Refusal::Conflict("no slot is free".into(), None))?,
-            };
-            let stored = Stored { tenant, set: set.to_owned(), slot, members, selected };
-            intent.outcomes.push(compare(old, &stored));
-            if old != Some(&stored) {
-                intent.put.push(stored);
-            }
-        }
+        let intent = self.compared(documents, members, set, delete)?;
         self.check_capacity(&intent)?;
-        intent.outcomes.extend(intent.delete.iter().map(|name| outcome(name, Action::Delete)));
         Ok(intent)
     }
 
     /// Refuses what the datapath's maps could not hold, before anything is kept.
     fn check_capacity(&self, intent: &Intent) -> Result<(), Refusal> {
-        let replaced: BTreeSet<&str> = intent.put.iter().map(|s| s.tenant.metadata.name.as_str()).collect();
-        let gone: BTreeSet<&str> = intent.delete.iter().map(String::as_str).collect();
+        let replaced: BTreeSet<&str> =
+            intent.tenants.iter().map(|s| s.tenant.metadata.name.as_str()).collect();
+        let gone = intent.deleted(Kind::Tenant);
         let kept = self
             .tenants
             .iter()
             .filter(|(name, _)| !replaced.contains(name.as_str()) && !gone.contains(name.as_str()));
         let kept = kept.map(|(_, stored)| stored);
         let (mut addresses, mut neighbours) = (0, 0);
-        for stored in kept.chain(&intent.put) {
+        for stored in kept.chain(&intent.tenants) {
             for interface in &stored.tenant.spec.interfaces {
                 addresses += interface.addresses.len();
                 neighbours += interface.neighbours.as_ref().map_or(0, Vec::len);
@@ -136,63 +126,50 @@ impl Engine {
         Err(Refusal::Conflict(text, Some("spread the tenants over several hosts".into())))
     }
 
-    /// What a prune of this set deletes.
-    fn surplus(&self, set: Option<&str>, named: &BTreeSet<&str>) -> Result<Vec<String>, Refusal> {
-        let Some(set) = set else { return Ok(Vec::new()) };
-        let of_set = self.tenants.iter().filter(|(_, s)| s.set == set);
-        let surplus: Vec<String> =
-            of_set.map(|(name, _)| name.clone()).filter(|name| !named.contains(name.as_str())).collect();
-        if named.is_empty() && !surplus.is_empty() {
-            return Err(Refusal::Conflict(
-                format!("pruning would leave nothing of set {set} ({} tenants)", surplus.len()),
-                Some("if that is meant, delete them by name: fief delete tenant NAME".into()),
-            ));
-        }
-        Ok(surplus)
-    }
-
-    fn fresh_slots(&self, tenants: &[Tenant]) -> Result<Vec<Slot>, Refusal> {
-        let count = tenants.iter().filter(|t| !self.tenants.contains_key(&t.metadata.name)).count();
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        // Slots of tenants that go in the same request are not reused at once: their packets may still be on the way.
-        let taken: BTreeSet<Slot> = self.tenants.values().map(|s| s.slot).collect();
-        let read = self.settings.positions.read;
-        let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
-        let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());
-        let carried: BTreeSet<u16> = sockets.iter().map(|s| read.number(s.mark)).chain(by_tasks).collect();
-        slots::allocate(self.field.narrowest(), &taken, &carried, count)
-            .map_err(|e| Refusal::Conflict(e.to_string(), None))
-    }
-
     fn rehearse(&mut self, intent: Intent) -> ApplyResponse {
-        let mut tenants: BTreeMap<&str, &Stored> =
-            self.tenants.iter().map(|(n, s)| (n.as_str(), s)).collect();
-        tenants.retain(|name, _| !intent.delete.iter().any(|d| d == name));
-        tenants.extend(intent.put.iter().map(|s| (s.tenant.metadata.name.as_str(), s)));
+        let after = self.documents_after(&intent);
+        let wanted = networks::wanted(&after, &self.observed, &self.ground());
+        let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
-        let desired = tenants.values().map(|s| (s.slot, desire(tree, s, observed))).collect();
-        let steps = self.describe(&plan(tree, &desired, observed));
+        let of_host = after.tenants.values().filter(|s| !after.is_segmented(&s.tenant));
+        let mut desired: std::collections::HashMap<_, _> =
+            of_host.map(|s| (s.slot, desire(tree, s, observed))).collect();
+        desired.extend(wanted.exits(observed));
+        let mut steps = self.segments.describe(&wanted);
+        steps.extend(self.describe(&plan(tree, &desired, &links, observed)));
         ApplyResponse { outcomes: intent.outcomes, steps }
     }
 
     fn commit(&mut self, intent: Intent) -> Applied {
-        let put: Vec<&Stored> = intent.put.iter().collect();
-        let delete: Vec<&str> = intent.delete.iter().map(String::as_str).collect();
-        if let Err(error) = self.store.change_tenants(&put, &delete) {
-            // A commit whose sync failed may be on the disk after all: what the store says from now on is what counts.
-            if let Ok(tenants) = self.store.tenants() {
-                self.tenants = tenants;
+        let mut changes = Changes::default();
+        intent.tenants.iter().for_each(|stored| changes.put_tenant(stored));
+        intent.networks.iter().for_each(|stored| changes.put_network(stored));
+        intent.endpoints.iter().for_each(|stored| changes.put_endpoint(stored));
+        for Object { kind, name } in &intent.delete {
+            match kind {
+                Kind::Tenant => changes.delete_tenant(name),
+                Kind::Network => changes.delete_network(name),
+                Kind::Endpoint => changes.delete_endpoint(name),
             }
+        }
+        for (device, uplink) in &intent.uplinks {
+            if self.uplinks.get(device) != Some(uplink) {
+                changes.put_uplink(device, uplink);
+            }
+        }
+        let gone = self.uplinks.keys().filter(|device| !intent.uplinks.contains_key(*device));
+        gone.for_each(|device| changes.delete_uplink(device));
+        if let Err(error) = self.store.change(changes) {
+            // A commit whose sync failed may be on the disk after all: what the store says from now on is what counts.
+            let _ = self.recall();
             return Err(Refusal::Store(error.to_string()));
         }
         let removed: Vec<Stored> =
-            intent.delete.iter().filter_map(|name| self.tenants.remove(name)).collect();
+            intent.deleted(Kind::Tenant).iter().filter_map(|name| self.tenants.remove(*name)).collect();
         let gone: BTreeSet<u16> = removed.iter().map(|s| s.slot.number()).collect();
-        for stored in intent.put {
-            self.tenants.insert(stored.tenant.metadata.name.clone(), stored);
-        }
+        intent.deleted(Kind::Network).iter().for_each(|name| drop(self.networks.remove(*name)));
+        intent.deleted(Kind::Endpoint).iter().for_each(|name| drop(self.endpoints.remove(*name)));
+        self.adopt(&intent);
         self.clear_tasks(&gone);
         self.close_sockets(&gone);
         self.clear_aliases(&gone);
@@ -201,7 +178,15 @@ impl Engine {
         self.touch();
         let mut outcomes = intent.outcomes;
         for outcome in outcomes.iter_mut().filter(|o| o.action != Action::Delete) {
-            outcome.status = self.tenants.get(&outcome.name).map(|stored| self.status_of(stored));
+            match outcome.kind.as_str() {
+                "Network" => {
+                    outcome.standing = self.networks.get(&outcome.name).map(|s| self.network_standing(s))
+                }
+                "Endpoint" => {
+                    outcome.standing = self.endpoints.get(&outcome.name).map(|s| self.endpoint_standing(s))
+                }
+                _ => outcome.status = self.tenants.get(&outcome.name).map(|stored| self.status_of(stored)),
+            }
         }
         Ok(ApplyResponse { outcomes, steps: Vec::new() })
     }
@@ -240,40 +225,46 @@ fn parse(sources: &[SourceText]) -> Result<Vec<Located>, Refusal> {
     fief_model::parse(&sources).map_err(Refusal::Documents)
 }
 
-fn tenant_of(document: Document) -> Tenant {
-    match document {
-        Document::Tenant(tenant) => tenant,
-    }
-}
-
-/// Each tenant's members, and whom it selects.
-fn resolve_members(documents: &[Located], complaints: &mut Vec<Diagnostic>) -> Vec<(MemberIds, MemberIds)> {
-    let resolve = |located: &Located| {
-        let Document::Tenant(tenant) = &located.document;
+/// Each tenant's members, and whom it selects, by its name.
+fn resolve_members(
+    documents: &[Located],
+    complaints: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, (MemberIds, MemberIds)> {
+    let mut all = BTreeMap::new();
+    for located in documents {
+        let Document::Tenant(tenant) = &located.document else { continue };
         let (members, selected, unknown) = members::resolve(&tenant.spec);
         for (path, message, help) in unknown {
             complaints.push(complaint(located, &path, message, help));
         }
-        (members, selected)
-    };
-    documents.iter().map(resolve).collect()
+        all.insert(tenant.metadata.name.clone(), (members, selected));
+    }
+    all
 }
 
-fn choose_backends(documents: &[Located], complaints: &mut Vec<Diagnostic>) {
+fn choose_backends(documents: &[Located], kept: &Kept<'_>, complaints: &mut Vec<Diagnostic>) {
+    let coming = documents.iter().filter_map(|located| match &located.document {
+        Document::Network(network) => Some(network.metadata.tenant.as_str()),
+        _ => None,
+    });
+    let staying = kept.networks.iter().map(|network| network.metadata.tenant.as_str());
+    let segmented: BTreeSet<&str> = coming.chain(staying).collect();
     for located in documents {
-        let Document::Tenant(tenant) = &located.document;
-        if let Err(reason) = backend::choose(tenant) {
+        let Document::Tenant(tenant) = &located.document else { continue };
+        if let Err(reason) = backend::choose(tenant, segmented.contains(tenant.metadata.name.as_str())) {
             let message = format!("no isolation can hold this tenant: {reason}");
             complaints.push(complaint(located, "spec.isolation", message, "see `fief doctor`".into()));
         }
     }
 }
 
-/// Addresses and destinations that aliases are taken from belong to nobody.
-fn keep_off(documents: &[Located], aliases: &[IpNet], complaints: &mut Vec<Diagnostic>) {
+/// Addresses and destinations that fief takes for itself belong to nobody: each with the word for what, and the key of
+/// fiefd.yaml that moves it.
+fn keep_off(documents: &[Located], reserved: &[(IpNet, &str, &str)], complaints: &mut Vec<Diagnostic>) {
     for located in documents {
-        let Document::Tenant(tenant) = &located.document;
-        let is_taken = |net: &IpNet| aliases.iter().find(|taken| taken.contains(net) || net.contains(*taken));
+        let Document::Tenant(tenant) = &located.document else { continue };
+        let is_taken =
+            |net: &IpNet| reserved.iter().find(|(taken, ..)| taken.contains(net) || net.contains(taken));
         let addresses = tenant.spec.interfaces.iter().enumerate().flat_map(|(i, interface)| {
             let path = move |n: usize| format!("spec.interfaces[{i}].addresses[{n}]");
             interface.addresses.iter().enumerate().map(move |(n, net)| (path(n), IpNet::from(net.addr())))
@@ -283,9 +274,9 @@ fn keep_off(documents: &[Located], aliases: &[IpNet], complaints: &mut Vec<Diagn
             Some((format!("spec.routes[{n}].to"), prefix))
         });
         for (path, net) in addresses.chain(routes) {
-            if let Some(taken) = is_taken(&net) {
-                let message = format!("{net} lies in {taken}, from which fief takes aliases of UDP senders");
-                let help = "write another one, or move `aliasRange` in fiefd.yaml".to_owned();
+            if let Some((taken, what, key)) = is_taken(&net) {
+                let message = format!("{net} lies in {taken}, from which fief takes {what}");
+                let help = format!("write another one, or move `{key}` in fiefd.yaml");
                 complaints.push(complaint(located, &path, message, help));
             }
         }
@@ -295,24 +286,4 @@ fn keep_off(documents: &[Located], aliases: &[IpNet], complaints: &mut Vec<Diagn
 fn complaint(located: &Located, path: &str, message: String, help: String) -> Diagnostic {
     let (line, column) = located.positions.at(path);
     Diagnostic { source: located.source.to_string(), line, column, message, help: Some(help) }
-}
-
-fn compare(old: Option<&Stored>, new: &Stored) -> Outcome {
-    let name = &new.tenant.metadata.name;
-    let Some(old) = old else { return outcome(name, Action::Create) };
-    if old.tenant == new.tenant {
-        let action = if old == new { Action::Unchanged } else { Action::Change };
-        return outcome(name, action);
-    }
-    let (before, after) = (yaml(&old.tenant), yaml(&new.tenant));
-    let diff = TextDiff::from_lines(&before, &after).unified_diff().header("stored", "applied").to_string();
-    Outcome { diff: Some(diff), ..outcome(name, Action::Change) }
-}
-
-fn yaml(tenant: &Tenant) -> String {
-    Document::Tenant(tenant.clone()).to_yaml()
-}
-
-fn outcome(name: &str, action: Action) -> Outcome {
-    Outcome { kind: "Tenant".into(), name: name.into(), action, diff: None, status: None }
 }

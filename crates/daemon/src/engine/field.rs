@@ -318,7 +318,7 @@ impl Engine {
 
     /// Is everything in place that this phase asks for?
     fn stands(&self) -> bool {
-        let plan = plan(&self.tree, &self.desired, &self.observed);
+        let plan = plan(&self.tree, &self.desired, &self.links, &self.observed);
         let mut rules = plan.add.iter().chain(&plan.remove);
         let is_rule = |change: &Change| matches!(change, Change::AddRule(..) | Change::DeleteRule(..));
         self.trouble.is_empty() && !rules.any(is_rule) && (self.tenants.is_empty() || self.datapath.is_some())

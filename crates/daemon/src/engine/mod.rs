@@ -8,16 +8,19 @@ mod aliases;
 mod apply;
 mod carry_out;
 mod field;
+mod intent;
+mod networks;
 mod processes;
 mod switches;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ use fief_datapath::aliases::Ranges;
 use fief_datapath::{Datapath, Settings};
 use fief_host::{Detour, Host, HostError, LinuxHost, Monitor};
 use fief_marks::MarkLayout;
-use fief_model::Slot;
+use fief_model::{Mac, Slot};
 use ipnet::Ipv6Net;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
@@ -34,13 +37,15 @@ use tokio::sync::{oneshot, watch};
 use crate::arbiter::Heard;
 use crate::config::{Config, LocalRule};
 use crate::contention::Contention;
+use crate::networks::links::Links;
+use crate::networks::{Link, Networks};
 use crate::observed::Observed;
-use crate::plan::desire::desire;
 use crate::plan::{Desired, Tree, plan};
-use crate::store::{Field, Store, Stored};
+use crate::store::{Field, Store, Stored, StoredEndpoint, StoredNetwork, Uplink};
 
 pub use apply::{Applied, Refusal};
 use field::Progress;
+pub use intent::{Kind, Object};
 
 /// A full listing is made once things have been quiet for this long, in case an event lied.
 const QUIET: Duration = Duration::from_secs(10);
@@ -81,6 +86,16 @@ pub struct Engine {
     /// Rung when whoever watches the marks shall look again.
     watcher: Arc<OwnedFd>,
     tenants: BTreeMap<String, Stored>,
+    networks: BTreeMap<String, StoredNetwork>,
+    endpoints: BTreeMap<String, StoredEndpoint>,
+    uplinks: BTreeMap<String, Uplink>,
+    /// Networks as they stand on this host.
+    segments: Networks,
+    /// The links to tenants' namespaces.
+    links: Vec<Link>,
+    /// Leased addresses, by network and Ethernet address, and whether others have come since.
+    leases: HashMap<(String, Mac), Ipv4Addr>,
+    leased: Arc<AtomicBool>,
     host: LinuxHost,
     monitor: Monitor,
     observed: Observed,
@@ -176,6 +191,7 @@ impl Engine {
     ) -> anyhow::Result<(Engine, Handle)> {
         let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
+        let (networks, endpoints, uplinks) = (store.networks()?, store.endpoints()?, store.uplinks()?);
         let (field, goal) = field::placed(&config, &paths, &mut store)?;
         let layout = goal.as_ref().map_or(field.narrowest(), |(goal, _)| *goal);
         if let Some(stored) = tenants.values().find(|s| s.slot.number() > layout.highest()) {
@@ -214,6 +230,16 @@ impl Engine {
         let ((job_sender, jobs), (view_sender, views)) = (channel(), channel());
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (revision, watcher) = watch::channel(1);
+        // Those of an earlier daemon are there already.
+        let leased = Arc::new(AtomicBool::new(!networks.is_empty()));
+        let (told, ring) = (leased.clone(), bell.clone());
+        let on_lease = move || {
+            told.store(true, Ordering::Release);
+            // As in Handle::ring.
+            let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
+        };
+        let segments =
+            Networks::new(&paths, Links(config.link_range), settings.local_moved, Box::new(on_lease));
         let handle = Handle { jobs: job_sender, views: view_sender, bell: bell.clone(), revision: watcher };
         let engine = Engine {
             config,
@@ -230,6 +256,13 @@ impl Engine {
             taken: 0,
             watcher: marks,
             tenants,
+            networks,
+            endpoints,
+            uplinks,
+            segments,
+            links: Vec::new(),
+            leases: HashMap::new(),
+            leased,
             host,
             monitor,
             observed: Observed::default(),
@@ -283,6 +316,8 @@ impl Engine {
             self.mind_aliases();
             self.mind_move();
             let now = Instant::now();
+            let leased = self.leased.load(Ordering::Acquire);
+            let missing = self.segments.look_at().is_some_and(|at| at <= now);
             let verify = self.verify_at.is_some_and(|at| at <= now);
             if verify && self.list().is_err() {
                 self.wake_at = Some(now + Duration::from_secs(1));
@@ -292,7 +327,7 @@ impl Engine {
                 self.verify_at = None;
                 self.attached.clear();
             }
-            if changed || verify || self.wake_at.is_some_and(|at| at <= now) {
+            if changed || leased || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
             if verify {
@@ -315,9 +350,10 @@ impl Engine {
                 self.installed.clear();
                 self.refusals = Contention::default();
             }
-            self.desire();
-            let plan = plan(&self.tree, &self.desired, &self.observed);
-            let did = self.carry_out(plan);
+            let mut did = self.desire();
+            let plan = plan(&self.tree, &self.desired, &self.links, &self.observed);
+            did |= self.carry_out(plan);
+            did |= self.open_links();
             busy |= did;
             // What was heard meanwhile is not yet in the plan.
             quiet = !self.take_events() && !did;
@@ -349,11 +385,6 @@ impl Engine {
     /// Answers everybody who waits for a look.
     fn answer_views(&self) {
         self.views.try_iter().for_each(|view| view(self));
-    }
-
-    fn desire(&mut self) {
-        let (tree, observed) = (&self.tree, &self.observed);
-        self.desired = self.tenants.values().map(|s| (s.slot, desire(tree, s, observed))).collect();
     }
 
     /// Lists everything anew.
@@ -391,7 +422,10 @@ impl Engine {
 
     fn wait(&self) -> std::io::Result<()> {
         let due =
-            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at].into_iter().flatten().min();
+            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()]
+                .into_iter()
+                .flatten()
+                .min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });

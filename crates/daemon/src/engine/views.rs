@@ -31,6 +31,7 @@ impl Engine {
         let layout = self.settings.positions.read;
         let number = stored.slot.number();
         let mut conditions = self.trouble.clone();
+        conditions.extend(self.segments.trouble_of(&stored.tenant.metadata.name).cloned());
         if let Some(desired) = self.desired.get(&stored.slot) {
             conditions.extend(desired.conditions.iter().cloned());
         }
@@ -49,7 +50,9 @@ impl Engine {
             slot: number,
             table: self.tree.table_base + u32::from(number),
             mark: format!("{:#x}/{layout}", layout.mark(number).unwrap_or(0)),
-            isolation: backend::choose(&stored.tenant).map_or("none", |b| b.name()).into(),
+            isolation: backend::choose(&stored.tenant, self.is_segmented(&stored.tenant))
+                .map_or("none", |b| b.name())
+                .into(),
             phase: if conditions.is_empty() { Phase::Ready } else { Phase::Pending },
             conditions,
             counters: self.counters(u32::from(number)),
@@ -186,7 +189,8 @@ impl Engine {
     fn is_ready(&self, stored: &Stored) -> bool {
         self.trouble.is_empty()
             && !self.underway.contains(&stored.slot)
-            && self.desired.get(&stored.slot).is_some_and(|d| d.conditions.is_empty())
+            && self.segments.trouble_of(&stored.tenant.metadata.name).is_none()
+            && self.desired.get(&stored.slot).is_none_or(|d| d.conditions.is_empty())
             && !self.refused.values().any(|(slot, _)| *slot == stored.slot)
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, Rule};
+use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, RouteKind, Rule};
 use leaving::Leaving;
 
 /// The host as last seen.
@@ -18,6 +18,10 @@ pub struct Observed {
     foreign: HashMap<IpAddr, Address>,
     awaited: HashSet<(u32, IpAddr)>,
     routes: HashMap<RouteKey, Route>,
+    /// Others' IPv4 routes in the main table over devices that somebody asks about.
+    main: BTreeSet<(RouteKey, Option<u32>, Option<IpAddr>)>,
+    /// Those devices, by name.
+    asked: BTreeSet<String>,
     rules: BTreeMap<(Family, Rule), usize>,
     /// Families whose `local` rule is at preference 0.
     pub local_first: BTreeSet<Family>,
@@ -34,13 +38,14 @@ pub struct Observed {
 
 impl Observed {
     /// What a listing says.
-    pub fn from_listing(listing: Listing) -> Observed {
-        let mut observed =
-            Observed { local_first: listing.local_first.into_iter().collect(), ..Observed::default() };
+    pub fn from_listing(listing: Listing, asked: BTreeSet<String>) -> Observed {
+        let local_first = listing.local_first.into_iter().collect();
+        let mut observed = Observed { local_first, asked, ..Observed::default() };
         observed.has_ipv6 = fief_host::kernel::has_ipv6();
         let events = listing.links.into_iter().map(Event::Link);
         let events = events.chain(listing.addresses.into_iter().map(Event::Address));
         let events = events.chain(listing.routes.into_iter().map(Event::Route));
+        let events = events.chain(listing.main.into_iter().map(|route| Event::Main(route, false)));
         let events = events.chain(listing.rules.into_iter().map(|(f, r)| Event::Rule(f, r)));
         events.for_each(|event| {
             observed.apply(event);
@@ -52,7 +57,7 @@ impl Observed {
     /// Believes a new listing. Devices count as changed only if they did.
     pub fn renew(&mut self, listing: Listing) {
         let before = std::mem::take(self);
-        *self = Observed { leaving: before.leaving, ..Observed::from_listing(listing) };
+        *self = Observed { leaving: before.leaving, ..Observed::from_listing(listing, before.asked) };
         self.devices_changed = before.devices_changed || before.links != self.links;
     }
 
@@ -75,6 +80,8 @@ impl Observed {
             }
             Event::AddressGone(address) => self.address_gone(address),
             Event::Route(route) => drop(self.routes.insert(route.key(), route)),
+            Event::Main(route, replaced) => return self.main_changed(&route, replaced),
+            Event::MainGone(route) => return self.main.remove(&(route.key(), route.device, route.via)),
             Event::Rule(family, rule) => *self.rules.entry((family, rule)).or_default() += 1,
             Event::RuleGone(family, rule) => {
                 if let Some(count) = self.rules.get_mut(&(family, rule)) {
@@ -168,6 +175,32 @@ impl Observed {
         self.routes.values()
     }
 
+    /// Keeps an eye on others' routes over these devices; says whether that takes a new listing.
+    pub fn ask(&mut self, devices: BTreeSet<String>) -> bool {
+        let is_new = !devices.is_subset(&self.asked);
+        self.asked = devices;
+        is_new
+    }
+
+    /// The host's own IPv4 routes over a device that was asked about, as routes for another table.
+    pub fn routes_by(&self, device: Option<u32>) -> Vec<Route> {
+        let over = self.main.iter().filter(|(_, by, _)| device.is_some() && *by == device);
+        over.map(|(key, device, via)| Route {
+            table: 0,
+            prefix: key.prefix,
+            metric: key.metric,
+            kind: RouteKind::Unicast,
+            device: *device,
+            via: *via,
+            source: None,
+            // Its neighbour may be one by a route that is not there for this packet.
+            on_link: via.is_some(),
+            mtu: None,
+            detour: None,
+        })
+        .collect()
+    }
+
     /// Are there IPv6 addresses that were acknowledged and not announced yet? They do not work until then.
     pub fn awaits_addresses(&self) -> bool {
         !self.awaited.is_empty()
@@ -225,6 +258,21 @@ impl Observed {
         of_family.flat_map(|((_, rule), count)| std::iter::repeat_n(*rule, *count))
     }
 
+    fn main_changed(&mut self, route: &Route, replaced: bool) -> bool {
+        let key = route.key();
+        let mut changed = false;
+        if replaced {
+            let before = self.main.len();
+            self.main.retain(|(other, ..)| *other != key);
+            changed = before != self.main.len();
+        }
+        let is_asked = route.device.is_some_and(|device| self.asked.contains(self.link_name(device)));
+        if !is_asked || route.kind != RouteKind::Unicast || route.family() != Family::V4 {
+            return changed;
+        }
+        self.main.insert((key, route.device, route.via)) || changed
+    }
+
     fn link_changed(&mut self, link: Link) {
         if self.links.get(&link.index) == Some(&link) {
             return;
@@ -240,6 +288,9 @@ impl Observed {
             // A device that goes down takes its routes with it, and IPv4 says nothing of them (fib_disable_ip).
             if !link.up || !old.up {
                 self.forget_routes(|route| route.device == Some(link.index));
+            }
+            if !link.up {
+                self.forget_main(link.index);
             }
         }
         self.names.insert(link.name.clone(), link.index);
@@ -257,6 +308,7 @@ impl Observed {
         self.addresses.retain(|(device, _), _| *device != index);
         self.foreign.retain(|_, a| a.device != index);
         self.forget_routes(|route| route.device == Some(index));
+        self.forget_main(index);
     }
 
     fn address_gone(&mut self, address: Address) {
@@ -269,6 +321,11 @@ impl Observed {
             self.foreign.remove(&ip);
         }
         self.gone.push(address);
+    }
+
+    /// A device that is down or gone has no routes.
+    fn forget_main(&mut self, device: u32) {
+        self.main.retain(|(_, by, _)| *by != Some(device));
     }
 
     fn forget_routes(&mut self, which: impl Fn(&Route) -> bool) {

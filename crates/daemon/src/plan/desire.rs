@@ -33,6 +33,8 @@ pub struct Desired {
     pub flags: u32,
     /// Devices it may leave by.
     pub devices: BTreeSet<u32>,
+    /// Of an uplink, which is no tenant and has no name: the device that packets are forwarded from.
+    pub forwards: Option<u32>,
     /// Its local addresses.
     pub owned: Vec<(IpAddr, Owner)>,
     /// Devices whose strays are its own.
@@ -333,7 +335,12 @@ fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
 /// has to look with the packet's mark, and elsewhere the devices that tenants name need no such look: their programs
 /// know this host's addresses. IPv6 keeps addresses over a link's flap, as IPv4 does anyway: taking thousands away and
 /// adding them again costs the kernel time that grows with their square.
-pub fn sysctls(tree: &Tree, devices: &BTreeSet<u32>, observed: &Observed) -> Vec<Setting> {
+pub fn sysctls(
+    tree: &Tree,
+    devices: &BTreeSet<u32>,
+    forwards: &BTreeSet<u32>,
+    observed: &Observed,
+) -> Vec<Setting> {
     let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
     if tree.move_local || observed.filters_reverse_path {
@@ -345,6 +352,7 @@ pub fn sysctls(tree: &Tree, devices: &BTreeSet<u32>, observed: &Observed) -> Vec
     let of_device = |above: &str, leaf: &str, device: u32| {
         setting(Setting::name_on(&format!("{above}.DEVICE.{leaf}"), observed.link_name(device)), Some(device))
     };
+    settings.extend(forwards.iter().map(|d| of_device("net.ipv4.conf", "forwarding", *d)));
     if !observed.filters_reverse_path {
         settings.extend(devices.iter().map(|d| of_device("net.ipv4.conf", "accept_local", *d)));
     }
@@ -378,7 +386,8 @@ fn with_v6_metric(mut routes: Vec<Route>) -> Vec<Route> {
     routes
 }
 
-fn unreachable_default(family: Family) -> Route {
+/// What every table ends in.
+pub fn unreachable_default(family: Family) -> Route {
     let any = match family {
         Family::V4 => IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         Family::V6 => IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),

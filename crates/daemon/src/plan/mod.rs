@@ -19,10 +19,10 @@ use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
 use sha2::{Digest, Sha256};
 
-pub use backend::{Backend, Fib};
 pub use desire::{Desired, Setting};
 pub use tree::Tree;
 
+use crate::networks::Link;
 use crate::observed::Observed;
 
 /// What is to be done, in order: switches, entries, `add`, `remove`, entries that go.
@@ -50,7 +50,9 @@ impl Plan {
 }
 
 /// Compares what all tenants desire with what is there.
-pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) -> Plan {
+///
+/// `links` lead to tenants' namespaces; their host's ends are told apart from others' by their names.
+pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
     gather(tree, tenants, observed, &mut plan);
@@ -69,8 +71,8 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) 
         late_remove.extend(remove);
     }
     plan.add.extend(jumps);
-    compare_addresses(tenants, observed, &mut plan);
-    compare_routes(tree, tenants, observed, &mut plan);
+    compare_addresses(tenants, links, observed, &mut plan);
+    compare_routes(tree, tenants, links, observed, &mut plan);
     for family in observed.families() {
         let first = observed.local_first.contains(&family);
         match (tree.move_local && !slots.is_empty(), first) {
@@ -108,7 +110,9 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
             _ => {}
         }
     }
-    for (slot, desired) in tenants {
+    let forwards: BTreeSet<u32> = tenants.values().filter_map(|desired| desired.forwards).collect();
+    // What leaves by an uplink has lost its mark where the programs look: only the rule tree knows an uplink's number.
+    for (slot, desired) in tenants.iter().filter(|(_, desired)| !desired.name.is_empty()) {
         let slot = u32::from(slot.number());
         entries.tenants.insert(slot, desired.flags);
         entries.names.insert(slot, name_of(desired));
@@ -137,7 +141,7 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         false => NAMED,
     };
     plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
-    plan.sysctls = desire::sysctls(tree, &plan.devices, observed);
+    plan.sysctls = desire::sysctls(tree, &plan.devices, &forwards, observed);
 }
 
 /// Enters a path, step by step. A node is numbered by the path to it, so that it is the same in every plan.
@@ -163,8 +167,10 @@ fn name_of(desired: &Desired) -> Name {
     name
 }
 
-fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
-    let wanted: HashSet<Address> = tenants.values().flat_map(|d| d.addresses.iter().copied()).collect();
+fn compare_addresses(tenants: &HashMap<Slot, Desired>, links: &[Link], observed: &Observed, plan: &mut Plan) {
+    let of_links = links.iter().filter_map(|link| link.address(observed));
+    let wanted: HashSet<Address> =
+        tenants.values().flat_map(|d| d.addresses.iter().copied()).chain(of_links).collect();
     let mut missing: Vec<Address> = wanted.iter().filter(|a| !observed.has_address(a)).copied().collect();
     let mut surplus: Vec<Address> = observed.addresses().filter(|a| a.ours && !wanted.contains(a)).collect();
     missing.sort_by_key(|a| (a.device, a.net));
@@ -177,7 +183,13 @@ fn compare_addresses(tenants: &HashMap<Slot, Desired>, observed: &Observed, plan
     plan.add.extend(missing.into_iter().map(Change::AddAddress));
 }
 
-fn compare_routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
+fn compare_routes(
+    tree: &Tree,
+    tenants: &HashMap<Slot, Desired>,
+    links: &[Link],
+    observed: &Observed,
+    plan: &mut Plan,
+) {
     let mut wanted = HashSet::<RouteKey>::new();
     let mut want = |route: Route, plan: &mut Plan| {
         wanted.insert(route.key());
@@ -186,6 +198,10 @@ fn compare_routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Obse
         }
     };
     aliases::routes(tree, tenants, observed).into_iter().for_each(|route| want(route, plan));
+    // Beside the aliases': packets that no tenant has marked find their way to a link there.
+    for route in links.iter().filter_map(|link| link.route(observed)) {
+        want(Route { table: tree.table_base, ..route }, plan);
+    }
     let mut slots: Vec<&Slot> = tenants.keys().collect();
     slots.sort();
     for slot in slots {

@@ -35,7 +35,7 @@ fn tenant(number: u16, extra: &str) -> Tenant {
         number % 200 + 1,
     );
     let located = fief_model::parse(&[Source { name: "test".into(), text }]).unwrap().remove(0);
-    let Document::Tenant(tenant) = located.document;
+    let Document::Tenant(tenant) = located.document else { panic!("a tenant") };
     tenant
 }
 
@@ -56,7 +56,7 @@ fn host() -> FakeHost {
 }
 
 fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan, HashMap<Slot, Desired>) {
-    let mut observed = Observed::from_listing(host.list().unwrap());
+    let mut observed = Observed::from_listing(host.list().unwrap(), Default::default());
     observed.has_ipv6 = true;
     let desired: HashMap<Slot, Desired> = tenants
         .iter()
@@ -73,7 +73,7 @@ fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan
             (slot, desire(tree, &stored, &observed))
         })
         .collect();
-    (plan(tree, &desired, &observed), desired)
+    (plan(tree, &desired, &[], &observed), desired)
 }
 
 /// Carries one plan out and demands that nothing is left to do.

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::settings::{change, no_address_generation};
-use super::{Build, Named, NewLink, Settings, index_of};
+use super::{Bridge, Build, Named, NewLink, Settings, Veth, index_of};
 use crate::HostError;
 use crate::namespaces::Namespace;
 use crate::netlink::attribute::push;
@@ -64,6 +64,13 @@ impl Work<'_> {
         let what = build.to_string();
         Ok(match build {
             Build::AddBridge(bridge) => bridge.message(what),
+            Build::AddVeth(Veth {
+                link: NewLink { index: None, .. },
+                peer: NewLink { index: Some(_), .. },
+                ..
+            }) => {
+                return Err(HostError::Missing(format!("{what}: to number its peer, number it too")));
+            }
             Build::AddVeth(veth) => {
                 let namespace = veth.peer_namespace.as_ref().map(|ns| ns.descriptor()).transpose()?;
                 let message = veth.message(what, namespace.as_ref());
@@ -111,22 +118,28 @@ impl Work<'_> {
     }
 }
 
-/// What the kernel does not take from a request that makes a device: texts, and the master of a veth's other end.
+/// What the kernel does not take from a request that makes a device: texts; the MTU of a bridge, which would follow its
+/// ports unless it was changed once; and of a veth's other end, which it makes
+/// before there is anything to connect it to, the master and that it is up.
 fn rest_of(build: &Build) -> Vec<(Option<Arc<Namespace>>, Build)> {
-    let rest = |link: &NewLink, master: Option<u32>| {
-        let settings = Settings {
-            alias: link.alias.clone(),
-            master: master.map(|master| Some(Named::Index(master))),
-            ..Settings::default()
-        };
+    let rest = |link: &NewLink, settings: Settings| {
+        let settings = Settings { alias: link.alias.clone(), ..settings };
         let device = Named::Name(link.name.clone());
         (settings != Settings::default()).then_some(Build::Set { device, settings })
     };
     match build {
-        Build::AddBridge(bridge) => rest(&bridge.link, None).map(|rest| (None, rest)).into_iter().collect(),
-        Build::AddVeth(veth) => {
-            let link = rest(&veth.link, None).map(|rest| (None, rest));
-            let peer = rest(&veth.peer, veth.peer.master).map(|rest| (veth.peer_namespace.clone(), rest));
+        Build::AddBridge(Bridge { link, .. }) => {
+            let settings = Settings { mtu: link.mtu, ..Settings::default() };
+            rest(link, settings).map(|rest| (None, rest)).into_iter().collect()
+        }
+        Build::AddVeth(Veth { link, peer, peer_namespace }) => {
+            let settings = Settings {
+                master: peer.master.map(|master| Some(Named::Index(master))),
+                up: peer.up.then_some(true),
+                ..Settings::default()
+            };
+            let link = rest(link, Settings::default()).map(|rest| (None, rest));
+            let peer = rest(peer, settings).map(|rest| (peer_namespace.clone(), rest));
             link.into_iter().chain(peer).collect()
         }
         _ => Vec::new(),

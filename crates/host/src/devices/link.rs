@@ -63,7 +63,8 @@ pub struct Bridge {
 pub struct Veth {
     /// The end in the socket's network namespace.
     pub link: NewLink,
-    /// The other end; its `master` is a bridge of its own namespace.
+    /// The other end; its `master` is a bridge of its own namespace. That it is up, its master and its alias take a
+    /// request of their own, in its namespace. Its number can be chosen only if that of `link` is too (veth_newlink).
     pub peer: NewLink,
     /// The network namespace of the other end; the socket's if left out.
     pub peer_namespace: Option<Arc<Namespace>>,
@@ -91,7 +92,8 @@ impl Bridge {
                 }
             }
         };
-        self.link.message(what, "bridge", data)
+        // An MTU that a bridge begins with would follow that of its ports; carry_out changes it when the bridge is there.
+        NewLink { mtu: None, ..self.link.clone() }.message(what, "bridge", data)
     }
 }
 
@@ -100,7 +102,9 @@ impl Veth {
     pub(super) fn message(&self, what: String, namespace: Option<&OwnedFd>) -> Message {
         self.link.message(what, "veth", |data| {
             nest(data, VETH_INFO_PEER, |peer| {
-                peer.extend(self.peer.header().as_slice());
+                // Up it can only be when both ends are there (veth_open).
+                let header = NewLink { up: false, ..self.peer.clone() }.header();
+                peer.extend(header.as_slice());
                 self.peer.attributes(peer);
                 if let Some(namespace) = namespace {
                     push(peer, libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());

@@ -22,6 +22,11 @@ pub enum Event {
     Route(Route),
     /// A route of ours is gone.
     RouteGone(Route),
+    /// Somebody else's route in the main table appeared or changed; `true` where it took the place of another one with the
+    /// same key.
+    Main(Route, bool),
+    /// Somebody else's route in the main table is gone.
+    MainGone(Route),
     /// A rule of ours appeared.
     Rule(Family, Rule),
     /// A rule of ours is gone.
@@ -64,6 +69,9 @@ impl Monitor {
                 if let Some(event) = event(header.kind, header.flags, body) {
                     each(event);
                 }
+                if let Some(event) = event_of_main(header.kind, header.flags, body) {
+                    each(event);
+                }
             }
         }
         Ok(())
@@ -92,6 +100,16 @@ fn event(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
         libc::RTM_NEWRULE => rule_event(body, Event::Rule, true),
         libc::RTM_DELRULE => rule_event(body, Event::RuleGone, false),
         RTM_NEWNETCONF => Some(Event::Setting),
+        _ => None,
+    }
+}
+
+/// The same message, where it is about a route in the main table that is not ours.
+fn event_of_main(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
+    let route = || Route::decode_others(body).filter(|route| route.table == Route::MAIN);
+    match kind {
+        libc::RTM_NEWROUTE => Some(Event::Main(route()?, flags & libc::NLM_F_REPLACE as u16 != 0)),
+        libc::RTM_DELROUTE => route().map(Event::MainGone),
         _ => None,
     }
 }

@@ -65,6 +65,9 @@ pub struct Route {
 }
 
 impl Route {
+    /// The table that packets without a mark end up in (RT_TABLE_MAIN).
+    pub const MAIN: u32 = 254;
+
     /// Its family.
     pub fn family(&self) -> Family {
         Family::of(self.prefix.addr())
@@ -97,6 +100,12 @@ impl Route {
     pub(crate) fn decode(body: &[u8]) -> Option<Route> {
         let ours = OpNewrouteDo::decode_request(body).0.rtm_protocol == PROTOCOL;
         Route::decode_any(body).filter(|_| ours)
+    }
+
+    /// Reads somebody else's route; `None` if it is ours.
+    pub(crate) fn decode_others(body: &[u8]) -> Option<Route> {
+        let ours = OpNewrouteDo::decode_request(body).0.rtm_protocol == PROTOCOL;
+        Route::decode_any(body).filter(|_| !ours)
     }
 
     /// Reads anybody's route.

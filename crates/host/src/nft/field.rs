@@ -14,6 +14,10 @@ pub enum Field {
     IifName,
     /// `oifname`, of `Ifname`.
     OifName,
+    /// `iifgroup`, of `Integer(4)` in the host's order: the group of the device that brought it.
+    IifGroup,
+    /// `oifgroup`, the same of the device that it leaves by.
+    OifGroup,
     /// `meta l4proto`, of `Protocol`.
     L4Proto,
     /// `meta nfproto`, of `Integer(1)`: 2 is IPv4, 10 is IPv6.
@@ -56,6 +60,8 @@ pub enum Field {
     CtMark,
     /// `ct zone`, of `Zone`.
     CtZone,
+    /// `ct original ip saddr`, of `Ipv4`: who opened the connection, as it was before any translation.
+    CtOriginalSource,
 }
 
 /// NFT_PAYLOAD_LL_HEADER, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER.
@@ -68,6 +74,8 @@ pub(super) const META_MARK: u32 = 3;
 /// NFT_CT_MARK and NFT_CT_ZONE.
 pub(super) const CT_MARK: u32 = 3;
 pub(super) const CT_ZONE: u32 = 17;
+/// NFT_CT_SRC_IP.
+const CT_SOURCE: u32 = 19;
 
 /// Where it comes from.
 enum Source {
@@ -75,6 +83,8 @@ enum Source {
     Meta(u32),
     /// A key of `enum nft_ct_keys`.
     Ct(u32),
+    /// The same, of the direction that opened the connection.
+    CtOriginal(u32),
     /// A header, and the bytes before it there.
     Payload(u32, u32),
 }
@@ -88,6 +98,8 @@ impl Field {
             Field::Oif => (Source::Meta(5), 4),
             Field::IifName => (Source::Meta(6), 16),
             Field::OifName => (Source::Meta(7), 16),
+            Field::IifGroup => (Source::Meta(21), 4),
+            Field::OifGroup => (Source::Meta(22), 4),
             Field::NfProto => (Source::Meta(15), 1),
             Field::L4Proto => (Source::Meta(16), 1),
             Field::PacketType => (Source::Meta(19), 1),
@@ -107,6 +119,7 @@ impl Field {
             Field::CtStatus => (Source::Ct(2), 4),
             Field::CtMark => (Source::Ct(CT_MARK), 4),
             Field::CtZone => (Source::Ct(CT_ZONE), 2),
+            Field::CtOriginalSource => (Source::CtOriginal(CT_SOURCE), 4),
         }
     }
 
@@ -124,6 +137,11 @@ impl Field {
             }),
             (Source::Ct(key), _) => expression(into, "ct", |ct| {
                 number(ct, 2, key);
+                number(ct, 1, register);
+            }),
+            (Source::CtOriginal(key), _) => expression(into, "ct", |ct| {
+                number(ct, 2, key);
+                push(ct, 3, &[0]);
                 number(ct, 1, register);
             }),
             (Source::Payload(header, offset), length) => expression(into, "payload", |payload| {

@@ -65,6 +65,26 @@ pub fn oifname_is(name: &str) -> Expr {
     is(Field::OifName, Value::Ifname(name.to_owned()))
 }
 
+/// `ct original ip saddr NET`, an IPv4 prefix.
+pub fn ct_original_source_in(net: ipnet::Ipv4Net) -> Expr {
+    Expr::Compare {
+        field: Field::CtOriginalSource,
+        mask: Some(Value::Ipv4(net.netmask())),
+        comparison: Comparison::Equal,
+        value: Value::Ipv4(net.network()),
+    }
+}
+
+/// `iifgroup GROUP`.
+pub fn iifgroup_is(group: u32) -> Expr {
+    is(Field::IifGroup, Value::Bytes(group.to_ne_bytes().to_vec()))
+}
+
+/// `oifgroup GROUP`.
+pub fn oifgroup_is(group: u32) -> Expr {
+    is(Field::OifGroup, Value::Bytes(group.to_ne_bytes().to_vec()))
+}
+
 /// `meta nfproto ipv4` or `meta nfproto ipv6`: not in the family bridge, where [`ether_type_is`] says it.
 pub fn family_is(family: Family) -> Expr {
     is(Field::NfProto, Value::Bytes(vec![family.af()]))

@@ -30,7 +30,7 @@ pub(super) const TENANT: &[Hint] = &[
     hint("metadata.labels", "a mapping", "write `labels: { tier: gold }`"),
     hint("metadata.labels.*", "a text", "write a text, as in `tier: gold`; a number goes in quotes"),
     hint("spec", "a mapping", "write the tenant's fields below it, or `spec: {}` for none"),
-    hint("spec.isolation", "a kind of isolation", "write `auto` or `fib`"),
+    hint("spec.isolation", "a kind of isolation", "write `auto`, `fib` or `netns`"),
     hint(
         "spec.interfaces",
         "a list",
@@ -104,6 +104,88 @@ pub(super) const TENANT: &[Hint] = &[
     hint("spec.select.groups[]", "a group", MEMBER),
     hint("spec.hostAccess", FLAG, WRITE_FLAG),
     hint("spec.udp", "a way with UDP servers", "write `alias`, `pktinfo` or `refuse`"),
+];
+
+const MAPPING: &str = "a mapping";
+const LIST: &str = "a list";
+const MAC: &str = "write six hexadecimal pairs, as in \"02:00:00:00:00:07\"";
+const PLAIN_ADDRESS: &str = "write an address without a prefix length, as in 10.10.1.20";
+const PORT: &str = "write a whole number, 1 to 65535";
+
+/// Networks.
+pub(super) const NETWORK: &[Hint] = &[
+    hint("metadata", MAPPING, "write `metadata: { name: web, tenant: blue }`"),
+    hint("metadata.name", "a name", NAME),
+    hint("metadata.tenant", "a tenant's name", "write the tenant that it belongs to, as in `tenant: blue`"),
+    hint("metadata.labels", MAPPING, "write `labels: { tier: gold }`"),
+    hint("metadata.labels.*", "a text", "write a text, as in `tier: gold`; a number goes in quotes"),
+    hint("spec", MAPPING, "write the network's fields below it, as in `spec: { subnets: [10.10.1.0/24] }`"),
+    hint("spec.type", "a kind of network", "write `local`"),
+    hint("spec.subnets", LIST, "write a list, as in `subnets: [10.10.1.0/24]`"),
+    hint("spec.subnets[]", "a prefix", "write a prefix, as in 10.10.1.0/24 or \"fd00:10:1::/64\""),
+    hint("spec.gateways", LIST, "write a list, as in `gateways: [10.10.1.254]`"),
+    hint("spec.gateways[]", "an address", PLAIN_ADDRESS),
+    hint("spec.uplinks", LIST, "write a list of devices, as in `uplinks: [eth0]`"),
+    hint("spec.uplinks[]", "a device's name", DEVICE),
+    hint("spec.dhcp", MAPPING, "write `dhcp: { range: 10.10.1.50-10.10.1.150 }`, or `dhcp: {}`"),
+    hint("spec.dhcp.range", "a range of addresses", "write two addresses, as in 10.10.1.50-10.10.1.150"),
+    hint("spec.dhcp.lease", "a time", "write a number with `s`, `m`, `h` or `d`, as in `lease: 60m`"),
+    hint(
+        "spec.dhcp.reservations",
+        LIST,
+        "write a list, as in `reservations: [{ mac: \"02:00:00:00:00:07\", address: 10.10.1.7 }]`",
+    ),
+    hint("spec.dhcp.reservations[]", MAPPING, "write `{ mac: \"02:00:00:00:00:07\", address: 10.10.1.7 }`"),
+    hint("spec.dhcp.reservations[].mac", "an Ethernet address", MAC),
+    hint("spec.dhcp.reservations[].address", "an address", PLAIN_ADDRESS),
+    hint("spec.dns", MAPPING, "write `dns: { names: { gw: 10.10.1.1 }, servers: [192.0.2.53] }`"),
+    hint("spec.dns.names", MAPPING, "write `names: { gw: 10.10.1.1 }`"),
+    hint("spec.dns.names.*", "an address", PLAIN_ADDRESS),
+    hint("spec.dns.servers", LIST, "write a list, as in `servers: [192.0.2.53]`"),
+    hint("spec.dns.servers[]", "an address", PLAIN_ADDRESS),
+    hint(
+        "spec.portMaps",
+        LIST,
+        "write a list, as in `portMaps: [{ uplink: eth0, port: 8080, to: \"app2:80\" }]`",
+    ),
+    hint("spec.portMaps[]", MAPPING, "write `{ uplink: eth0, port: 8080, to: \"app2:80\", protocol: tcp }`"),
+    hint("spec.portMaps[].uplink", "a device's name", DEVICE),
+    hint("spec.portMaps[].port", "a port", PORT),
+    hint("spec.portMaps[].to", "an endpoint with a port", "write `to: \"app2:80\"`, in quotes"),
+    hint("spec.portMaps[].protocol", "a protocol", "write `tcp` or `udp`"),
+    hint("spec.ntp", LIST, "write a list, as in `ntp: [192.0.2.123]`"),
+    hint("spec.ntp[]", "an address", PLAIN_ADDRESS),
+    hint("spec.mtu", "an MTU", "write a whole number of bytes, 576 to 65535"),
+    hint("spec.allowEndpoints", LIST, "write a list of tenants, as in `allowEndpoints: [red]`"),
+    hint("spec.allowEndpoints[]", "a tenant's name", NAME),
+];
+
+/// Endpoints.
+pub(super) const ENDPOINT: &[Hint] = &[
+    hint("metadata", MAPPING, "write `metadata: { name: app1, tenant: blue }`"),
+    hint("metadata.name", "a name", NAME),
+    hint("metadata.tenant", "a tenant's name", "write the tenant that it belongs to, as in `tenant: blue`"),
+    hint("metadata.labels", MAPPING, "write `labels: { app: shop }`"),
+    hint("metadata.labels.*", "a text", "write a text, as in `app: shop`; a number goes in quotes"),
+    hint("spec", MAPPING, "write `spec: { networks: [{ network: web }], attach: { netns: app1 } }`"),
+    hint("spec.networks", LIST, "write a list, as in `networks: [{ network: web, interface: eth0 }]`"),
+    hint("spec.networks[]", MAPPING, "write `{ network: web, interface: eth0, address: 10.10.1.20 }`"),
+    hint("spec.networks[].network", "a network's name", "write `web`, or another tenant's as `red/web`"),
+    hint("spec.networks[].interface", "a device's name", DEVICE),
+    hint("spec.networks[].address", "an address", PLAIN_ADDRESS),
+    hint("spec.networks[].mac", "an Ethernet address", MAC),
+    hint(
+        "spec.attach",
+        MAPPING,
+        "write `attach: { netns: app1 }`, `attach: { pid: 4711 }` or `attach: { tap: app1 }`",
+    ),
+    hint(
+        "spec.attach.netns",
+        "a network namespace",
+        "write its name, or a path, as in `netns: /run/netns/app1`",
+    ),
+    hint("spec.attach.pid", "a process", "write its number"),
+    hint("spec.attach.tap", "a device's name", DEVICE),
 ];
 
 impl Hint {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::Findings;
+use super::{Findings, tenant_in};
 use crate::{Located, Tenant};
 
 /// Who has what, so far.
@@ -39,7 +39,8 @@ impl<'a> Claims<'a> {
             defaults: HashMap::new(),
             selections: HashMap::new(),
         };
-        let coming: HashSet<&str> = incoming.iter().map(|located| located.document.name()).collect();
+        let coming: HashSet<&str> =
+            incoming.iter().filter_map(tenant_in).map(|t| t.metadata.name.as_str()).collect();
         for tenant in stored.iter().filter(|tenant| !coming.contains(tenant.metadata.name.as_str())) {
             claims.each(tenant, None, |_, _| {});
         }
@@ -148,7 +149,7 @@ fn selections<'a>(tenant: &'a Tenant, list: &str) -> &'a [String] {
     }
 }
 
-fn place(located: &Located, path: &str) -> String {
+pub(super) fn place(located: &Located, path: &str) -> String {
     let (line, column) = located.positions.at(path);
     format!("{}:{line}:{column}", located.source)
 }

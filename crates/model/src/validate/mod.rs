@@ -5,34 +5,71 @@
 
 mod across;
 mod addresses;
+mod belonging;
+mod endpoints;
 mod members;
 mod names;
+mod networks;
 mod routes;
 
 use crate::document::MAX_DIAGNOSTICS;
-use crate::{Diagnostic, Document, Located, Tenant};
+use crate::{Diagnostic, Document, Endpoint, Located, Network, OwnedMetadata, Tenant};
 use across::Claims;
+use belonging::Belongings;
 
-/// Everything that is wrong with `incoming`, given that `stored` stays as it is.
-///
-/// `stored` are the tenants that the incoming documents neither replace nor delete. A stored tenant whose
-/// name comes in again is passed over, since it is on its way out.
-pub fn validate(incoming: &[Located], stored: &[&Tenant]) -> Vec<Diagnostic> {
+/// What stays as it is: the documents that the incoming ones neither replace nor delete. One whose name comes in again
+/// is passed over, since it is on its way out.
+#[derive(Debug, Clone, Default)]
+pub struct Kept<'a> {
+    /// Tenants.
+    pub tenants: Vec<&'a Tenant>,
+    /// Networks.
+    pub networks: Vec<&'a Network>,
+    /// Endpoints.
+    pub endpoints: Vec<&'a Endpoint>,
+    /// May there be more that nobody looked up? Then a tenant that is not found is no mistake.
+    pub unknown: bool,
+}
+
+/// Everything that is wrong with `incoming`, given what is kept beside it.
+pub fn validate(incoming: &[Located], kept: &Kept<'_>) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    let mut claims = Claims::new(incoming, stored);
+    let mut claims = Claims::new(incoming, &kept.tenants);
+    let mut belongings = Belongings::new(incoming, kept);
     for located in incoming {
         let mut findings = Findings { located, diagnostics: &mut diagnostics };
-        let Document::Tenant(tenant) = &located.document;
-        names::check(tenant, &mut findings);
-        addresses::check(tenant, &mut findings);
-        routes::check(tenant, &mut findings);
-        members::check(&tenant.spec, &mut findings);
-        claims.check(located, tenant, &mut findings);
+        match &located.document {
+            Document::Tenant(tenant) => {
+                let metadata = &tenant.metadata;
+                names::check_name("metadata.name", &metadata.name, "a tenant", &mut findings);
+                names::check_labels(&metadata.labels, &mut findings);
+                addresses::check(tenant, &mut findings);
+                routes::check(tenant, &mut findings);
+                members::check(&tenant.spec, &mut findings);
+                claims.check(located, tenant, &mut findings);
+                belongings.check_tenant(tenant, &mut findings);
+            }
+            Document::Network(network) => {
+                networks::check(network, &mut findings);
+                belongings.check_network(located, network, &mut findings);
+            }
+            Document::Endpoint(endpoint) => {
+                endpoints::check(endpoint, &mut findings);
+                belongings.check_endpoint(located, endpoint, &mut findings);
+            }
+        }
         if diagnostics.len() >= MAX_DIAGNOSTICS {
             break;
         }
     }
     diagnostics
+}
+
+fn tenant_in(located: &Located) -> Option<&Tenant> {
+    match &located.document {
+        Document::Tenant(tenant) => Some(tenant),
+        _ => None,
+    }
 }
 
 /// Where complaints about one document go.
@@ -54,6 +91,13 @@ impl Findings<'_> {
             message: message.into(),
             help: Some(help.into()),
         });
+    }
+
+    /// Name, tenant and labels of what belongs to a tenant.
+    fn check_owned(&mut self, metadata: &OwnedMetadata, noun: &str) {
+        names::check_name("metadata.name", &metadata.name, noun, self);
+        names::check_name("metadata.tenant", &metadata.tenant, "a tenant", self);
+        names::check_labels(&metadata.labels, self);
     }
 
     /// The line of a field, for complaints that mention a second place in the same document.

@@ -1,26 +1,29 @@
 //! Names: of tenants, labels and devices.
 
+use std::collections::BTreeMap;
+
 use super::Findings;
-use crate::Tenant;
 
 /// IFNAMSIZ less the terminating zero.
 const MAX_DEVICE: usize = 15;
 
-pub(super) fn check(tenant: &Tenant, findings: &mut Findings<'_>) {
-    let name = &tenant.metadata.name;
-    if !is_dns_label(name) {
-        findings.refuse(
-            "metadata.name",
-            format!("`{name}` is not a name for a tenant"),
-            match dns_label_from(name) {
-                Some(near) => {
-                    format!("write `{near}`: lower-case letters, digits and inner hyphens, 63 at most")
-                }
-                None => "write lower-case letters, digits and inner hyphens, 63 at most, as in `blue`".into(),
-            },
-        );
+/// The name at `path` of a thing that `noun` names.
+pub(super) fn check_name(path: &str, name: &str, noun: &str, findings: &mut Findings<'_>) {
+    if is_dns_label(name) {
+        return;
     }
-    for (key, value) in &tenant.metadata.labels {
+    findings.refuse(
+        path,
+        format!("`{name}` is not a name for {noun}"),
+        match dns_label_from(name) {
+            Some(near) => format!("write `{near}`: lower-case letters, digits and inner hyphens, 63 at most"),
+            None => "write lower-case letters, digits and inner hyphens, 63 at most, as in `blue`".into(),
+        },
+    );
+}
+
+pub(super) fn check_labels(labels: &BTreeMap<String, String>, findings: &mut Findings<'_>) {
+    for (key, value) in labels {
         let path = format!("metadata.labels[\"{key}\"]");
         if !is_label_key(key) {
             findings.refuse(
@@ -63,7 +66,7 @@ pub(super) fn flaw_of_device(name: &str) -> Option<(String, String)> {
 }
 
 /// RFC 1123, lower case.
-fn is_dns_label(name: &str) -> bool {
+pub(super) fn is_dns_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&name.len())
         && name.bytes().all(inner)

@@ -45,8 +45,9 @@ fn what_a_stored_tenant_has_is_taken_unless_it_comes_in_again() {
     };
     let read = |text: String| parse(&[Source { name: "t.yaml".into(), text }]).unwrap();
     let stored = read(text("red"));
-    let fief_model::Document::Tenant(red) = &stored[0].document;
-    let diagnostics = validate(&read(text("blue")), &[red]);
+    let fief_model::Document::Tenant(red) = &stored[0].document else { panic!("a tenant") };
+    let kept = fief_model::Kept { tenants: vec![red], ..Default::default() };
+    let diagnostics = validate(&read(text("blue")), &kept);
     let found: Vec<_> = diagnostics.iter().map(|d| (d.line, d.column, d.message.as_str())).collect();
     assert_eq!(
         found,
@@ -55,5 +56,5 @@ fn what_a_stored_tenant_has_is_taken_unless_it_comes_in_again() {
             (6, 55, "`eth0` has a default tenant already: `red` (applied earlier)"),
         ]
     );
-    assert!(validate(&read(text("red")), &[red]).is_empty());
+    assert!(validate(&read(text("red")), &kept).is_empty());
 }

@@ -44,7 +44,13 @@ fn what_is_not_the_type_that_belongs_there() {
             "unknown field `namespace` in `metadata`",
             "name, labels",
         ),
-        (SPEC, "isolation: ▸vrf", "isolation: fib", "`vrf` is not a kind of isolation", "`auto` or `fib`"),
+        (
+            SPEC,
+            "isolation: ▸vrf",
+            "isolation: fib",
+            "`vrf` is not a kind of isolation",
+            "`auto`, `fib` or `netns`",
+        ),
         (
             SPEC,
             "▸interface: []",

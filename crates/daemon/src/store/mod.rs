@@ -3,101 +3,30 @@
 //! One redb file, versioned. A write returns after the data is on the disk (redb commits durably), and only then is
 //! anything acknowledged.
 
+pub mod leases;
+mod rows;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fief_marks::MarkLayout;
-use fief_model::{Slot, Tenant};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use serde::{Deserialize, Serialize};
+
+pub use rows::{Field, MemberIds, Moving, Phase, Stored, StoredEndpoint, StoredNetwork, Switch, Uplink};
 
 /// The file's layout; a file with another number is refused, never guessed at.
 const VERSION: u64 = 1;
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
-const SWITCHES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("switches");
-const FIELDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("fields");
+const TENANTS: Table = TableDefinition::new("tenants");
+const NETWORKS: Table = TableDefinition::new("networks");
+const ENDPOINTS: Table = TableDefinition::new("endpoints");
+const UPLINKS: Table = TableDefinition::new("uplinks");
+const SWITCHES: Table = TableDefinition::new("switches");
+const FIELDS: Table = TableDefinition::new("fields");
 /// The one row of its table.
 const FIELD: &str = "slot";
-
-/// A tenant as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// The document.
-    pub tenant: Tenant,
-    /// The set that made it.
-    pub set: String,
-    /// Its number, kept as long as it lives.
-    pub slot: Slot,
-    /// Members as numbers, resolved when it was applied.
-    #[serde(default)]
-    pub members: MemberIds,
-    /// Users and groups that it selects, resolved like members.
-    #[serde(default)]
-    pub selected: MemberIds,
-}
-
-/// Members as the kernel knows them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberIds {
-    /// User ids.
-    pub users: Vec<u32>,
-    /// Group ids.
-    pub groups: Vec<u32>,
-}
-
-/// What a switch was before fief set it, and what fief set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switch {
-    /// The value found.
-    pub before: String,
-    /// The value set.
-    pub set: String,
-    /// The index of the device whose switch it is.
-    #[serde(default)]
-    pub device: Option<u32>,
-}
-
-/// Where the slot stands in marks, and why there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Field {
-    /// The field that counts.
-    pub mask: MarkLayout,
-    /// Which of the two places for a rule tree its tree has.
-    pub lane: u8,
-    /// Why it stands there, in a line.
-    pub reason: String,
-    /// On its way to another place.
-    #[serde(default)]
-    pub moving: Option<Moving>,
-}
-
-/// A field on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moving {
-    /// The next place.
-    pub to: MarkLayout,
-    /// The last place: another one than the next where those two would share bits.
-    pub goal: MarkLayout,
-    /// Why it moves, in a line.
-    pub reason: String,
-    /// How far it has come.
-    pub phase: Phase,
-}
-
-/// How far a field has come. Every step leaves what is written true for the one before and the one behind it, so that
-/// programs may be replaced one by one, and a daemon may be killed anywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// The slot is written to both places, and the old one counts.
-    Both,
-    /// The slot is written to both places, and the new one counts.
-    Read,
-    /// The new place is the only one; the old bits are taken off sockets and connections.
-    Clean,
-}
 
 /// The open store.
 pub struct Store {
@@ -132,6 +61,66 @@ pub enum StoreError {
     Refused(String),
 }
 
+/// Rows to put and delete together.
+#[derive(Default)]
+pub struct Changes {
+    rows: Vec<(Table, String, Option<Vec<u8>>)>,
+    unwritable: Option<String>,
+}
+
+impl Changes {
+    /// Puts a tenant.
+    pub fn put_tenant(&mut self, stored: &Stored) {
+        self.put(TENANTS, &stored.tenant.metadata.name, stored);
+    }
+
+    /// Puts a network.
+    pub fn put_network(&mut self, stored: &StoredNetwork) {
+        self.put(NETWORKS, &stored.network.metadata.key(), stored);
+    }
+
+    /// Puts an endpoint.
+    pub fn put_endpoint(&mut self, stored: &StoredEndpoint) {
+        self.put(ENDPOINTS, &stored.endpoint.metadata.key(), stored);
+    }
+
+    /// Puts an uplink.
+    pub fn put_uplink(&mut self, device: &str, uplink: &Uplink) {
+        self.put(UPLINKS, device, uplink);
+    }
+
+    /// Deletes a tenant.
+    pub fn delete_tenant(&mut self, name: &str) {
+        self.delete(TENANTS, name);
+    }
+
+    /// Deletes a network, by `TENANT/NAME`.
+    pub fn delete_network(&mut self, key: &str) {
+        self.delete(NETWORKS, key);
+    }
+
+    /// Deletes an endpoint, by `TENANT/NAME`.
+    pub fn delete_endpoint(&mut self, key: &str) {
+        self.delete(ENDPOINTS, key);
+    }
+
+    /// Deletes an uplink.
+    pub fn delete_uplink(&mut self, device: &str) {
+        self.delete(UPLINKS, device);
+    }
+
+    fn put(&mut self, table: Table, key: &str, value: &impl Serialize) {
+        match serde_json::to_vec(value) {
+            Ok(value) => self.rows.push((table, key.to_owned(), Some(value))),
+            Err(error) => self.unwritable = Some(error.to_string()),
+        }
+    }
+
+    fn delete(&mut self, table: Table, key: &str) {
+        self.rows.push((table, key.to_owned(), None));
+    }
+}
+
 impl Store {
     /// Opens or makes the store in this directory.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
@@ -152,20 +141,42 @@ impl Store {
         self.read(SWITCHES)
     }
 
-    /// Puts and deletes tenants in one transaction: all of it is on the disk on return, or none of it.
-    pub fn change_tenants(&mut self, put: &[&Stored], delete: &[&str]) -> Result<(), StoreError> {
-        let put: Vec<(&str, &Stored)> = put.iter().map(|s| (s.tenant.metadata.name.as_str(), *s)).collect();
-        self.write(TENANTS, &put, delete)
+    /// Every network by `TENANT/NAME`.
+    pub fn networks(&self) -> Result<BTreeMap<String, StoredNetwork>, StoreError> {
+        self.read(NETWORKS)
+    }
+
+    /// Every endpoint by `TENANT/NAME`.
+    pub fn endpoints(&self) -> Result<BTreeMap<String, StoredEndpoint>, StoreError> {
+        self.read(ENDPOINTS)
+    }
+
+    /// Every uplink by its device's name.
+    pub fn uplinks(&self) -> Result<BTreeMap<String, Uplink>, StoreError> {
+        self.read(UPLINKS)
+    }
+
+    /// Makes changes in one transaction: all of it is on the disk on return, or none of it.
+    pub fn change(&mut self, changes: Changes) -> Result<(), StoreError> {
+        let Changes { rows, unwritable } = changes;
+        match unwritable {
+            Some(error) => Err(StoreError::Refused(error)),
+            None => self.commit(rows),
+        }
     }
 
     /// Remembers what switches were; to be called BEFORE they are set.
     pub fn remember_switches(&mut self, switches: &[(&str, &Switch)]) -> Result<(), StoreError> {
-        self.write(SWITCHES, switches, &[])
+        let mut changes = Changes::default();
+        switches.iter().for_each(|(name, switch)| changes.put(SWITCHES, name, switch));
+        self.change(changes)
     }
 
     /// Forgets switches that were put back.
     pub fn forget_switches(&mut self, names: &[&str]) -> Result<(), StoreError> {
-        self.write(SWITCHES, &[] as &[(&str, &Switch)], names)
+        let mut changes = Changes::default();
+        names.iter().for_each(|name| changes.delete(SWITCHES, name));
+        self.change(changes)
     }
 
     /// Where the slot stands in marks; `None` before that was ever chosen.
@@ -175,7 +186,9 @@ impl Store {
 
     /// Remembers where the slot stands; to be called BEFORE anything is moved there.
     pub fn keep_field(&mut self, field: &Field) -> Result<(), StoreError> {
-        self.write(FIELDS, &[(FIELD, field)], &[])
+        let mut changes = Changes::default();
+        changes.put(FIELDS, FIELD, field);
+        self.change(changes)
     }
 
     /// The upper half of the IPv6 network that aliases are taken from, drawn once (RFC 4193): fd, 40 random bits, 16 more.
@@ -204,10 +217,7 @@ impl Store {
         work(database).map_err(|e| StoreError::Refused(e.to_string()))
     }
 
-    fn read<T: for<'de> Deserialize<'de>>(
-        &self,
-        table: TableDefinition<'_, &str, &[u8]>,
-    ) -> Result<BTreeMap<String, T>, StoreError> {
+    fn read<T: for<'de> Deserialize<'de>>(&self, table: Table) -> Result<BTreeMap<String, T>, StoreError> {
         let work = || -> Result<_, Box<dyn std::error::Error>> {
             let database =
                 self.database.as_ref().ok_or("it could not be opened again after a failed write")?;
@@ -222,13 +232,8 @@ impl Store {
         work().map_err(|e| StoreError::Refused(e.to_string()))
     }
 
-    fn write<T: Serialize>(
-        &mut self,
-        table: TableDefinition<'_, &str, &[u8]>,
-        put: &[(&str, &T)],
-        delete: &[&str],
-    ) -> Result<(), StoreError> {
-        if put.is_empty() && delete.is_empty() {
+    fn commit(&mut self, rows: Vec<(Table, String, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        if rows.is_empty() {
             return Ok(());
         }
         let database = match self.database.take() {
@@ -237,13 +242,18 @@ impl Store {
         };
         let work = || -> Result<(), Box<dyn std::error::Error>> {
             let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(table)?;
-                for (key, value) in put {
-                    table.insert(*key, serde_json::to_vec(value)?.as_slice())?;
-                }
-                for key in delete {
-                    table.remove(*key)?;
+            let mut rest = &rows[..];
+            while let [(table, ..), ..] = rest {
+                // One opening for a run of rows of the same table.
+                let run = rest.iter().take_while(|(other, ..)| other.name() == table.name()).count();
+                let (rows, later) = rest.split_at(run);
+                rest = later;
+                let mut table = transaction.open_table(*table)?;
+                for (_, key, value) in rows {
+                    match value {
+                        Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
+                        None => drop(table.remove(key.as_str())?),
+                    }
                 }
             }
             Ok(transaction.commit()?)
@@ -284,7 +294,10 @@ fn version(database: &Database) -> Result<u64, Box<dyn std::error::Error>> {
             transaction.open_table(TENANTS)?;
             transaction.open_table(SWITCHES)?;
         }
-        transaction.open_table(FIELDS)?;
+        // Tables that came later, in a file that may be older.
+        for table in [FIELDS, NETWORKS, ENDPOINTS, UPLINKS] {
+            transaction.open_table(table)?;
+        }
         found.unwrap_or(VERSION)
     };
     transaction.commit()?;
@@ -293,6 +306,8 @@ fn version(database: &Database) -> Result<u64, Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use fief_model::Slot;
+
     use super::*;
 
     fn stored(name: &str, slot: u16) -> Stored {
@@ -314,8 +329,14 @@ mod tests {
         let switch = Switch { before: "0".into(), set: "1".into(), device: None };
         {
             let mut store = Store::open(directory.path()).unwrap();
-            store.change_tenants(&[&blue, &red], &[]).unwrap();
-            store.change_tenants(&[], &["red"]).unwrap();
+            let mut changes = Changes::default();
+            changes.put_tenant(&blue);
+            changes.put_tenant(&red);
+            changes.put_uplink("eth0", &Uplink { slot: Slot::new(3).unwrap(), index: 0 });
+            store.change(changes).unwrap();
+            let mut changes = Changes::default();
+            changes.delete_tenant("red");
+            store.change(changes).unwrap();
             store.remember_switches(&[("net.ipv4.fwmark_reflect", &switch)]).unwrap();
         }
         let mut store = Store::open(directory.path()).unwrap();
@@ -323,6 +344,7 @@ mod tests {
         assert_eq!(network >> 56, 0xfd);
         assert_eq!(store.alias_network().unwrap(), network, "drawn once");
         assert_eq!(store.tenants().unwrap(), BTreeMap::from([("blue".into(), blue)]));
+        assert_eq!(store.uplinks().unwrap()["eth0"].slot.number(), 3);
         assert_eq!(store.switches().unwrap()["net.ipv4.fwmark_reflect"], switch);
     }
 

@@ -1,0 +1,156 @@
+//! Networks in the engine's round: what they need is built before the plan, and opened behind it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use fief_api::{
+    Condition, EndpointStatus, EndpointView, InterfaceStatus, NetworkStatus, NetworkView, Phase, Standing,
+};
+use fief_model::Tenant;
+use ipnet::IpNet;
+
+use super::Engine;
+use crate::networks::{Documents, Ground, forwarding, wanted};
+use crate::plan::desire::desire;
+use crate::store::{StoreError, StoredEndpoint, StoredNetwork};
+
+impl Engine {
+    /// Builds what networks need, and says what tenants and uplinks need of the host. Returns whether anything was done.
+    pub(super) fn desire(&mut self) -> bool {
+        if self.leased.swap(false, Ordering::AcqRel) {
+            self.leases = self.segments.leases();
+        }
+        if self.observed.ask(self.uplinks.keys().cloned().collect()) && self.list().is_err() {
+            self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
+        }
+        let documents = self.documents();
+        let wanted = wanted(&documents, &self.observed, &self.ground());
+        let links = wanted.links();
+        let (tree, observed) = (&self.tree, &self.observed);
+        let of_host = documents.tenants.values().filter(|stored| !documents.is_segmented(&stored.tenant));
+        let mut desired: std::collections::HashMap<_, _> =
+            of_host.map(|stored| (stored.slot, desire(tree, stored, observed))).collect();
+        desired.extend(wanted.exits(observed));
+        (self.desired, self.links) = (desired, links);
+        let switched = self.switched();
+        self.segments.build(wanted, self.settings.positions, &switched)
+    }
+
+    /// Opens links, unless the host is not ready for what comes from there.
+    pub(super) fn open_links(&mut self) -> bool {
+        let observed = &self.observed;
+        self.trouble.is_empty() && self.segments.open(|name| observed.link(name).is_some_and(|link| link.up))
+    }
+
+    /// Every document.
+    pub(super) fn documents(&self) -> Documents<'_> {
+        Documents {
+            tenants: self.tenants.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
+            networks: self.networks.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
+            endpoints: self.endpoints.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
+            uplinks: &self.uplinks,
+        }
+    }
+
+    pub(super) fn ground(&self) -> Ground<'_> {
+        Ground { links: self.segments.links(), leases: &self.leases }
+    }
+
+    /// Believes the store.
+    pub(super) fn recall(&mut self) -> Result<(), StoreError> {
+        self.tenants = self.store.tenants()?;
+        self.networks = self.store.networks()?;
+        self.endpoints = self.store.endpoints()?;
+        self.uplinks = self.store.uplinks()?;
+        Ok(())
+    }
+
+    /// Has this tenant a namespace?
+    pub(super) fn is_segmented(&self, tenant: &Tenant) -> bool {
+        let prefix = format!("{}/", tenant.metadata.name);
+        tenant.spec.isolation == fief_model::Isolation::Netns
+            || self.networks.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
+    }
+
+    /// What fief takes for itself: prefixes, the words for what, and the keys of fiefd.yaml that move them.
+    pub(super) fn reserved_networks(&self) -> Vec<(IpNet, &'static str, &'static str)> {
+        let aliases = self.alias_networks().map(|net| (net, "aliases of UDP senders", "aliasRange"));
+        let links = (IpNet::V4(self.segments.links().0), "links to tenants' namespaces", "linkRange");
+        aliases.into_iter().chain([links]).collect()
+    }
+
+    /// The switches of uplinks that fief has set.
+    fn switched(&self) -> BTreeSet<String> {
+        if self.uplinks.is_empty() {
+            return BTreeSet::new();
+        }
+        let ours: BTreeSet<String> = self.uplinks.keys().map(|device| forwarding(device)).collect();
+        let known = self.store.switches().unwrap_or_default();
+        known.into_keys().filter(|name| ours.contains(name)).collect()
+    }
+
+    /// Every network as stored, by `TENANT/NAME`.
+    pub(crate) fn stored_networks(&self) -> impl Iterator<Item = &StoredNetwork> {
+        self.networks.values()
+    }
+
+    /// Every endpoint as stored, by `TENANT/NAME`.
+    pub(crate) fn stored_endpoints(&self) -> impl Iterator<Item = &StoredEndpoint> {
+        self.endpoints.values()
+    }
+
+    /// Where a network stands.
+    pub(super) fn network_standing(&self, stored: &StoredNetwork) -> Standing {
+        standing(self.troubled(self.segments.lacking_of_network(&stored.network.metadata.key())))
+    }
+
+    /// Where an endpoint stands.
+    pub(super) fn endpoint_standing(&self, stored: &StoredEndpoint) -> Standing {
+        standing(self.troubled(self.segments.lacking_of_endpoint(&stored.endpoint.metadata.key())))
+    }
+
+    /// A network with where it stands.
+    pub(crate) fn view_network(&self, stored: &StoredNetwork) -> NetworkView {
+        let key = stored.network.metadata.key();
+        let Standing { phase, conditions } = self.network_standing(stored);
+        let (namespace, bridge, uplink) = self.segments.place_of(&key);
+        let slot = self.tenants.get(&stored.network.metadata.tenant).map_or(0, |tenant| tenant.slot.number());
+        let leases = self.leases.keys().filter(|(network, _)| *network == key).count();
+        NetworkView {
+            network: stored.network.clone(),
+            set: stored.set.clone(),
+            status: NetworkStatus { phase, conditions, zone: slot, namespace, bridge, uplink, leases },
+        }
+    }
+
+    /// An endpoint with where it stands.
+    pub(crate) fn view_endpoint(&self, stored: &StoredEndpoint) -> EndpointView {
+        let endpoint = &stored.endpoint;
+        let Standing { phase, conditions } = self.endpoint_standing(stored);
+        let interfaces = endpoint.spec.networks.iter().map(|attachment| {
+            let network = endpoint.network_of(attachment);
+            let mac = endpoint.mac_of(attachment);
+            let leased = self.leases.get(&(network.clone(), mac)).copied();
+            InterfaceStatus {
+                network,
+                interface: attachment.interface.clone(),
+                mac: mac.to_string(),
+                address: attachment.address.or(leased.map(Into::into)),
+            }
+        });
+        EndpointView {
+            endpoint: endpoint.clone(),
+            set: stored.set.clone(),
+            status: EndpointStatus { phase, conditions, interfaces: interfaces.collect() },
+        }
+    }
+
+    fn troubled(&self, own: Vec<Condition>) -> Vec<Condition> {
+        self.trouble.iter().cloned().chain(own).collect()
+    }
+}
+
+fn standing(conditions: Vec<Condition>) -> Standing {
+    let phase = if conditions.is_empty() { Phase::Ready } else { Phase::Pending };
+    Standing { phase, conditions }
+}

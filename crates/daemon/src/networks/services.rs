@@ -1,0 +1,171 @@
+//! Letting the services attend to networks: sockets opened inside namespaces, leases kept on the disk.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fief_host::HostError;
+use fief_host::namespaces::Namespace;
+use fief_host::packet;
+use fief_model::Mac;
+use fief_services::{Lease, LeaseStore, NetworkConfig, Services, Sockets};
+
+use super::space::{METADATA, Standing};
+use crate::store::leases::Leases;
+
+const DNS: u16 = 53;
+const DHCP: u16 = 67;
+const HTTP: u16 = 80;
+
+/// The services, started with the first network.
+pub struct Attendance {
+    state: PathBuf,
+    bell: Arc<dyn Fn() + Send + Sync>,
+    services: Option<Services>,
+    /// What each network is served with: its configuration, and whose sockets.
+    served: BTreeMap<String, NetworkConfig>,
+}
+
+impl Attendance {
+    /// Nothing is served yet.
+    pub fn new(state: PathBuf, bell: Box<dyn Fn() + Send + Sync>) -> Attendance {
+        Attendance { state, bell: bell.into(), services: None, served: BTreeMap::new() }
+    }
+
+    /// Serves the networks of a namespace as they are now.
+    pub fn serve(&mut self, standing: &Standing) {
+        if !standing.bridges.is_empty() {
+            self.begin();
+        }
+        let Some(services) = &self.services else { return };
+        let namespace = standing.namespace.inode().unwrap_or(0);
+        let mut metadata = !self.served.values().any(|served| served.namespace == namespace);
+        for (key, segment) in &standing.space.segments {
+            let Some(bridge) = standing.bridges.get(key) else { continue };
+            let config = NetworkConfig { namespace, bridge: *bridge, ..segment.services.clone() };
+            let before = self.served.get(key);
+            if before == Some(&config) {
+                continue;
+            }
+            let place = |config: &NetworkConfig| {
+                (config.namespace, config.bridge, config.gateway, config.gateway6, config.dhcp.is_some())
+            };
+            let sockets = match before.is_some_and(|before| place(before) == place(&config)) {
+                true => None,
+                false => match sockets(&standing.namespace, &config, metadata) {
+                    Ok(sockets) => Some(sockets),
+                    Err(error) => {
+                        tracing::error!(network = key, %error, "a network's services cannot listen");
+                        continue;
+                    }
+                },
+            };
+            metadata &= sockets.is_none();
+            services.set(config.clone(), sockets);
+            self.served.insert(key.clone(), config);
+        }
+    }
+
+    /// Ends the services of all other networks, and forgets their leases.
+    pub fn leave_all_but(&mut self, networks: &BTreeSet<&str>) -> bool {
+        let gone: Vec<String> =
+            self.served.keys().filter(|key| !networks.contains(key.as_str())).cloned().collect();
+        for key in &gone {
+            if let Some(services) = &self.services {
+                services.remove(key, true);
+            }
+            self.served.remove(key);
+        }
+        !gone.is_empty()
+    }
+
+    /// Who has which address, by network.
+    pub fn addresses(&mut self) -> HashMap<(String, Mac), Ipv4Addr> {
+        self.begin();
+        let leases = self.services.iter().flat_map(Services::leases);
+        leases.map(|lease| ((lease.network, Mac(lease.mac)), lease.address)).collect()
+    }
+
+    fn begin(&mut self) {
+        if self.services.is_none() {
+            let started = self.start().inspect_err(|error| tracing::error!(%error, "no network is served"));
+            self.services = started.ok();
+        }
+    }
+
+    fn start(&self) -> io::Result<Services> {
+        let leases = Leases::open(&self.state).map_err(io::Error::other)?;
+        Services::start(Box::new(Ringing { leases, bell: self.bell.clone() }))
+    }
+}
+
+/// Leases on the disk, whose changes ring a bell.
+struct Ringing {
+    leases: Leases,
+    bell: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl LeaseStore for Ringing {
+    fn load(&mut self) -> Result<Vec<Lease>, String> {
+        self.leases.load()
+    }
+
+    fn save(&mut self, put: &[Lease], remove: &[(String, Ipv4Addr)]) -> Result<(), String> {
+        self.leases.save(put, remove)?;
+        (self.bell)();
+        Ok(())
+    }
+}
+
+/// Everything that a network's services listen on and speak through.
+fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -> Result<Sockets, HostError> {
+    let gateways: Vec<IpAddr> =
+        std::iter::once(IpAddr::V4(config.gateway)).chain(config.gateway6.map(IpAddr::V6)).collect();
+    let open = || -> Result<Sockets, HostError> {
+        let failed = |what: String| move |error: io::Error| HostError::io(what, error);
+        let (mut dns_udp, mut dns_tcp) = (Vec::new(), Vec::new());
+        for gateway in &gateways {
+            let at = SocketAddr::new(*gateway, DNS);
+            dns_udp.push(UdpSocket::bind(at).map_err(failed(format!("bind UDP {at}")))?);
+            dns_tcp.push(TcpListener::bind(at).map_err(failed(format!("bind TCP {at}")))?);
+        }
+        let (mut dhcp, mut dhcp_quiet) = (None, None);
+        if config.dhcp.is_some() {
+            dhcp = Some(packet::udp_on_device(config.bridge, DHCP)?);
+            let at = (config.gateway, DHCP);
+            dhcp_quiet =
+                Some(UdpSocket::bind(at).map_err(failed(format!("bind UDP {}:{DHCP}", config.gateway)))?);
+        }
+        let at = (METADATA, HTTP);
+        let metadata = match metadata {
+            true => Some(TcpListener::bind(at).map_err(failed(format!("bind TCP {METADATA}:{HTTP}")))?),
+            false => None,
+        };
+        let inside = namespace.clone();
+        let sources = gateways.clone();
+        Ok(Sockets {
+            dhcp,
+            dhcp_quiet,
+            dns_udp,
+            dns_tcp,
+            metadata,
+            upstream: Box::new(move |server| ask(&inside, &sources, server)),
+            upstream_tcp: None,
+        })
+    };
+    namespace.inside(open)?
+}
+
+/// A socket for a question to another server. It has the gateway's address, by which the rules know its network.
+fn ask(namespace: &Namespace, sources: &[IpAddr], server: SocketAddr) -> io::Result<UdpSocket> {
+    let source = sources.iter().find(|source| source.is_ipv4() == server.is_ipv4());
+    let source = source.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let open = || {
+        let socket = UdpSocket::bind((*source, 0))?;
+        socket.connect(server)?;
+        Ok(socket)
+    };
+    namespace.visit(open).map_err(io::Error::other)?
+}

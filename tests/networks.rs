@@ -1,0 +1,36 @@
+//! Networks and endpoints: tenants whose addresses may be anybody's, each with names, leases and uplinks of its own.
+
+mod room;
+
+#[path = "networks/alive.rs"]
+mod alive;
+#[path = "networks/app.rs"]
+mod app;
+#[path = "networks/by_hand.rs"]
+mod by_hand;
+#[path = "networks/conntrack.rs"]
+mod conntrack;
+#[path = "networks/crowd.rs"]
+mod crowd;
+#[path = "networks/deleted.rs"]
+mod deleted;
+#[path = "networks/doors.rs"]
+mod doors;
+#[path = "networks/evenet.rs"]
+mod evenet;
+#[path = "networks/flow.rs"]
+mod flow;
+#[path = "networks/machine.rs"]
+mod machine;
+#[path = "networks/node.rs"]
+mod node;
+#[path = "networks/refused.rs"]
+mod refused;
+#[path = "networks/tools.rs"]
+mod tools;
+#[path = "networks/topology.rs"]
+mod topology;
+#[path = "networks/town.rs"]
+mod town;
+#[path = "networks/uplinks.rs"]
+mod uplinks;
