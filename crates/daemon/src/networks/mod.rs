@@ -27,7 +27,7 @@ use fief_api::{Condition, Paths};
 use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
-use fief_host::nft::{Batch, Family};
+use fief_host::nft::{Batch, Family, Table};
 use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
@@ -49,8 +49,8 @@ pub struct Networks {
     links: Links,
     local_moved: bool,
     spaces: BTreeMap<String, Standing>,
-    /// What the host's table was made from; `None` if there is none.
-    rules: Option<HostRules>,
+    /// The host's table; `None` if there is none.
+    table: Option<Table>,
     /// Why a tenant's namespace is not as it is wanted.
     trouble: BTreeMap<String, Condition>,
     /// What the documents lack.
@@ -75,7 +75,7 @@ impl Networks {
             links,
             local_moved,
             spaces: BTreeMap::new(),
-            rules: None,
+            table: None,
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), bell),
@@ -252,20 +252,23 @@ impl Networks {
         if links.is_empty() && wanted.exits.is_empty() {
             return self.remove_rules();
         }
-        let next = self.host_rules(wanted, positions, switched);
-        if self.rules.as_ref() == Some(&next) {
+        let next = self.host_rules(wanted, positions, switched).table();
+        if self.table.as_ref() == Some(&next) {
             return false;
         }
-        let set =
-            Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| next.batch().commit(&mut socket));
+        let set = Socket::open(libc::NETLINK_NETFILTER)
+            .and_then(|mut socket| rules::set(self.table.as_ref(), &next, &mut socket));
         match set {
-            Ok(()) => self.rules = Some(next),
+            Ok(did) => {
+                self.table = Some(next);
+                did
+            }
             Err(error) => {
                 tracing::error!(%error, "the host's table of networks could not be set");
-                self.rules = None;
+                self.table = None;
+                true
             }
         }
-        true
     }
 
     fn host_rules(&self, wanted: &Wanted, positions: Positions, switched: &BTreeSet<String>) -> HostRules {
@@ -305,7 +308,7 @@ impl Networks {
     }
 
     fn remove_rules(&mut self) -> bool {
-        if self.rules.is_none() && self.begun {
+        if self.table.is_none() && self.begun {
             return false;
         }
         let mut batch = Batch::new(Family::Inet, TABLE);
@@ -315,7 +318,7 @@ impl Networks {
             // A kernel without nf_tables has no table of ours either.
             tracing::debug!(%error, "the host's table of networks was not removed");
         }
-        self.rules.take().is_some()
+        self.table.take().is_some()
     }
 
     /// What would be done, in words.

@@ -1,16 +1,18 @@
 //! The nf_tables rules of networks: one table in the host's namespace, one in each tenant's.
 //!
 //! They translate addresses, which the bpf programs do not, and they say what may pass a link. What grows with the
-//! number of tenants is in sets and maps; the rules are the same for one and for thousands. A table is replaced whole,
-//! in one transaction, so no packet meets half of it, and connections that are under way stay translated: that is in
-//! connection tracking, not in the rules.
+//! number of tenants is in sets and maps; the rules are the same for one and for thousands. Where only elements differ only
+//! they come and go, and all changes of a table are one transaction, so no packet meets half of it. Connections that are
+//! under way stay translated: that is in connection tracking, not in the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use fief_host::HostError;
+use fief_host::netlink::Socket;
 use fief_host::nft::idiom::{self, state};
 use fief_host::nft::{
-    Batch, ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Type,
+    ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Table, Type,
     Value, Verdict,
 };
 use fief_marks::Positions;
@@ -35,7 +37,7 @@ const LAST: i32 = 200;
 const BY_PORT: [Field; 3] = [Field::IpDestination, Field::L4Proto, Field::DestinationPort];
 
 /// The host's side of all links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct HostRules {
     /// The range of links.
     pub links: Links,
@@ -56,31 +58,28 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// The table in one transaction, whatever there was before.
-    pub fn batch(&self) -> Batch {
-        let mut batch = Batch::new(Family::Inet, TABLE);
-        batch.delete_table_if_there();
-        batch.add_table();
-        self.mark_by_source(&mut batch);
-        self.add_called(&mut batch);
-        self.mark_by_uplink(&mut batch);
-        self.filter(&mut batch);
-        self.translate(&mut batch);
-        batch
+    /// The table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(Family::Inet, TABLE);
+        self.mark_by_source(&mut table);
+        self.add_called(&mut table);
+        self.mark_by_uplink(&mut table);
+        self.filter(&mut table);
+        self.translate(&mut table);
+        table
     }
 
     /// What comes from a tenant's namespace is marked with the uplink that its source stands for; nothing else comes.
-    fn mark_by_source(&self, batch: &mut Batch) {
+    fn mark_by_source(&self, table: &mut Table) {
         let numbers: BTreeSet<u16> = self.exits.values().map(|exit| exit.uplink.slot.number()).collect();
         for number in &numbers {
             let chain = via(*number);
-            batch.add_chain(&chain);
+            table.chain(&chain);
             let mark = self.positions.with(0, *number).unwrap_or(0);
             let rule = [idiom::set_mark(mark, self.positions.mask()), idiom::accept()];
-            batch.add_rule(&chain, &rule, None);
+            table.rule(&chain, &rule, None);
         }
         let sources = Set::new("sources", &[Type::Ifindex, Type::Ipv4]).verdict_map();
-        batch.add_set(&sources);
         let elements: Vec<Element> = self
             .sources
             .iter()
@@ -90,47 +89,45 @@ impl HostRules {
                 Element::new(&key).to_verdict(Verdict::Goto(via(*number)))
             })
             .collect();
-        batch.add_elements(&sources, &elements);
-        batch.add_base_chain("from-tenants", &Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
+        table.set(&sources, elements);
+        table.base_chain("from-tenants", Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
         let by_source = idiom::verdict_by(&[Field::Iif, Field::IpSource], &sources);
         let known = [idiom::iifgroup_is(GROUP), v4(), by_source];
-        batch.add_rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
+        table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
         let unknown = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
-        batch.add_rule("from-tenants", &unknown, Some("a source that no tenant has"));
+        table.rule("from-tenants", &unknown, Some("a source that no tenant has"));
         // The route is chosen; from here on the packet is the host's, with an address of the host's.
-        batch.add_base_chain("leaving", &Hook::new(ChainKind::Filter, HookPoint::Postrouting, LAST));
+        table.base_chain("leaving", Hook::new(ChainKind::Filter, HookPoint::Postrouting, LAST));
         for number in &numbers {
             let mark = self.positions.with(0, *number).unwrap_or(0);
             let mask = self.positions.mask();
-            batch.add_rule("leaving", &[idiom::mark_is(mark, mask), idiom::set_mark(0, mask)], None);
+            table.rule("leaving", &[idiom::mark_is(mark, mask), idiom::set_mark(0, mask)], None);
         }
     }
 
     /// What comes in by an uplink for tenants is marked with that uplink as well: only its table knows the way back, where
     /// the host asks whether the sender can be there at all (reverse path, and addresses of the host itself).
-    fn mark_by_uplink(&self, batch: &mut Batch) {
+    fn mark_by_uplink(&self, table: &mut Table) {
         let uplinks = Set::new("uplinks", &[Type::Ifindex]).verdict_map();
-        batch.add_set(&uplinks);
         let there = self.exits.values().filter_map(|exit| Some((exit.device?, exit.uplink.slot.number())));
         let elements = there.map(|(device, number)| {
             Element::new(&[Value::Ifindex(device)]).to_verdict(Verdict::Goto(via(number)))
         });
-        batch.add_elements(&uplinks, &elements.collect::<Vec<_>>());
+        table.set(&uplinks, elements.collect::<Vec<_>>());
         let by_device = || idiom::verdict_by(&[Field::Iif], &uplinks);
         let is_tenants = idiom::ct_original_source_in(self.links.0);
         let answer = [v4(), idiom::ct_is_original(false), is_tenants, by_device()];
-        batch.add_rule("from-tenants", &answer, Some("answers to tenants"));
+        table.rule("from-tenants", &answer, Some("answers to tenants"));
         let call = [v4(), idiom::in_set(&BY_PORT, &called()), by_device()];
-        batch.add_rule("from-tenants", &call, Some("port maps"));
+        table.rule("from-tenants", &call, Some("port maps"));
     }
 
-    fn add_called(&self, batch: &mut Batch) {
-        batch.add_set(&called());
-        batch.add_elements(&called(), &ports(&self.called, |inside| vec![Value::Ipv4(*inside)]));
+    fn add_called(&self, table: &mut Table) {
+        table.set(&called(), ports(&self.called, |inside| vec![Value::Ipv4(*inside)]));
     }
 
     /// A tenant's packet to another uplink's address leaves by its own uplink, and comes back if the world wants it.
-    fn keep_apart(&self, batch: &mut Batch) {
+    fn keep_apart(&self, table: &mut Table) {
         for exit in self.exits.values() {
             let mark = self.positions.with(0, exit.uplink.slot.number()).unwrap_or(0);
             for address in &exit.addresses {
@@ -140,118 +137,123 @@ impl HostRules {
                     idiom::destination_in(IpNet::from(std::net::IpAddr::V4(*address))),
                     idiom::dnat_from_map(&called(), &BY_PORT),
                 ];
-                batch.add_rule("called", &own, Some("port maps of the uplink in use"));
+                table.rule("called", &own, Some("port maps of the uplink in use"));
             }
         }
-        batch.add_rule("called", &[idiom::iifgroup_is(GROUP), idiom::accept()], None);
+        table.rule("called", &[idiom::iifgroup_is(GROUP), idiom::accept()], None);
     }
 
-    fn filter(&self, batch: &mut Batch) {
+    fn filter(&self, table: &mut Table) {
         let replies = state::ESTABLISHED | state::RELATED;
-        batch.add_base_chain("to-host", &Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
+        table.base_chain("to-host", Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
         let answer = [idiom::iifgroup_is(GROUP), idiom::ct_state_in(replies), idiom::accept()];
-        batch.add_rule("to-host", &answer, Some("answers to the host"));
+        table.rule("to-host", &answer, Some("answers to the host"));
         let other = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
-        batch.add_rule("to-host", &other, Some("nothing leads from a tenant to the host"));
+        table.rule("to-host", &other, Some("nothing leads from a tenant to the host"));
 
-        batch.add_base_chain("through-host", &Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
+        table.base_chain("through-host", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
         let onto = |more: &[Expr]| {
             let mut rule = vec![idiom::oifgroup_is(GROUP)];
             rule.extend_from_slice(more);
             rule
         };
         let known = onto(&[idiom::ct_state_in(replies), idiom::accept()]);
-        batch.add_rule("through-host", &known, Some("answers"));
-        batch.add_rule("through-host", &onto(&[idiom::ct_is_dnat(), idiom::accept()]), Some("port maps"));
+        table.rule("through-host", &known, Some("answers"));
+        table.rule("through-host", &onto(&[idiom::ct_is_dnat(), idiom::accept()]), Some("port maps"));
         let other = onto(&[Expr::Counter, idiom::drop()]);
-        batch.add_rule("through-host", &other, Some("nothing else leads to a tenant"));
+        table.rule("through-host", &other, Some("nothing else leads to a tenant"));
         for device in &self.closed {
             let rule = [idiom::iif_is(*device), Expr::Counter, idiom::drop()];
-            batch.add_rule("through-host", &rule, Some("this device forwarded nothing before fief"));
+            table.rule("through-host", &rule, Some("this device forwarded nothing before fief"));
         }
     }
 
-    fn translate(&self, batch: &mut Batch) {
+    fn translate(&self, table: &mut Table) {
         let collisions = Set::new("collisions", &[Type::Ipv4, Type::Ipv4]).with_intervals();
-        batch.add_set(&collisions);
         let elements: Vec<Element> = self
             .collisions
             .iter()
             .map(|(net, to)| Element::of(&[Key::Prefix(IpNet::V4(*net)), Key::Value(Value::Ipv4(*to))]))
             .collect();
-        batch.add_elements(&collisions, &elements);
+        table.set(&collisions, elements);
 
         for (chain, point) in [("called", HookPoint::Prerouting), ("called-here", HookPoint::Output)] {
-            batch.add_base_chain(chain, &Hook::new(ChainKind::Nat, point, DSTNAT));
+            table.base_chain(chain, Hook::new(ChainKind::Nat, point, DSTNAT));
             if self.local_moved && chain == "called" {
-                self.keep_apart(batch);
+                self.keep_apart(table);
             }
-            batch.add_rule(chain, &[idiom::dnat_from_map(&called(), &BY_PORT)], Some("port maps"));
+            table.rule(chain, &[idiom::dnat_from_map(&called(), &BY_PORT)], Some("port maps"));
         }
-        batch.add_base_chain("behind", &Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
+        table.base_chain("behind", Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
         let tenants = [idiom::source_in(IpNet::V4(self.links.0)), Expr::Masquerade];
-        batch.add_rule("behind", &tenants, Some("tenants, behind the address of whatever they leave by"));
+        table.rule("behind", &tenants, Some("tenants, behind the address of whatever they leave by"));
         let fields = [Field::IpSource, Field::IpDestination];
         let foreign = [v4(), idiom::in_set(&fields, &collisions), Expr::Masquerade];
-        batch.add_rule("behind", &foreign, Some("a caller who has an address that the tenant has as well"));
+        table.rule("behind", &foreign, Some("a caller who has an address that the tenant has as well"));
     }
 }
 
+/// Makes a table so, in the socket's namespace; `before` is what stands there, if that is known. Says whether anything was
+/// done.
+pub fn set(before: Option<&Table>, table: &Table, socket: &mut Socket) -> Result<bool, HostError> {
+    let batch = match before {
+        Some(before) => table.from(before),
+        // One that an earlier daemon left is left alone if it is the same.
+        None if table.stands(socket) => return Ok(false),
+        None => table.whole(),
+    };
+    let did = !batch.is_empty();
+    // Elements that are not there, or there already: somebody else was at the table.
+    if did && batch.commit(socket).is_err() {
+        table.whole().commit(socket)?;
+    }
+    Ok(did)
+}
+
 /// A tenant's namespace.
-pub fn space(space: &Space) -> Batch {
-    let mut batch = Batch::new(Family::Inet, TABLE);
-    batch.delete_table_if_there();
-    batch.add_table();
+pub fn space(space: &Space) -> Table {
+    let mut table = Table::new(Family::Inet, TABLE);
     for (chain, point) in [("zone", HookPoint::Prerouting), ("zone-here", HookPoint::Output)] {
-        batch.add_base_chain(chain, &Hook::new(ChainKind::Filter, point, RAW));
+        table.base_chain(chain, Hook::new(ChainKind::Filter, point, RAW));
         let zone = idiom::set_zone(Direction::Both, space.slot.number());
-        batch.add_rule(chain, &[zone], Some("the tenant's number"));
+        table.rule(chain, &[zone], Some("the tenant's number"));
     }
     if space.transit.is_empty() {
-        return batch;
+        return table;
     }
     let exits = Set::new("exits", &[Type::Ipv4]).map(&[Type::Ipv4]).with_intervals();
-    batch.add_set(&exits);
     let elements = space.segments.values().filter_map(|segment| {
         let exit = segment.exit?;
         Some(Element::prefix(IpNet::V4(segment.services.subnet)).to(&[Value::Ipv4(exit)]))
     });
-    batch.add_elements(&exits, &elements.collect::<Vec<_>>());
+    table.set(&exits, elements.collect::<Vec<_>>());
     let mapped = Set::new("mapped", &[Type::Ipv4, Type::Protocol, Type::Port]).map(&[Type::Ipv4, Type::Port]);
-    batch.add_set(&mapped);
-    batch.add_elements(
-        &mapped,
-        &ports(&space.mapped, |(to, port)| vec![Value::Ipv4(*to), Value::Port(*port)]),
-    );
+    table.set(&mapped, ports(&space.mapped, |(to, port)| vec![Value::Ipv4(*to), Value::Port(*port)]));
 
     let (inwards, outwards) = (|| idiom::iifname_is(TRANSIT), || idiom::oifname_is(TRANSIT));
     let replies = state::ESTABLISHED | state::RELATED;
-    batch.add_base_chain("called", &Hook::new(ChainKind::Nat, HookPoint::Prerouting, DSTNAT));
+    table.base_chain("called", Hook::new(ChainKind::Nat, HookPoint::Prerouting, DSTNAT));
     let to_endpoints = [inwards(), v4(), idiom::dnat_from_map(&mapped, &BY_PORT)];
-    batch.add_rule("called", &to_endpoints, Some("port maps"));
+    table.rule("called", &to_endpoints, Some("port maps"));
 
-    batch.add_base_chain("through", &Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
-    batch.add_rule("through", &[outwards(), idiom::clamp_mss()], None);
-    batch.add_rule("through", &[inwards(), idiom::clamp_mss()], None);
-    batch.add_rule("through", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
-    batch.add_rule("through", &[inwards(), idiom::ct_is_dnat(), idiom::accept()], Some("port maps"));
-    batch.add_rule("through", &[inwards(), Expr::Counter, idiom::drop()], Some("nothing else comes in"));
+    table.base_chain("through", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
+    table.rule("through", &[outwards(), idiom::clamp_mss()], None);
+    table.rule("through", &[inwards(), idiom::clamp_mss()], None);
+    table.rule("through", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
+    table.rule("through", &[inwards(), idiom::ct_is_dnat(), idiom::accept()], Some("port maps"));
+    table.rule("through", &[inwards(), Expr::Counter, idiom::drop()], Some("nothing else comes in"));
     let lost =
         [outwards(), v4(), idiom::not_in_set(&[Field::IpSource], &exits), Expr::Reject(Reject::NoRoute)];
-    batch.add_rule("through", &lost, Some("a network without a way out"));
+    table.rule("through", &lost, Some("a network without a way out"));
 
-    batch.add_base_chain("to-gateway", &Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
-    batch.add_rule("to-gateway", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
-    batch.add_rule(
-        "to-gateway",
-        &[inwards(), Expr::Counter, idiom::drop()],
-        Some("services are for endpoints"),
-    );
+    table.base_chain("to-gateway", Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
+    table.rule("to-gateway", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
+    table.rule("to-gateway", &[inwards(), Expr::Counter, idiom::drop()], Some("services are for endpoints"));
 
-    batch.add_base_chain("behind", &Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
+    table.base_chain("behind", Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
     let translated = [outwards(), v4(), idiom::snat_to_map(&exits, &[Field::IpSource])];
-    batch.add_rule("behind", &translated, Some("the uplink in use"));
-    batch
+    table.rule("behind", &translated, Some("the uplink in use"));
+    table
 }
 
 fn ports<T>(map: &BTreeMap<(Ipv4Addr, u8, u16), T>, to: impl Fn(&T) -> Vec<Value>) -> Vec<Element> {

@@ -13,6 +13,7 @@ use fief_host::devices::{
 };
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
+use fief_host::nft::Table;
 use fief_host::{HostError, Route, RouteKind};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -56,6 +57,8 @@ pub struct Standing {
     pub namespace: Arc<Namespace>,
     /// What it was made as.
     pub space: Space,
+    /// Its table.
+    pub table: Table,
     /// The bridges' numbers, by the key of their network.
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
@@ -105,12 +108,19 @@ pub fn build(
         let metadata = add_address(LOOPBACK, IpNet::from(IpAddr::V4(METADATA)));
         carry_out(&mut socket, &[loopback, metadata])?;
     }
-    if is_new || before.is_none_or(|standing| standing.space != *space) {
+    let table = rules::space(space);
+    let stands = before.filter(|_| !is_new).map(|standing| &standing.table);
+    if stands != Some(&table) {
         let mut netfilter = Socket::open_in(&namespace, libc::NETLINK_NETFILTER)?;
-        rules::space(space).commit(&mut netfilter)?;
+        rules::set(stands, &table, &mut netfilter)?;
     }
-    let mut standing =
-        Standing { namespace, space: space.clone(), bridges: BTreeMap::new(), lacking: BTreeMap::new() };
+    let mut standing = Standing {
+        namespace,
+        table,
+        space: space.clone(),
+        bridges: BTreeMap::new(),
+        lacking: BTreeMap::new(),
+    };
     remove_surplus(&mut socket, space)?;
     for (key, segment) in &space.segments {
         let bridge = bridge(&mut socket, key, segment)?;

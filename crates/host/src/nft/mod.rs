@@ -1,7 +1,7 @@
 //! nf_tables (nft(8), linux/netfilter/nf_tables.h) in-process: tables, chains, sets, maps and rules, written in one
 //! transaction of NETLINK_NETFILTER.
 //!
-//! A [`Batch`] collects messages about one table; [`Batch::commit`] does all of them or none. Rules are lists of
+//! A [`Table`] says how a table shall be; a [`Batch`] collects messages about one table; [`Batch::commit`] does all of them or none. Rules are lists of
 //! [`Expr`]s, which [`idiom`] puts together as nft(8) would, and which `nft list ruleset` shows in its own words.
 //!
 //! ```no_run
@@ -32,6 +32,7 @@ mod field;
 pub mod idiom;
 mod nat;
 mod set;
+mod table;
 mod value;
 
 pub use batch::Batch;
@@ -41,6 +42,7 @@ pub use expr::{Clamp, Comparison, Direction, Expr, Reject};
 pub use field::Field;
 pub use nat::Translation;
 pub use set::Set;
+pub use table::Table;
 pub use value::{Type, Value};
 
 /// Which packets a table sees (`NFPROTO_*`).

@@ -1,0 +1,143 @@
+//! A whole table as a value, which leads from one state to the next.
+//!
+//! A table could be replaced whole at every change, and that is one transaction. But a packet that looks into a set at that
+//! moment may find the old one empty already: a lookup asks anew which generation counts (`nft_genmask_cur`). So what
+//! stays is left alone, and only elements come and go; and a table that is as it should be is recognized by what it says
+//! of itself.
+
+use sha2::{Digest, Sha256};
+
+use super::{Batch, Element, Expr, Family, Hook, Set, Type, Value};
+use crate::HostError;
+use crate::netlink::Socket;
+use crate::netlink::attribute::{find, push_text};
+
+/// The set whose one element is the digest of its table.
+const MADE_OF: &str = "made-of";
+/// NFNL_SUBSYS_NFTABLES with NFT_MSG_GETSETELEM.
+const GET_ELEMENTS: u16 = 10 << 8 | 13;
+
+/// A table: its chains, its rules, its sets and what is in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    family: Family,
+    name: String,
+    chains: Vec<(String, Option<Hook>)>,
+    rules: Vec<(String, Vec<Expr>, Option<String>)>,
+    sets: Vec<(Set, Vec<Element>)>,
+}
+
+impl Table {
+    /// One with nothing in it.
+    pub fn new(family: Family, name: &str) -> Table {
+        Table { family, name: name.to_owned(), chains: Vec::new(), rules: Vec::new(), sets: Vec::new() }
+    }
+
+    /// Adds a chain that rules and elements send packets to.
+    pub fn chain(&mut self, name: &str) {
+        self.chains.push((name.to_owned(), None));
+    }
+
+    /// Adds a chain that sees packets at a hook.
+    pub fn base_chain(&mut self, name: &str, hook: Hook) {
+        self.chains.push((name.to_owned(), Some(hook)));
+    }
+
+    /// Adds a set or a map with what is in it; no key twice.
+    pub fn set(&mut self, set: &Set, elements: Vec<Element>) {
+        self.sets.push((set.clone(), elements));
+    }
+
+    /// Adds a rule at the end of a chain.
+    pub fn rule(&mut self, chain: &str, rule: &[Expr], comment: Option<&str>) {
+        self.rules.push((chain.to_owned(), rule.to_vec(), comment.map(str::to_owned)));
+    }
+
+    /// The table made anew, whatever is there.
+    pub fn whole(&self) -> Batch {
+        let mut batch = Batch::new(self.family, &self.name);
+        batch.delete_table_if_there();
+        batch.add_table();
+        for (name, hook) in &self.chains {
+            match hook {
+                Some(hook) => batch.add_base_chain(name, hook),
+                None => batch.add_chain(name),
+            }
+        }
+        for (set, elements) in &self.sets {
+            batch.add_set(set);
+            batch.add_elements(set, elements);
+        }
+        batch.add_set(&made_of());
+        batch.add_elements(&made_of(), &[self.digest()]);
+        for (chain, rule, comment) in &self.rules {
+            batch.add_rule(chain, rule, comment.as_deref());
+        }
+        batch
+    }
+
+    /// What leads here from a table that stands as `before`; whole, where more than elements differs.
+    pub fn from(&self, before: &Table) -> Batch {
+        let same_sets = || {
+            let names = |table: &Table| table.sets.iter().map(|(set, _)| set.clone()).collect::<Vec<_>>();
+            names(self) == names(before)
+        };
+        if self.name != before.name
+            || self.family != before.family
+            || self.chains != before.chains
+            || self.rules != before.rules
+            || !same_sets()
+        {
+            return self.whole();
+        }
+        let mut batch = Batch::new(self.family, &self.name);
+        if self == before {
+            return batch;
+        }
+        for ((set, now), (_, then)) in self.sets.iter().zip(&before.sets) {
+            batch.delete_elements(set, &without(then, now));
+            batch.add_elements(set, &without(now, then));
+        }
+        batch.delete_elements(&made_of(), &[before.digest()]);
+        batch.add_elements(&made_of(), &[self.digest()]);
+        batch
+    }
+
+    /// Does such a table stand in the socket's network namespace, as far as it says of itself? What somebody did to its
+    /// rules since is not seen.
+    pub fn stands(&self, socket: &mut Socket) -> bool {
+        let wanted = Value::Bytes(self.sum()).bytes();
+        let mut found = false;
+        let request = |body: &mut Vec<u8>| {
+            body.extend([self.family.number(), 0, 0, 0]);
+            push_text(body, 1, &self.name);
+            push_text(body, 2, MADE_OF);
+        };
+        let listed: Result<(), HostError> =
+            socket.dump(GET_ELEMENTS, "list what a table is made of", request, |_, body| {
+                let element = body.get(4..).and_then(|attributes| find(attributes, 3));
+                let key = element.and_then(|list| find(list, 1)).and_then(|element| find(element, 1));
+                found |= key.and_then(|key| find(key, 1)) == Some(&wanted);
+            });
+        listed.is_ok() && found
+    }
+
+    fn digest(&self) -> Element {
+        Element::new(&[Value::Bytes(self.sum())])
+    }
+
+    /// Of everything in it, in the words of this version of the program: another one makes its tables anew.
+    fn sum(&self) -> Vec<u8> {
+        let text = format!("{} {self:?}", env!("CARGO_PKG_VERSION"));
+        Sha256::digest(text.as_bytes())[..8].to_vec()
+    }
+}
+
+fn made_of() -> Set {
+    Set::new(MADE_OF, &[Type::Integer(8)])
+}
+
+fn without(some: &[Element], less: &[Element]) -> Vec<Element> {
+    let less: std::collections::HashSet<&Element> = less.iter().collect();
+    some.iter().filter(|element| !less.contains(element)).cloned().collect()
+}
