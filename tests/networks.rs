@@ -34,3 +34,5 @@ mod topology;
 mod town;
 #[path = "networks/uplinks.rs"]
 mod uplinks;
+#[path = "networks/walls.rs"]
+mod walls;

@@ -29,7 +29,7 @@ pub struct Owner {
 
 /// The owner of a use; `None` if nothing speaks for anybody, or as much for several.
 pub fn of(registry: &Registry, found: &Use) -> Option<Owner> {
-    if found.names.iter().any(|name| name == "protocol fief") {
+    if found.names.iter().any(|name| name == "protocol fief" || name == "table fief") {
         return Some(Owner { name: FIEF.into(), by: Evidence::Name });
     }
     let signed = |software: &&Software| found.names.iter().any(|name| software.signed(name));

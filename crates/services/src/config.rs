@@ -48,8 +48,6 @@ pub struct Dhcp {
     pub range: Option<RangeInclusive<Ipv4Addr>>,
     /// How long a lease lasts; seconds count, and at least ten of them.
     pub lease: Duration,
-    /// Is the gateway the clients' default route (options 3 and 121)?
-    pub default_route: bool,
 }
 
 /// One endpoint's interface on a network.
@@ -65,6 +63,8 @@ pub struct EndpointConfig {
     pub address: Option<Ipv4Addr>,
     /// Its fixed IPv6 address.
     pub address6: Option<Ipv6Addr>,
+    /// Is the gateway its default route (options 3 and 121)? An endpoint of several networks has one of them.
+    pub default_route: bool,
     /// Its labels, for the metadata service.
     pub labels: BTreeMap<String, String>,
     /// The host name it is told (option 12, metadata), and a second DNS name if nobody else has it; empty: its name.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::mpsc as answers;
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::saver::{Job, Saver};
 use crate::serve::Network;
@@ -56,7 +57,7 @@ impl Room {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Set(config, sockets) => self.set(*config, sockets.map(|sockets| *sockets)),
-            Command::Remove { key, forget } => self.remove(&key, forget),
+            Command::Remove { key, forget, done } => self.remove(&key, forget, done),
             // Who asked may be gone by now.
             Command::Leases(answer) => answer.send(self.leases()).unwrap_or_default(),
             Command::Counters(key, answer) => {
@@ -73,7 +74,7 @@ impl Room {
                 let moved = network.config().namespace != namespace;
                 let network = Rc::clone(network);
                 if moved {
-                    self.leave(&network);
+                    drop(self.leave(&network));
                 }
                 network.configure(config);
                 network
@@ -97,13 +98,21 @@ impl Room {
         }
     }
 
-    fn remove(&mut self, key: &str, forget: bool) {
+    fn remove(&mut self, key: &str, forget: bool, done: answers::Sender<()>) {
         let mut leases = self.stored.remove(key).unwrap_or_default();
+        let mut ended = Vec::new();
         if let Some(network) = self.networks.remove(key) {
-            self.leave(&network);
-            network.stop();
+            ended.extend(self.leave(&network));
+            ended.extend(network.stop());
             leases.extend(network.leases.borrow().leases().cloned());
         }
+        tokio::task::spawn_local(async move {
+            for mut tasks in ended {
+                tasks.shutdown().await;
+            }
+            // Who asked may be gone by now.
+            done.send(()).unwrap_or_default();
+        });
         if forget {
             let addresses: Vec<_> = leases.iter().map(|lease| lease.address).collect();
             if !addresses.is_empty() {
@@ -114,11 +123,12 @@ impl Room {
         }
     }
 
-    fn leave(&mut self, network: &Rc<Network>) {
+    /// Takes a network out of its site; the site's task is to end if it was the last.
+    fn leave(&mut self, network: &Rc<Network>) -> Option<JoinSet<()>> {
         let namespace = network.config().namespace;
-        if self.sites.get(&namespace).is_some_and(|site| site.leave(network)) {
-            self.sites.remove(&namespace);
-        }
+        let last = self.sites.get(&namespace).is_some_and(|site| site.leave(network));
+        let site = if last { self.sites.remove(&namespace) } else { None };
+        site.map(|site| site.stop())
     }
 
     fn leases(&self) -> Vec<Lease> {
@@ -137,7 +147,7 @@ impl Room {
     fn stop(&mut self) {
         self.sites.clear();
         for (_, network) in self.networks.drain() {
-            network.stop();
+            drop(network.stop());
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{Counters, Lease, LeaseStore, NetworkConfig, Sockets};
 /// What the thread is asked to do.
 pub(crate) enum Command {
     Set(Box<NetworkConfig>, Option<Box<Sockets>>),
-    Remove { key: String, forget: bool },
+    Remove { key: String, forget: bool, done: answers::Sender<()> },
     Leases(answers::Sender<Vec<Lease>>),
     Counters(String, answers::Sender<Option<Counters>>),
 }
@@ -51,10 +51,13 @@ impl Services {
         self.send(Command::Set(Box::new(config), sockets.map(Box::new)));
     }
 
-    /// Ends a network's services and closes its sockets. With `forget_leases` its leases are removed from the store too;
-    /// else they are there when the network comes back. A network that does not exist is passed over.
+    /// Ends a network's services. When this returns its sockets are closed, so that others can have their addresses.
+    ///
+    /// With `forget_leases` its leases are removed from the store too; else they are there when the network comes back. A
+    /// network that does not exist is passed over.
     pub fn remove(&self, key: &str, forget_leases: bool) {
-        self.send(Command::Remove { key: key.to_owned(), forget: forget_leases });
+        let (key, forget) = (key.to_owned(), forget_leases);
+        self.ask(|done| Command::Remove { key, forget, done }).unwrap_or_default()
     }
 
     /// Every lease that has not ended, of all networks, by network and address. Waits for the thread.

@@ -15,6 +15,7 @@ use fief_host::nft::{
     ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Table, Type,
     Value, Verdict,
 };
+use fief_host::teeth::is_off;
 use fief_marks::Positions;
 use ipnet::{IpNet, Ipv4Net};
 
@@ -95,7 +96,7 @@ impl HostRules {
         let known = [idiom::iifgroup_is(GROUP), v4(), by_source];
         table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
         let unknown = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
-        table.rule("from-tenants", &unknown, Some("a source that no tenant has"));
+        wall(table, "net-source", "from-tenants", &unknown, Some("a source that no tenant has"));
         // The route is chosen; from here on the packet is the host's, with an address of the host's.
         table.base_chain("leaving", Hook::new(ChainKind::Filter, HookPoint::Postrouting, LAST));
         for number in &numbers {
@@ -140,7 +141,7 @@ impl HostRules {
                 table.rule("called", &own, Some("port maps of the uplink in use"));
             }
         }
-        table.rule("called", &[idiom::iifgroup_is(GROUP), idiom::accept()], None);
+        wall(table, "net-apart", "called", &[idiom::iifgroup_is(GROUP), idiom::accept()], None);
     }
 
     fn filter(&self, table: &mut Table) {
@@ -149,7 +150,7 @@ impl HostRules {
         let answer = [idiom::iifgroup_is(GROUP), idiom::ct_state_in(replies), idiom::accept()];
         table.rule("to-host", &answer, Some("answers to the host"));
         let other = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
-        table.rule("to-host", &other, Some("nothing leads from a tenant to the host"));
+        wall(table, "net-host", "to-host", &other, Some("nothing leads from a tenant to the host"));
 
         table.base_chain("through-host", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
         let onto = |more: &[Expr]| {
@@ -161,10 +162,16 @@ impl HostRules {
         table.rule("through-host", &known, Some("answers"));
         table.rule("through-host", &onto(&[idiom::ct_is_dnat(), idiom::accept()]), Some("port maps"));
         let other = onto(&[Expr::Counter, idiom::drop()]);
-        table.rule("through-host", &other, Some("nothing else leads to a tenant"));
+        wall(table, "net-through", "through-host", &other, Some("nothing else leads to a tenant"));
         for device in &self.closed {
             let rule = [idiom::iif_is(*device), Expr::Counter, idiom::drop()];
-            table.rule("through-host", &rule, Some("this device forwarded nothing before fief"));
+            wall(
+                table,
+                "net-closed",
+                "through-host",
+                &rule,
+                Some("this device forwarded nothing before fief"),
+            );
         }
     }
 
@@ -189,7 +196,13 @@ impl HostRules {
         table.rule("behind", &tenants, Some("tenants, behind the address of whatever they leave by"));
         let fields = [Field::IpSource, Field::IpDestination];
         let foreign = [v4(), idiom::in_set(&fields, &collisions), Expr::Masquerade];
-        table.rule("behind", &foreign, Some("a caller who has an address that the tenant has as well"));
+        wall(
+            table,
+            "net-collision",
+            "behind",
+            &foreign,
+            Some("a caller who has an address that the tenant has as well"),
+        );
     }
 }
 
@@ -216,7 +229,7 @@ pub fn space(space: &Space) -> Table {
     for (chain, point) in [("zone", HookPoint::Prerouting), ("zone-here", HookPoint::Output)] {
         table.base_chain(chain, Hook::new(ChainKind::Filter, point, RAW));
         let zone = idiom::set_zone(Direction::Both, space.slot.number());
-        table.rule(chain, &[zone], Some("the tenant's number"));
+        wall(&mut table, "net-zone", chain, &[zone], Some("the tenant's number"));
     }
     if space.transit.is_empty() {
         return table;
@@ -241,19 +254,38 @@ pub fn space(space: &Space) -> Table {
     table.rule("through", &[inwards(), idiom::clamp_mss()], None);
     table.rule("through", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
     table.rule("through", &[inwards(), idiom::ct_is_dnat(), idiom::accept()], Some("port maps"));
-    table.rule("through", &[inwards(), Expr::Counter, idiom::drop()], Some("nothing else comes in"));
+    wall(
+        &mut table,
+        "net-inwards",
+        "through",
+        &[inwards(), Expr::Counter, idiom::drop()],
+        Some("nothing else comes in"),
+    );
     let lost =
         [outwards(), v4(), idiom::not_in_set(&[Field::IpSource], &exits), Expr::Reject(Reject::NoRoute)];
-    table.rule("through", &lost, Some("a network without a way out"));
+    wall(&mut table, "net-exit", "through", &lost, Some("a network without a way out"));
 
     table.base_chain("to-gateway", Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
     table.rule("to-gateway", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
-    table.rule("to-gateway", &[inwards(), Expr::Counter, idiom::drop()], Some("services are for endpoints"));
+    wall(
+        &mut table,
+        "net-gateway",
+        "to-gateway",
+        &[inwards(), Expr::Counter, idiom::drop()],
+        Some("services are for endpoints"),
+    );
 
     table.base_chain("behind", Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
     let translated = [outwards(), v4(), idiom::snat_to_map(&exits, &[Field::IpSource])];
     table.rule("behind", &translated, Some("the uplink in use"));
     table
+}
+
+/// Adds a rule that keeps something out.
+fn wall(table: &mut Table, tooth: &str, chain: &str, rule: &[Expr], comment: Option<&str>) {
+    if !is_off(tooth) {
+        table.rule(chain, rule, comment);
+    }
 }
 
 fn ports<T>(map: &BTreeMap<(Ipv4Addr, u8, u16), T>, to: impl Fn(&T) -> Vec<Value>) -> Vec<Element> {

@@ -14,6 +14,7 @@ use fief_host::devices::{
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::nft::Table;
+use fief_host::teeth::is_off;
 use fief_host::{HostError, Route, RouteKind};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ const MAIN: u32 = 254;
 const SWITCHES: [(&str, &str); 10] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),
-    ("net.ipv4.conf.default.rp_filter", "0"),
+    ("net.ipv4.conf.default.rp_filter", "1"),
     ("net.ipv4.conf.all.send_redirects", "0"),
     ("net.ipv4.conf.default.send_redirects", "0"),
     ("net.ipv4.conf.all.accept_redirects", "0"),
@@ -284,7 +285,7 @@ fn attach(
     let device = || Named::Name(name.to_owned());
     // Frames come in with the endpoint's address or not at all, and nobody else's are learned to be there.
     let locked = PortSettings {
-        locked: Some(true),
+        locked: Some(!is_off("net-locked")),
         learning: Some(false),
         bpdu_guard: Some(true),
         ..PortSettings::default()

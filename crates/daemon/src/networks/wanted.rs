@@ -261,15 +261,31 @@ fn may_attach(endpoint: &Endpoint, network: &Network) -> bool {
     *tenant == network.metadata.tenant || network.spec.allow_endpoints.contains(tenant)
 }
 
-/// Who may be on each network, by its key.
-fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<(&'a Endpoint, &'a Attachment)>> {
+/// One interface of an endpoint on a network.
+struct Member<'a> {
+    endpoint: &'a Endpoint,
+    attachment: &'a Attachment,
+    /// Is its default route here?
+    has_default: bool,
+}
+
+/// Who may be on each network, by its key. An endpoint's default route is by the first of its networks that has a way out,
+/// or by the first if none has.
+fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<Member<'a>>> {
     let mut attached = HashMap::<String, Vec<_>>::new();
     for stored in documents.endpoints.values() {
         let endpoint = &stored.endpoint;
+        let leads_out = |attachment: &&Attachment| {
+            let network = documents.networks.get(&endpoint.network_of(attachment));
+            network.is_some_and(|stored| !stored.network.spec.uplinks.is_empty())
+        };
+        let mut attachments = endpoint.spec.networks.iter();
+        let default = attachments.clone().find(leads_out).or(attachments.next());
         for attachment in &endpoint.spec.networks {
+            let has_default = default.is_some_and(|default| std::ptr::eq(default, attachment));
             let key = endpoint.network_of(attachment);
             if documents.networks.get(&key).is_some_and(|stored| may_attach(endpoint, &stored.network)) {
-                attached.entry(key).or_default().push((endpoint, attachment));
+                attached.entry(key).or_default().push(Member { endpoint, attachment, has_default });
             }
         }
     }
@@ -281,7 +297,7 @@ fn space(
     slot: Slot,
     documents: &Documents<'_>,
     ground: &Ground<'_>,
-    attached: &HashMap<String, Vec<(&Endpoint, &Attachment)>>,
+    attached: &HashMap<String, Vec<Member<'_>>>,
     wanted: &mut Wanted,
 ) -> Space {
     let mut space = Space {
@@ -297,7 +313,7 @@ fn space(
         let mut conditions = Vec::new();
         let members = attached.get(key).map(Vec::as_slice).unwrap_or_default();
         let mut segment = segment(key, network, members);
-        let macs = members.iter().map(|(endpoint, attachment)| endpoint.mac_of(attachment));
+        let macs = members.iter().map(|member| member.endpoint.mac_of(member.attachment));
         let leased = macs.filter_map(|mac| Some((*ground.leases.get(&(key.clone(), mac))?, mac)));
         segment.leased = leased.collect();
         let exits: Vec<(&String, &Exit)> =
@@ -325,14 +341,12 @@ fn space(
     space
 }
 
-fn segment(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) -> Segment {
+fn segment(key: &str, network: &Network, members: &[Member<'_>]) -> Segment {
     let spec = &network.spec;
     let gateways: Vec<IpNet> =
         spec.subnets.iter().map(|net| IpNet::new_assert(network.gateway(*net), net.prefix_len())).collect();
     let mut ports = BTreeMap::new();
-    for (endpoint, attachment) in members {
-        let first = endpoint.spec.networks.first();
-        let has_default = first.is_some_and(|first| std::ptr::eq(first, *attachment));
+    for Member { endpoint, attachment, has_default } in members {
         let gateway_for = |address: IpAddr| gateways.iter().find(|gateway| gateway.contains(&address));
         let gateway = attachment.address.and_then(gateway_for);
         let port = Port {
@@ -341,7 +355,7 @@ fn segment(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) -
             interface: attachment.interface.clone(),
             mac: endpoint.mac_of(attachment),
             address: attachment.address.and_then(|address| IpNet::new(address, gateway?.prefix_len()).ok()),
-            default_via: gateway.filter(|_| has_default).map(IpNet::addr),
+            default_via: gateway.filter(|_| *has_default).map(IpNet::addr),
         };
         let device = match &endpoint.spec.attach.tap {
             Some(name) => name.clone(),
@@ -360,7 +374,7 @@ fn segment(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) -
     }
 }
 
-fn services(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) -> NetworkConfig {
+fn services(key: &str, network: &Network, members: &[Member<'_>]) -> NetworkConfig {
     let spec = &network.spec;
     let subnet = network.subnet4().unwrap_or_default();
     let v6 = spec.subnets.iter().find_map(|net| match net {
@@ -375,7 +389,7 @@ fn services(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) 
         IpAddr::V6(v6) => Some(v6),
         IpAddr::V4(_) => None,
     });
-    let endpoints = members.iter().map(|(endpoint, attachment)| {
+    let endpoints = members.iter().map(|Member { endpoint, attachment, has_default }| {
         let (address, address6) = match reserved(network, endpoint, attachment) {
             Some(IpAddr::V4(v4)) => (Some(v4), None),
             Some(IpAddr::V6(v6)) => (None, Some(v6)),
@@ -387,6 +401,7 @@ fn services(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) 
             mac: endpoint.mac_of(attachment).0,
             address,
             address6,
+            default_route: *has_default,
             labels: endpoint.metadata.labels.clone(),
             hostname: endpoint.metadata.name.clone(),
         }
@@ -401,7 +416,6 @@ fn services(key: &str, network: &Network, members: &[(&Endpoint, &Attachment)]) 
         dhcp: spec.dhcp.as_ref().map(|dhcp| fief_services::Dhcp {
             range: dhcp.addresses().ok().flatten().or_else(|| whole(subnet)),
             lease: dhcp.lease_time().unwrap_or_default(),
-            default_route: true,
         }),
         domain: format!("{}.{}.{DOMAIN}", network.metadata.name, network.metadata.tenant),
         names: spec.dns.names.iter().map(|(name, address)| (name.clone(), vec![*address])).collect(),
@@ -431,7 +445,7 @@ fn reserved(network: &Network, endpoint: &Endpoint, attachment: &Attachment) -> 
 fn port_maps(
     key: &str,
     network: &Network,
-    members: &[(&Endpoint, &Attachment)],
+    members: &[Member<'_>],
     ground: &Ground<'_>,
     exits: &[(&String, &Exit)],
     space: &mut Space,
@@ -468,7 +482,7 @@ fn address_of(
     key: &str,
     network: &Network,
     name: &str,
-    members: &[(&Endpoint, &Attachment)],
+    members: &[Member<'_>],
     ground: &Ground<'_>,
 ) -> Option<Ipv4Addr> {
     let own = format!("{}/{name}", network.metadata.tenant);
@@ -476,10 +490,10 @@ fn address_of(
         let key = endpoint.metadata.key();
         key == own || key == name
     };
-    let named = members.iter().find(|(endpoint, _)| is_named(endpoint));
+    let named = members.iter().find(|member| is_named(member.endpoint));
     // An endpoint of another tenant may be called by its name alone where that is nobody's of the own one.
-    let (endpoint, attachment) =
-        named.or_else(|| members.iter().find(|(endpoint, _)| endpoint.metadata.name == name))?;
+    let by_name = |member: &&Member<'_>| member.endpoint.metadata.name == name;
+    let Member { endpoint, attachment, .. } = named.or_else(|| members.iter().find(by_name))?;
     match reserved(network, endpoint, attachment) {
         Some(IpAddr::V4(v4)) => Some(v4),
         _ => ground.leases.get(&(key.to_owned(), endpoint.mac_of(attachment))).copied(),

@@ -1,4 +1,4 @@
-//! Network devices (ip-link(8)): read only; fief changes no device.
+//! Network devices (ip-link(8)) as the host has them: read only. [`crate::devices`] makes and changes others.
 
 use netlink_bindings::rt_link::{Ifinfomsg, IterableLinkAttrs, OpNewlinkDo};
 

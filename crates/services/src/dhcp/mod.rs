@@ -7,6 +7,7 @@
 
 mod frame;
 mod limit;
+mod options;
 mod pool;
 mod reply;
 mod state;
@@ -160,7 +161,8 @@ impl Ask {
         if bytes.get(at..at + magic.len()) != Some(&magic) {
             return Err(Ignored::Malformed);
         }
-        let message = Message::from_bytes(bytes).map_err(|_| Ignored::Malformed)?;
+        let bare = options::bare(bytes).ok_or(Ignored::Malformed)?;
+        let message = Message::from_bytes(&bare).map_err(|_| Ignored::Malformed)?;
         // The length first: `chaddr` panics on one beyond 16. Relays there are none: a client that sets `giaddr` lies.
         let ethernet = message.htype() == HType::Eth && message.hlen() == 6;
         let client = message.opcode() == Opcode::BootRequest && message.giaddr().is_unspecified();

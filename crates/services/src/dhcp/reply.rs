@@ -77,7 +77,8 @@ fn offered(config: &NetworkConfig, ask: &Ask, kind: MessageType) -> DhcpOptions 
     options.insert(DhcpOption::DomainNameServer(vec![config.gateway]));
     // Who reads option 121 does not read option 3, so that it says everything (RFC 3442).
     let mut routes = vec![(Ipv4Net::from(METADATA), config.gateway)];
-    if config.dhcp.as_ref().is_some_and(|dhcp| dhcp.default_route) {
+    let endpoint = config.endpoints.iter().find(|endpoint| endpoint.mac == ask.mac);
+    if endpoint.is_some_and(|endpoint| endpoint.default_route) {
         options.insert(DhcpOption::Router(vec![config.gateway]));
         routes.push((Ipv4Net::default(), config.gateway));
     }
@@ -88,7 +89,7 @@ fn offered(config: &NetworkConfig, ask: &Ask, kind: MessageType) -> DhcpOptions 
     if let Some(mtu) = config.mtu {
         options.insert(DhcpOption::InterfaceMtu(mtu));
     }
-    if let Some(endpoint) = config.endpoints.iter().find(|endpoint| endpoint.mac == ask.mac) {
+    if let Some(endpoint) = endpoint {
         options.insert(DhcpOption::Hostname(endpoint.hostname().to_owned()));
     }
     if let Ok(domain) = Name::from_ascii(&config.domain)

@@ -59,6 +59,11 @@ impl Site {
         Ok(())
     }
 
+    /// Ends; the task lets go of the listener when it is waited for.
+    pub(crate) fn stop(&self) -> JoinSet<()> {
+        self.listener.take()
+    }
+
     fn network_of(&self, address: Ipv4Addr) -> Option<Rc<Network>> {
         let networks = self.networks.borrow();
         networks.iter().filter_map(Weak::upgrade).find(|network| network.config().subnet.contains(&address))

@@ -26,6 +26,9 @@ const DNS_CONNECTIONS: (usize, usize) = (64, 8);
 /// Connections to the metadata service.
 const METADATA_CONNECTIONS: (usize, usize) = (64, 16);
 
+/// Bytes of a packet socket's queue.
+const PACKETS_BUFFER: usize = 1 << 20;
+
 /// One network's configuration, leases, names and tasks.
 pub(crate) struct Network {
     config: RefCell<Rc<NetworkConfig>>,
@@ -99,12 +102,12 @@ impl Network {
         self.listeners.replace(listeners);
     }
 
-    /// Ends everything. The network goes when the last that is on its way has let go of it.
-    pub(crate) fn stop(&self) {
-        drop(self.listeners.take());
-        drop(self.work.take());
+    /// Ends everything; the tasks let go of the sockets when they are waited for. The network itself goes when the last
+    /// change on its way to the disk has let go of it.
+    pub(crate) fn stop(&self) -> [JoinSet<()>; 2] {
         drop(self.upstream.take());
         drop(self.quiet.take());
+        [self.listeners.take(), self.work.take()]
     }
 
     /// Does something that takes longer than one packet.
@@ -195,7 +198,10 @@ impl Network {
 )]
 fn packets(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::socket::{setsockopt, sockopt};
     let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
     fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    // The default holds 170 messages, fewer than may boot together. What the host does not allow is not needed.
+    setsockopt(&socket, sockopt::RcvBuf, &PACKETS_BUFFER).unwrap_or_default();
     AsyncFd::new(socket)
 }
