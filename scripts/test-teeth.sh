@@ -40,6 +40,17 @@ reduce                              a_hundred_thousand_packets_keep_their_foreig
 take-over                           the_field_moves_under_iperf_and_a_thousand_connections
 taken-over                          foreign_bits_in_the_old_field_select_nobody
 half-open                           connections_that_are_no_sockets_yet_or_no_longer_are_not_lost
+net-source                          a_source_that_is_another_tenants_does_not_leave_a_namespace
+net-host                            nothing_leads_from_an_endpoint_to_the_host
+net-through                         one_tenants_packets_do_not_reach_anothers_link
+net-gateway                         a_server_in_a_namespace_is_not_there_for_the_host
+net-inwards                         an_endpoint_is_reached_by_port_maps_only
+net-closed                          a_device_that_forwarded_nothing_forwards_tenants_packets_only
+net-exit                            a_network_without_a_way_out_is_told_so_beside_one_that_has_one
+net-zone                            evenet_e02
+net-collision                       evenet_e10
+net-apart                           evenet_e10
+net-locked                          an_endpoint_with_another_ethernet_address_loses_its_own_traffic_only
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

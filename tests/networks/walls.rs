@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use fief_testkit::{Capture, Captured};
+use fief_testkit::{Capture, Captured, eventually};
 
 use crate::app::App;
 use crate::node::{Node, endpoint, http, network, network_named, tenant};
-use crate::room::{NEVER, wait};
+use crate::room::{NEVER, SOON, wait};
 use crate::town::Town;
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 11);
@@ -102,8 +102,8 @@ fn a_server_in_a_namespace_is_not_there_for_the_host() {
     let peer = fief_testkit::peer().display().to_string();
     let mut server =
         node.town.host.spawn(&["nsenter", &format!("--net={node_inside}"), &peer, "serve", "[::]:7070"]);
-    server.wait_for_output("ready", crate::room::SOON);
-    let called = |from: &App, address: Ipv4Addr| from.hears((address, 7070).into(), crate::room::SOON);
+    server.wait_for_output("ready", SOON);
+    let called = |from: &App, address: Ipv4Addr| from.hears((address, 7070).into(), SOON);
     let host = App::of(&node.town, node.town.host.clone());
     assert!(host.hears((link(&node, "ni2"), 7070).into(), NEVER).is_err());
     called(&b, Ipv4Addr::new(10, 10, 1, 1)).unwrap_or_else(|error| panic!("its endpoints call it: {error}"));
@@ -115,10 +115,15 @@ fn an_endpoint_is_reached_by_port_maps_only() {
     let Some((node, _a, b)) = two("net-inwards") else { return };
     let _server = node.town.serve(&b.ns, "b");
     let host = &node.town.host;
-    host.ip(&format!("route add 10.10.1.0/24 dev fief{}\n", node.slot("ni2")));
+    let (via, slot) = (link(&node, "ni2"), node.slot("ni2"));
+    host.ip(&format!("route add 10.10.1.0/24 via {via} dev fief{slot} onlink\n"));
     let caller = App::of(&node.town, host.clone());
-    caller.is_refused(&http(B));
+    // Not even one way: an answer would be stopped by the wall at the other end of the link.
+    let wire = Capture::on(&b.ns, "eth0");
     assert!(!caller.pings(B));
+    assert_eq!(wire.count(is_ping_to(B)), 0, "it came in");
+    node.run_inside("ni2", &["ping", "-c1", "-W1", &B.to_string()]).ok();
+    assert_eq!(wire.count(is_ping_to(B)), 1, "from inside it does");
     caller.reaches(&format!("http://{}:8080/", Town::host_address(0)), "b");
 }
 
@@ -134,7 +139,8 @@ fn a_device_that_forwarded_nothing_forwards_tenants_packets_only() {
         assert_eq!(node.town.host.sysctl("net.ipv4.conf.eth0.forwarding"), "1");
         let stranger = App::of(&node.town, node.town.neighbour(0, "stranger", 9));
         let beyond = Town::gateway_address(1);
-        assert!(stranger.pings(beyond), "by its router");
+        let by_its_router = || if stranger.pings(beyond) { Ok(()) } else { Err("no answer".to_owned()) };
+        eventually(SOON, by_its_router);
         stranger.ns.ip(&format!("route add {beyond}/32 via {}\n", Town::host_address(0)));
         // What the host did before fief it does still.
         assert_eq!(stranger.pings(beyond), was == "1", "through the host, where forwarding was {was}");
@@ -171,9 +177,14 @@ fn a_network_without_a_way_out_is_told_so_beside_one_that_has_one() {
 fn the_rules_of_networks_are_known_as_fiefs() {
     let Some((node, _a, _b)) = two("net-marks") else { return };
     node.daemon.cli(&["marks", "check"]).ok();
-    node.town
-        .host
-        .nft("table inet else { chain c { type filter hook forward priority 0; meta mark set 3; } }\n");
+    let foreign = "table inet else {
+ chain c {
+  type filter hook forward priority 0
+  meta mark set 3
+ }
+}
+";
+    node.town.host.nft(foreign);
     let told = node.daemon.cli(&["marks", "check"]).fails();
     assert!(told.stdout.contains("inet else c") && !told.stdout.contains("inet fief"), "{told}");
 }

@@ -25,7 +25,8 @@ fn evenet_e01() {
     assert_eq!(scene.app1.address("eth0"), Some(scene.one.address));
     assert_eq!(scene.app1.address("eth1"), Some(scene.other.address));
     assert_eq!(scene.one.said("router"), Some("10.10.1.1"));
-    assert_eq!(scene.other.said("router"), Some("192.168.1.1"));
+    // Its second network is no way out: a default route by each would leave the choice to chance.
+    assert_eq!(scene.other.said("router"), None);
     assert_eq!(scene.one.said("lease"), Some("3600"));
 }
 
