@@ -92,6 +92,36 @@ fn a_namespace_that_comes_later_is_attached_when_it_comes() {
 }
 
 #[test]
+fn a_namespace_that_is_made_again_is_attached_again() {
+    let Some(node) = Node::open("again", 1) else { return };
+    let host = &node.town.host;
+    let make = || {
+        host.run(&["ip", "netns", "add", "again"]).ok();
+        host.run(&["ip", "-n", "again", "link", "set", "lo", "up"]).ok();
+    };
+    make();
+    // One without a link to the host is listened to as well.
+    for (name, uplinks) in [("ni1", "uplinks: [eth0]"), ("ni2", "uplinks: []")] {
+        node.apply(&[tenant(name), network(name, "10.10.1.0/24", &[uplinks])]);
+        let first = node.place(name, "first", A);
+        node.apply(&[endpoint(name, "again", &[at(B)], "attach: { netns: again }")]);
+        node.wait_phase("endpoint", name, "again", "Ready");
+        is_answered(&first, B);
+        for _ in 0..2 {
+            host.run(&["ip", "netns", "del", "again"]).ok();
+            node.wait_phase("endpoint", name, "again", "Pending");
+            make();
+            node.wait_phase("endpoint", name, "again", "Ready");
+            is_answered(&first, B);
+        }
+        // Somebody deletes what fief made, inside.
+        node.run_inside(name, &["ip", "link", "del", "e-again"]).ok();
+        eventually(SOON, || if first.pings(B) { Ok(()) } else { Err("not attached again".to_owned()) });
+        node.daemon.cli(&["delete", "endpoint", &format!("{name}/again")]).ok();
+    }
+}
+
+#[test]
 fn leases_are_what_the_document_says() {
     let Some(node) = Node::open("leases", 1) else { return };
     let reserved = "02:00:00:00:00:07";

@@ -316,6 +316,7 @@ impl Engine {
             self.mind_aliases();
             self.mind_move();
             let now = Instant::now();
+            let heard = self.segments.hear();
             let leased = self.leased.load(Ordering::Acquire);
             let missing = self.segments.look_at().is_some_and(|at| at <= now);
             let verify = self.verify_at.is_some_and(|at| at <= now);
@@ -327,7 +328,7 @@ impl Engine {
                 self.verify_at = None;
                 self.attached.clear();
             }
-            if changed || leased || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
+            if changed || heard || leased || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
             if verify {
@@ -434,6 +435,7 @@ impl Engine {
             PollFd::from_borrowed_fd(self.monitor.as_fd(), PollFlags::IN),
             PollFd::new(bell, PollFlags::IN),
         ];
+        fds.extend(self.segments.events().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // With a look ahead already there is no need to hear of each.
         let news = self.datapath.as_ref().filter(|_| self.sweep_at.is_none()).map(|d| d.aliases().news());
         fds.extend(news.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));

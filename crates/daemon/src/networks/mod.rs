@@ -19,6 +19,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use fief_api::{Condition, Paths};
 use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
+use fief_host::netlink::elsewhere::{self, Elsewhere};
 use fief_host::nft::{Batch, Family, Table};
 use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
@@ -60,6 +62,11 @@ pub struct Networks {
     again: Option<(Instant, Duration)>,
     /// Has anything been looked at yet?
     begun: bool,
+    /// Says what goes in the namespaces, by their numbers.
+    elsewhere: Option<Elsewhere>,
+    numbers: HashMap<i32, String>,
+    /// Tenants in whose namespaces something went, so that they are to be looked at.
+    suspects: BTreeSet<String>,
 }
 
 impl Networks {
@@ -81,7 +88,28 @@ impl Networks {
             attendance: Attendance::new(paths.state(), bell),
             again: None,
             begun: false,
+            elsewhere: Elsewhere::open()
+                .inspect_err(|error| tracing::warn!(%error, "what goes in namespaces is not heard of"))
+                .ok(),
+            numbers: HashMap::new(),
+            suspects: BTreeSet::new(),
         }
+    }
+
+    /// What is to be polled for events from the namespaces.
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.elsewhere.as_ref().map(Elsewhere::as_fd)
+    }
+
+    /// Takes in what happened in the namespaces; says whether one is to be looked at.
+    pub fn hear(&mut self) -> bool {
+        let Some(elsewhere) = &mut self.elsewhere else { return false };
+        let (numbers, suspects) = (&self.numbers, &mut self.suspects);
+        let heard = elsewhere.drain(|number| suspects.extend(numbers.get(&number).cloned()));
+        if heard.is_err() {
+            self.suspects.extend(self.spaces.keys().cloned());
+        }
+        !self.suspects.is_empty()
     }
 
     /// The range of links.
@@ -106,7 +134,8 @@ impl Networks {
             let is_same = before.is_some_and(|standing| standing.space == *space);
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
-            if is_same && (is_whole || !due) {
+            let is_suspect = self.suspects.remove(tenant);
+            if is_same && !is_suspect && (is_whole || !due) {
                 incomplete |= !is_whole;
                 continue;
             }
@@ -117,6 +146,7 @@ impl Networks {
                     incomplete |= !standing.lacking.is_empty();
                     did |= before.as_ref().is_none_or(|before| before.lacking != standing.lacking);
                     self.attendance.serve(&standing);
+                    self.listen_to(tenant, &standing);
                     self.spaces.insert(tenant.clone(), standing);
                     self.trouble.remove(tenant);
                 }
@@ -146,6 +176,18 @@ impl Networks {
         self.wanted = wanted;
         self.begun = true;
         did
+    }
+
+    fn listen_to(&mut self, tenant: &str, standing: &Standing) {
+        if self.elsewhere.is_none() || self.numbers.values().any(|known| known == tenant) {
+            return;
+        }
+        let number = Socket::open(libc::NETLINK_ROUTE)
+            .and_then(|mut socket| elsewhere::number_of(&mut socket, &standing.namespace));
+        match number {
+            Ok(number) => drop(self.numbers.insert(number, tenant.to_owned())),
+            Err(error) => tracing::warn!(tenant, %error, "what goes in its namespace is not heard of"),
+        }
     }
 
     fn build_one(
@@ -220,6 +262,7 @@ impl Networks {
         let networks: BTreeSet<&str> =
             wanted.spaces.values().flat_map(|space| space.segments.keys().map(String::as_str)).collect();
         let left = self.attendance.leave_all_but(&networks);
+        self.numbers.retain(|_, tenant| !gone.contains(tenant));
         for tenant in &gone {
             if let Some(standing) = self.spaces.remove(tenant) {
                 self.cut(&standing.space);

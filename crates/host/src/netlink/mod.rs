@@ -7,6 +7,7 @@
 pub mod address;
 pub mod attribute;
 pub mod detour;
+pub mod elsewhere;
 pub mod link;
 pub mod monitor;
 pub mod route;
