@@ -126,3 +126,33 @@ fn changes_of_one_network_cost_another_no_packet() {
     });
     flows.into_iter().for_each(|flow| println!("{:?}", flow.lost_nothing()));
 }
+
+#[test]
+fn the_field_in_the_marks_moves_under_networks() {
+    let Some(node) = Node::open("moved", 2) else { return };
+    let [a, b] = ["a", "b"].map(|name| node.workload("ni1", name));
+    node.apply(&documents(&a, &b));
+    let site = App::of(&node.town, node.town.site.clone());
+    let _echoes = [site.echo(ECHO), b.echo(ECHO)];
+    let mut talk = Talk::open(&a.ns, (Town::SITE, ECHO).into());
+    let mut call = Talk::open(&node.town.gateways[0], (Town::host_address(0), ECHO).into());
+    for to in ["0xffff0000", "0x0000ffff"] {
+        node.daemon.cli(&["marks", "move", "--to", to]).ok();
+        eventually(SOON, || {
+            let status = node.daemon.cli(&["status", "-o", "json"]).ok().json();
+            if status["markMask"].as_str().and_then(hex) == hex(to) {
+                Ok(())
+            } else {
+                Err(format!("{}", status["markMask"]))
+            }
+        });
+        talk.goes_on();
+        call.goes_on();
+        assert_eq!(a.reaches(&http(Town::SITE), "site"), Town::host_address(0));
+        node.daemon.cli(&["marks", "check"]).ok();
+    }
+}
+
+fn hex(mask: &str) -> Option<u32> {
+    u32::from_str_radix(mask.trim_start_matches("0x"), 16).ok()
+}

@@ -156,3 +156,53 @@ fn leases_are_what_the_document_says() {
     late.ns.run(&[&[busybox.as_str()], &once[..]].concat()).fails();
     is_answered(known, Ipv4Addr::new(10, 10, 1, 1));
 }
+
+#[test]
+fn the_hosts_namespace_and_a_tenants_are_no_workloads() {
+    let Some(node) = Node::open("joined", 1) else { return };
+    node.apply(&[
+        tenant("ni1"),
+        tenant("ni2"),
+        network("ni1", "10.10.1.0/24", &[]),
+        network("ni2", "10.10.1.0/24", &[]),
+    ]);
+    let host = format!("attach: {{ netns: {} }}", node.town.host.path().display());
+    let other = format!("attach: {{ netns: {} }}", node.inside("ni2").display());
+    let app = node.workload("ni1", "own");
+    let attaches = [("host", host, "Pending"), ("other", other, "Pending"), ("own", app.attach(), "Ready")];
+    for (last, (name, attach, phase)) in (21..).zip(attaches) {
+        let card = format!("{{ network: net, interface: fief-in, address: 10.10.1.{last} }}");
+        node.apply(&[endpoint("ni1", name, &[card], &attach)]);
+        let view = node.wait_phase("endpoint", "ni1", name, phase);
+        let reason = view["conditions"][0]["reason"].as_str();
+        assert_eq!(reason, (phase == "Pending").then_some("WorkloadRefused"), "{view}");
+    }
+    assert!(app.has("fief-in"));
+    assert!(!node.town.host.run(&["ip", "link", "show", "fief-in"]).success());
+    assert!(!node.run_inside("ni2", &["ip", "link", "show", "fief-in"]).success());
+}
+
+#[test]
+fn services_follow_their_network() {
+    let Some(node) = Node::open("follow", 1) else { return };
+    let net = |more: &[&str]| network("ni1", "10.10.1.0/24", more);
+    node.apply(&[tenant("ni1"), net(&[])]);
+    let [a, b] = [node.place("ni1", "app1", A), node.workload("ni1", "b")];
+    let first = Ipv4Addr::new(10, 10, 1, 1);
+    is_answered(&a, first);
+    assert_eq!(a.dig(first, "app1"), [A]);
+    // DHCP comes to a network that is served already; names and metadata stay.
+    node.apply(&[net(&["dhcp: { range: 10.10.1.60-10.10.1.60 }"])]);
+    node.apply(&[endpoint("ni1", "b", &[by_dhcp("net", "eth0")], &b.attach())]);
+    assert_eq!(b.udhcpc("eth0").address, Ipv4Addr::new(10, 10, 1, 60));
+    assert_eq!(a.dig(first, "b"), [Ipv4Addr::new(10, 10, 1, 60)]);
+    assert!(a.fetch("http://169.254.169.254/latest/meta-data/local-ipv4").is_ok());
+    // The gateway moves, and with it whoever listens there.
+    let moved = Ipv4Addr::new(10, 10, 1, 254);
+    node.apply(&[net(&["dhcp: {}", "gateways: [10.10.1.254]"])]);
+    assert_eq!(a.dig(moved, "b"), [Ipv4Addr::new(10, 10, 1, 60)]);
+    assert_eq!(a.dig(first, "b"), [] as [Ipv4Addr; 0]);
+    assert_eq!(b.udhcpc("eth0").said("router"), Some("10.10.1.254"));
+    a.ns.ip(&format!("route replace default via {moved}\n"));
+    assert!(a.fetch("http://169.254.169.254/latest/meta-data/local-ipv4").is_ok());
+}

@@ -182,7 +182,7 @@ impl Engine {
             let message = format!("the field is already on its way to {}", moving.goal);
             return conflict(message, "wait until it is there: fief marks move shows how far it is");
         }
-        let fits = |layout: MarkLayout| self.tenants.values().all(|s| s.slot.number() <= layout.highest());
+        let fits = |layout: MarkLayout| self.slots().all(|slot| slot.number() <= layout.highest());
         if !fits(goal) {
             let message = format!(
                 "{goal} holds {} tenants, and a tenant here has a higher slot; nothing was moved",
@@ -392,7 +392,7 @@ impl Engine {
 
     /// Where the field is, and whose numbers stand in it.
     pub(crate) fn field_now(&self) -> Now {
-        (self.settings.positions.read, self.tenants.values().map(|stored| stored.slot.number()).collect())
+        (self.settings.positions.read, self.slots().map(|slot| slot.number()).collect())
     }
 
     /// Where the field is, for people.

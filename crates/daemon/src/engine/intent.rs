@@ -235,8 +235,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         // Slots of tenants that go in the same request are not reused at once: their packets may still be on the way.
-        let taken = self.tenants.values().map(|s| s.slot).chain(self.uplinks.values().map(|u| u.slot));
-        let taken: BTreeSet<Slot> = taken.chain(promised.iter().copied()).collect();
+        let taken: BTreeSet<Slot> = self.slots().chain(promised.iter().copied()).collect();
         let read = self.settings.positions.read;
         let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
         let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());

@@ -194,11 +194,13 @@ impl Engine {
         let (networks, endpoints, uplinks) = (store.networks()?, store.endpoints()?, store.uplinks()?);
         let (field, goal) = field::placed(&config, &paths, &mut store)?;
         let layout = goal.as_ref().map_or(field.narrowest(), |(goal, _)| *goal);
-        if let Some(stored) = tenants.values().find(|s| s.slot.number() > layout.highest()) {
+        let of_tenants = tenants.iter().map(|(name, stored)| ("tenant", name, stored.slot));
+        let slots = of_tenants.chain(uplinks.iter().map(|(name, uplink)| ("uplink", name, uplink.slot)));
+        if let Some((kind, name, slot)) =
+            slots.into_iter().find(|(.., slot)| slot.number() > layout.highest())
+        {
             anyhow::bail!(
-                "tenant {} has slot {}, which the mark field {layout} cannot hold; widen markMask in fiefd.yaml",
-                stored.tenant.metadata.name,
-                stored.slot
+                "{kind} {name} has slot {slot}, which the mark field {layout} cannot hold; widen markMask in fiefd.yaml"
             );
         }
         let aliases = Ranges {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use fief_api::{
     Condition, EndpointStatus, EndpointView, InterfaceStatus, NetworkStatus, NetworkView, Phase, Standing,
 };
-use fief_model::Tenant;
+use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
 
 use super::Engine;
@@ -40,6 +40,12 @@ impl Engine {
     pub(super) fn open_links(&mut self) -> bool {
         let observed = &self.observed;
         self.trouble.is_empty() && self.segments.open(|name| observed.link(name).is_some_and(|link| link.up))
+    }
+
+    /// Every slot that a tenant or an uplink has.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        let tenants = self.tenants.values().map(|stored| stored.slot);
+        tenants.chain(self.uplinks.values().map(|uplink| uplink.slot))
     }
 
     /// Every document.

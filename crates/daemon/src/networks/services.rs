@@ -41,7 +41,6 @@ impl Attendance {
         }
         let Some(services) = &self.services else { return };
         let namespace = standing.namespace.inode().unwrap_or(0);
-        let mut metadata = !self.served.values().any(|served| served.namespace == namespace);
         for (key, segment) in &standing.space.segments {
             let Some(bridge) = standing.bridges.get(key) else { continue };
             let config = NetworkConfig { namespace, bridge: *bridge, ..segment.services.clone() };
@@ -52,17 +51,24 @@ impl Attendance {
             let place = |config: &NetworkConfig| {
                 (config.namespace, config.bridge, config.gateway, config.gateway6, config.dhcp.is_some())
             };
-            let sockets = match before.is_some_and(|before| place(before) == place(&config)) {
-                true => None,
-                false => match sockets(&standing.namespace, &config, metadata) {
+            let stays = before.is_some_and(|before| place(before) == place(&config));
+            if before.is_some() && !stays {
+                // Its addresses are free when this returns.
+                services.remove(key, false);
+                self.served.remove(key);
+            }
+            let sockets = if stays {
+                None
+            } else {
+                let metadata = !self.served.values().any(|served| served.namespace == namespace);
+                match sockets(&standing.namespace, &config, metadata) {
                     Ok(sockets) => Some(sockets),
                     Err(error) => {
                         tracing::error!(network = key, %error, "a network's services cannot listen");
                         continue;
                     }
-                },
+                }
             };
-            metadata &= sockets.is_none();
             services.set(config.clone(), sockets);
             self.served.insert(key.clone(), config);
         }

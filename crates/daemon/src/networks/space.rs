@@ -71,6 +71,11 @@ fn origin(tenant: &str) -> String {
     format!("fief tenant {tenant}")
 }
 
+/// Is this the loopback device of a namespace that was made for some tenant?
+pub fn is_marked(device: &Device) -> bool {
+    device.index == LOOPBACK && device.alias.as_ref().is_some_and(|alias| alias.starts_with(&origin("")))
+}
+
 /// Was this namespace made for a tenant?
 pub fn is_ours(path: &Path, tenant: &str) -> bool {
     let look = || -> Result<bool, HostError> {

@@ -25,6 +25,10 @@ pub fn plug(socket: &mut Socket, namespace: &Namespace, link: NewLink, port: &Po
         return namespace.inside(|| tap::create(&tap)).and_then(|made| made).map(drop).map_err(refused);
     }
     let workload = Arc::new(open(&port.attach)?);
+    if is_ours(&workload) {
+        let text = "that namespace is the host's own, or a tenant's: an endpoint there would join what is kept apart";
+        return Err(condition("WorkloadRefused", text));
+    }
     let peer =
         NewLink { name: port.interface.clone(), mac: Some(port.mac.0), mtu: link.mtu, ..NewLink::default() };
     let made =
@@ -77,6 +81,15 @@ pub fn configure(port: &Port, mtu: u32) -> Result<(), Condition> {
         detour: None,
     };
     carry_out(&mut socket, &[Build::SetRoute(default)]).map_err(refused)
+}
+
+/// Is this the host's namespace, or one that was made for a tenant?
+fn is_ours(workload: &Namespace) -> bool {
+    let marked = || -> Result<bool, HostError> {
+        let mut socket = Socket::open_in(workload, libc::NETLINK_ROUTE)?;
+        Ok(devices::list(&mut socket)?.iter().any(super::space::is_marked))
+    };
+    workload.identity() == Namespace::current().identity() || marked().unwrap_or(true)
 }
 
 fn open(attach: &Attach) -> Result<Namespace, Condition> {
