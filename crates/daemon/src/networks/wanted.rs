@@ -527,3 +527,7 @@ fn hashed(prefix: &str, key: &str) -> String {
 pub(super) fn condition(reason: &str, message: impl Into<String>) -> Condition {
     Condition { reason: reason.into(), message: message.into() }
 }
+
+#[cfg(test)]
+#[path = "wanted_tests.rs"]
+mod tests;

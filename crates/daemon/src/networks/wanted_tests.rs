@@ -1,0 +1,161 @@
+use std::collections::{BTreeMap, HashMap};
+
+use fief_host::{Address, Link as Device, Listing, Route, RouteKind};
+use fief_model::{Document, Slot, Source};
+
+use super::*;
+use crate::store::MemberIds;
+
+/// What a text describes, as stored.
+struct Stock {
+    tenants: Vec<Stored>,
+    networks: Vec<StoredNetwork>,
+    endpoints: Vec<StoredEndpoint>,
+    uplinks: BTreeMap<String, Uplink>,
+}
+
+impl Stock {
+    fn of(text: &str) -> Stock {
+        let source = Source { name: "test".into(), text: text.into() };
+        let mut stock =
+            Stock { tenants: vec![], networks: vec![], endpoints: vec![], uplinks: BTreeMap::new() };
+        let set = || "default".to_owned();
+        for located in fief_model::parse(&[source]).unwrap() {
+            match located.document {
+                Document::Tenant(tenant) => {
+                    let slot = Slot::new(1 + stock.tenants.len() as u16).unwrap();
+                    let (members, selected) = (MemberIds::default(), MemberIds::default());
+                    stock.tenants.push(Stored { tenant, set: set(), slot, members, selected });
+                }
+                Document::Network(network) => stock.networks.push(StoredNetwork { network, set: set() }),
+                Document::Endpoint(endpoint) => stock.endpoints.push(StoredEndpoint { endpoint, set: set() }),
+            }
+        }
+        for (index, device) in (0..).zip(["eth0", "eth1"]) {
+            let slot = Slot::new(100 + u16::from(index)).unwrap();
+            stock.uplinks.insert(device.into(), Uplink { slot, index });
+        }
+        stock
+    }
+
+    fn wanted(&self, observed: &Observed, leases: &HashMap<(String, Mac), Ipv4Addr>) -> Wanted {
+        let documents = Documents {
+            tenants: self.tenants.iter().map(|s| (s.tenant.metadata.name.clone(), s)).collect(),
+            networks: self.networks.iter().map(|s| (s.network.metadata.key(), s)).collect(),
+            endpoints: self.endpoints.iter().map(|s| (s.endpoint.metadata.key(), s)).collect(),
+            uplinks: &self.uplinks,
+        };
+        let links = Links("248.0.0.0/12".parse().unwrap());
+        wanted(&documents, observed, &Ground { links, leases })
+    }
+}
+
+/// A host with eth0 and eth1, each with an address and a default route, with or without a carrier.
+fn host(carriers: [bool; 2]) -> Observed {
+    let mut listing = Listing::default();
+    for (at, carrier) in (0..).zip(carriers) {
+        let (index, name) = (2 + at, format!("eth{at}"));
+        listing.links.push(Device { index, name, up: true, carrier, loopback: false, ethernet: true });
+        let net = format!("192.168.{at}.2/24").parse().unwrap();
+        listing.addresses.push(Address { device: index, net, ours: false });
+        listing.main.push(Route {
+            table: Route::MAIN,
+            prefix: "0.0.0.0/0".parse().unwrap(),
+            metric: at,
+            kind: RouteKind::Unicast,
+            device: Some(index),
+            via: Some(format!("192.168.{at}.1").parse().unwrap()),
+            source: None,
+            on_link: false,
+            mtu: None,
+            detour: None,
+        });
+    }
+    Observed::from_listing(listing, ["eth0".to_owned(), "eth1".to_owned()].into())
+}
+
+const HEAD: &str = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: blue }\n---\n\
+    apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: red }\n---\n";
+const NETWORK: &str = "apiVersion: fief/v1alpha1\nkind: Network\nmetadata: { name: web, tenant: blue }\n";
+
+#[test]
+fn the_first_uplink_that_works_is_taken_and_each_has_an_address() {
+    let spec = "spec: { subnets: [10.10.1.0/24], uplinks: [eth0, eth1] }\n";
+    let stock = Stock::of(&format!("{HEAD}{NETWORK}{spec}"));
+    let exit = |carriers| {
+        let wanted = stock.wanted(&host(carriers), &HashMap::new());
+        let space = &wanted.spaces["blue"];
+        assert_eq!(space.transit.len(), 2, "both, whichever is used");
+        (
+            space.segments["blue/web"].exit,
+            wanted.networks["blue/web"].iter().map(|c| c.reason.clone()).collect(),
+        )
+    };
+    let link = |last: u8| Some(Ipv4Addr::new(248, 0, 0, 16 + last));
+    assert_eq!(exit([true, true]), (link(0), Vec::<String>::new()));
+    assert_eq!(exit([false, true]), (link(1), vec![]));
+    assert_eq!(exit([false, false]), (None, vec!["UplinkDown".into()]));
+}
+
+#[test]
+fn a_port_map_leads_to_whoever_has_the_address() {
+    let spec = "spec: { subnets: [10.10.1.0/24], uplinks: [eth0], dhcp: {}, allowEndpoints: [red], \
+        portMaps: [{ uplink: eth0, port: 8080, to: \"app:80\" }] }\n---\n";
+    let app = |tenant: &str, more: &str| {
+        format!(
+            "apiVersion: fief/v1alpha1\nkind: Endpoint\nmetadata: {{ name: app, tenant: {tenant} }}\n\
+             spec: {{ networks: [{{ network: blue/web{more} }}], attach: {{ netns: app }} }}\n---\n"
+        )
+    };
+    let at = |text: String, leases: &HashMap<(String, Mac), Ipv4Addr>| {
+        let wanted = Stock::of(&text).wanted(&host([true, true]), leases);
+        let space = &wanted.spaces["blue"];
+        let inside = Ipv4Addr::new(248, 0, 0, 16);
+        if !space.mapped.is_empty() {
+            assert_eq!(space.called[&(Ipv4Addr::new(192, 168, 0, 2), 6, 8080)], inside);
+        }
+        space.mapped.get(&(inside, 6, 8080)).copied()
+    };
+    let none = HashMap::new();
+    let base = format!("{HEAD}{NETWORK}{spec}");
+    assert_eq!(at(base.clone(), &none), None, "nobody is called so");
+    let (nine, seven) = (Ipv4Addr::new(10, 10, 1, 9), Ipv4Addr::new(10, 10, 1, 7));
+    assert_eq!(at(base.clone() + &app("blue", ", address: 10.10.1.9"), &none), Some((nine, 80)));
+    // Another tenant's may be called by its name alone, but not where the own tenant has one.
+    let guest = app("red", ", address: 10.10.1.7");
+    assert_eq!(at(base.clone() + &guest, &none), Some((seven, 80)));
+    assert_eq!(at(base.clone() + &guest + &app("blue", ", address: 10.10.1.9"), &none), Some((nine, 80)));
+    // Leased: once there is a lease.
+    let leased = base + &app("blue", ", mac: \"02:00:00:00:00:07\"");
+    assert_eq!(at(leased.clone(), &none), None);
+    let lease = (("blue/web".to_owned(), "02:00:00:00:00:07".parse().unwrap()), seven);
+    assert_eq!(at(leased, &HashMap::from([lease])), Some((seven, 80)));
+}
+
+#[test]
+fn an_endpoint_has_one_default_route_and_only_where_it_may_be() {
+    let more = "spec: { subnets: [10.10.1.0/24] }\n---\napiVersion: fief/v1alpha1\nkind: Network\n\
+        metadata: { name: out, tenant: blue }\nspec: { subnets: [10.10.2.0/24], uplinks: [eth0] }\n---\n\
+        apiVersion: fief/v1alpha1\nkind: Endpoint\nmetadata: { name: app, tenant: blue }\n\
+        spec: { networks: [{ network: web, address: 10.10.1.9 }, { network: out, interface: eth1, address: 10.10.2.9 }], \
+        attach: { netns: app } }\n---\napiVersion: fief/v1alpha1\nkind: Endpoint\n\
+        metadata: { name: spy, tenant: red }\nspec: { networks: [{ network: blue/web, address: 10.10.1.66 }], \
+        attach: { netns: spy } }\n";
+    let wanted = Stock::of(&format!("{HEAD}{NETWORK}{more}")).wanted(&host([true, true]), &HashMap::new());
+    let ports = |key: &str| wanted.spaces["blue"].segments[key].ports.values().cloned().collect::<Vec<_>>();
+    let (inner, outer) = (ports("blue/web"), ports("blue/out"));
+    assert_eq!((inner.len(), outer.len()), (1, 1), "red's is not allowed");
+    assert_eq!((inner[0].default_via, outer[0].default_via), (None, Some("10.10.2.1".parse().unwrap())));
+    assert_eq!(wanted.endpoints["red/spy"][0].reason, "NotAllowed");
+    assert!(!wanted.spaces.contains_key("red"), "no network, no namespace");
+}
+
+#[test]
+fn names_of_devices_fit_and_stay_apart() {
+    assert_eq!(short_name("n", "web", "blue/web"), "n-web");
+    let long = short_name("e", "a-name-that-is-long", "x");
+    assert_eq!(long.len(), 14, "{long}");
+    assert_ne!(long, short_name("e", "a-name-that-is-long", "y"));
+    // What looks like a hashed name is hashed.
+    assert_ne!(short_name("e", &long[2..], "z"), long);
+}
