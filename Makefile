@@ -1,7 +1,7 @@
 # Every target says what it does; `make help` lists them.
 # T=NAME       part of the names of the tests to run
 # ONLY=PREFIX  benchmarks to run
-# SECONDS=N    how long to fuzz
+# SECONDS=N    how long to fuzz each room
 # DESTDIR, PREFIX  where `make install` puts things
 
 PREFIX ?= /usr
@@ -50,7 +50,7 @@ test-teeth: setup
 	@echo "==> do the tests bite?"
 	@scripts/test-teeth.sh $(T)
 
-## fuzz         a search by coverage for bytes that break the readers of the kernel's messages (SECONDS=60)
+## fuzz         a search by coverage for bytes that break the readers of the kernel's, clients' and name servers' messages (SECONDS=60 each)
 fuzz: setup
 	@echo "==> fuzzing"
 	@scripts/fuzz.sh $(SECONDS)

@@ -19,6 +19,7 @@ mod config;
 mod counters;
 mod dhcp;
 mod dns;
+pub mod fuzz;
 mod lease;
 mod metadata;
 mod quota;

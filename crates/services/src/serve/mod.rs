@@ -11,6 +11,8 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt};
+
 pub(crate) use network::Network;
 
 /// How many packets of one socket are handled before the others have their turn.
@@ -26,6 +28,17 @@ thread_local! {
 /// Lends the buffer.
 fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| work(buffer))
+}
+
+/// The next DNS message on a connection: its length, then itself (RFC 1035, 4.2.2).
+///
+/// # Errors
+/// Those of the connection, and its end.
+pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let length = stream.read_u16().await?;
+    let mut message = vec![0; usize::from(length)];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
 }
 
 /// After an error of a socket: is it to be left alone for a while?

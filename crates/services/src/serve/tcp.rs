@@ -4,11 +4,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Network, PAUSE, dns::resolve};
+use super::{Network, PAUSE, dns::resolve, read_message};
 use crate::dns::{Answer, Transport, answer};
 
 /// How long a connection may be silent, and how long one message may take.
@@ -46,7 +46,7 @@ pub(super) async fn serve(network: Rc<Network>, listener: TcpListener) {
 async fn converse(network: &Network, mut stream: TcpStream) -> io::Result<()> {
     let client = stream.peer_addr()?.ip();
     loop {
-        let query = timeout(IDLE, read(&mut stream)).await??;
+        let query = timeout(IDLE, read_message(&mut stream)).await??;
         network.count(|counters| counters.dns_queries += 1);
         let view = network.view();
         let reply = match answer(&view, Transport::Tcp, &query) {
@@ -68,11 +68,4 @@ async fn converse(network: &Network, mut stream: TcpStream) -> io::Result<()> {
         let framed = [&length.to_be_bytes(), reply.as_slice()].concat();
         timeout(IDLE, stream.write_all(&framed)).await??;
     }
-}
-
-async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut query = vec![0; usize::from(length)];
-    stream.read_exact(&mut query).await?;
-    Ok(query)
 }

@@ -8,11 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
-use super::with_buffer;
+use super::{read_message, with_buffer};
 use crate::dns::Transport;
 use crate::dns::question::{disguised, restored};
 use crate::sockets::{ConnectUdp, OpenTcp};
@@ -89,8 +89,6 @@ async fn tcp(
     let mut stream = TcpSocket::from_std_stream(socket).connect(server).await?;
     let length = u16::try_from(sent.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), sent].concat()).await?;
-    let length = stream.read_u16().await?;
-    let mut answer = vec![0; usize::from(length)];
-    stream.read_exact(&mut answer).await?;
+    let answer = read_message(&mut stream).await?;
     restored(query, sent, answer).ok_or_else(|| io::Error::other("the answer is to another question"))
 }
