@@ -26,6 +26,8 @@ mod machine;
 mod node;
 #[path = "networks/refused.rs"]
 mod refused;
+#[path = "networks/six.rs"]
+mod six;
 #[path = "networks/tools.rs"]
 mod tools;
 #[path = "networks/topology.rs"]

@@ -1,6 +1,8 @@
-//! Packet sockets (packet(7)): what a DHCP server needs to speak to clients that have no address yet.
+//! Sockets below UDP and TCP: packet sockets (packet(7)), which a DHCP server needs to speak to clients that have no address
+//! yet, and raw ones (raw(7)) for router advertisements.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::HostError;
@@ -76,4 +78,65 @@ fn try_to_open(device: u32, port: u16) -> io::Result<OwnedFd> {
         )
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+}
+
+/// Every router of a link (RFC 4291, 2.7.1).
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// What hosts demand of an advertisement (RFC 4861, 6.1.2).
+const HOPS: libc::c_int = 255;
+/// The option of linux/icmpv6.h, and the message of RFC 4861, 4.1.
+const ICMP6_FILTER: libc::c_int = 1;
+const SOLICITATION: usize = 133;
+
+/// A raw socket of the current thread's network namespace that gets the router solicitations which come in on a device, as
+/// ICMPv6 messages, and sends there with the hop limit that router advertisements must have. What is sent has an address
+/// of the link as its source, if the device has one.
+///
+/// # Errors
+/// Those of socket(2) and setsockopt(2): it takes CAP_NET_RAW, and the device must be there.
+pub fn router_solicitations(device: u32) -> Result<OwnedFd, HostError> {
+    try_to_listen(device)
+        .map_err(|e| HostError::io(format!("open a socket for router solicitations on device #{device}"), e))
+}
+
+fn try_to_listen(device: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket(2) takes no pointers.
+    let raw = unsafe { libc::socket(libc::AF_INET6, kind, libc::IPPROTO_ICMPV6) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `raw` is a fresh descriptor that nothing else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    // A bit for each type that does not come.
+    let mut filter = [u32::MAX; 8];
+    filter[SOLICITATION / 32] &= !(1 << (SOLICITATION % 32));
+    set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter)?;
+    set(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &device.cast_signed())?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, &HOPS)?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &HOPS)?;
+    // Advertisements are for others; and of several devices, the one that they leave by.
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, &0_i32)?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &device.cast_signed())?;
+    let group = libc::ipv6_mreq {
+        ipv6mr_multiaddr: libc::in6_addr { s6_addr: ALL_ROUTERS.octets() },
+        ipv6mr_interface: device,
+    };
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &group)?;
+    Ok(socket)
+}
+
+/// Sets an option to a value of the type that it has in C.
+fn set<T: Copy>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -23,6 +23,8 @@ pub struct NetworkConfig {
     pub gateway6: Option<Ipv6Addr>,
     /// The network's IPv6 prefix, if it has one.
     pub subnet6: Option<Ipv6Net>,
+    /// Does IPv6 leave the network? Then the gateway is its endpoints' default router.
+    pub leads_out6: bool,
     /// How addresses are leased; `None`: there is no DHCP service.
     pub dhcp: Option<Dhcp>,
     /// The domain of the network's names and the search domain of its clients, such as `web.blue.internal`; may be empty.
@@ -39,6 +41,8 @@ pub struct NetworkConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// The number of the bridge inside the namespace; frames from other devices are dropped. 0: not checked.
     pub bridge: u32,
+    /// The bridge's Ethernet address, for router advertisements. Zeros: not said.
+    pub mac: [u8; 6],
 }
 
 /// How a network leases addresses (RFC 2131).

@@ -25,6 +25,12 @@ pub struct Counters {
     pub dhcp_declined: u64,
     /// Acknowledgements that did not leave because the lease could not be saved.
     pub dhcp_unsaved: u64,
+    /// Router solicitations that arrived.
+    pub ra_asked: u64,
+    /// ICMPv6 messages to the routers of the link that are no solicitation from it.
+    pub ra_ignored: u64,
+    /// Router advertisements that left.
+    pub ra_sent: u64,
     /// DNS queries that arrived.
     pub dns_queries: u64,
     /// DNS queries answered from the network's own names.

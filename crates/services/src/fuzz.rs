@@ -24,7 +24,8 @@ pub fn all(bytes: &[u8]) {
 }
 
 /// One function a reader.
-pub const READERS: [fn(&[u8]); 5] = [dhcp_packet, dhcp_message, dns_datagram, dns_stream, upstream];
+pub const READERS: [fn(&[u8]); 6] =
+    [dhcp_packet, dhcp_message, solicitation, dns_datagram, dns_stream, upstream];
 
 /// Where a message has its client's Ethernet address (RFC 2131, 2).
 const CHADDR: usize = 28;
@@ -63,6 +64,13 @@ fn dhcp_message(bytes: &[u8]) {
             assert!(crate::dhcp::packet(config.gateway, reply.to, &reply.message).is_some());
         }
     }
+}
+
+/// An ICMPv6 message from somebody, and from nobody.
+fn solicitation(bytes: &[u8]) {
+    let [anybody, nobody] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2), Ipv6Addr::UNSPECIFIED];
+    let asks = |source| crate::ra::is_solicitation(source, crate::ra::HOPS, bytes);
+    assert!(!asks(nobody) || asks(anybody));
 }
 
 /// A DNS query in a datagram.
@@ -160,6 +168,7 @@ fn config(mac: [u8; 6]) -> NetworkConfig {
         subnet: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
         gateway6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
         subnet6: Some(ipnet::Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 64)),
+        leads_out6: false,
         dhcp: Some(Dhcp {
             range: Some(Ipv4Addr::new(192, 0, 2, 50)..=Ipv4Addr::new(192, 0, 2, 52)),
             lease: Duration::from_secs(600),
@@ -174,6 +183,7 @@ fn config(mac: [u8; 6]) -> NetworkConfig {
             endpoint("app5", [2, 0, 0, 0, 0, 5], Some(v4), Some(v6)),
         ],
         bridge: 0,
+        mac: [0; 6],
     }
 }
 
@@ -185,6 +195,7 @@ mod tests {
         let seeds = [
             include_str!("../tests/seeds/dhcp.hex"),
             include_str!("../tests/seeds/dns.hex"),
+            include_str!("../tests/seeds/icmp6.hex"),
             include_str!("../tests/seeds/upstream.hex"),
         ];
         for line in seeds.iter().flat_map(|seeds| seeds.lines()) {

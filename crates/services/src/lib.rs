@@ -1,12 +1,13 @@
-//! DHCPv4, DNS and the metadata service at 169.254.169.254, for every network of the host, in one thread.
+//! DHCPv4, router advertisements, DNS and the metadata service at 169.254.169.254, for every network of the host, in one thread.
 //!
 //! A network costs its sockets and a few kilobytes: it has no thread, no process and no buffer of its own. The daemon
 //! opens the sockets inside the network's namespace and hands them over; from then on the thread reads them from where it
-//! is. What a service answers is decided by pure functions (`dhcp::answer`, `dns::answer`, `metadata::answer`)
-//! that know nothing of sockets; the files in `serve` carry out.
+//! is. What a service answers is decided by pure functions (`dhcp::answer`, `ra::advertisement`,
+//! `dns::answer`, `metadata::answer`) that know nothing of sockets; the files in `serve` carry out.
 //!
 //! ```text
 //!   Services ── commands ──> room ── one Network each ──┬─ serve/dhcp ─── dhcp::answer ──> saver ──> LeaseStore
+//!                                                       ├─ serve/ra ───── ra::advertisement
 //!                                                       ├─ serve/dns ──── dns::answer ───> upstream
 //!                                                       └─ serve/metadata metadata::answer
 //! ```
@@ -23,6 +24,7 @@ pub mod fuzz;
 mod lease;
 mod metadata;
 mod quota;
+mod ra;
 mod room;
 mod saver;
 mod serve;

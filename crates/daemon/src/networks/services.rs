@@ -144,6 +144,7 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
             dhcp_quiet =
                 Some(UdpSocket::bind(at).map_err(failed(format!("bind UDP {}:{DHCP}", config.gateway)))?);
         }
+        let icmp6 = config.subnet6.map(|_| packet::router_solicitations(config.bridge)).transpose()?;
         let at = (METADATA, HTTP);
         let metadata = match metadata {
             true => Some(TcpListener::bind(at).map_err(failed(format!("bind TCP {METADATA}:{HTTP}")))?),
@@ -154,6 +155,7 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
         Ok(Sockets {
             dhcp,
             dhcp_quiet,
+            icmp6,
             dns_udp,
             dns_tcp,
             metadata,

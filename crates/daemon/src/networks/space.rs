@@ -2,7 +2,7 @@
 //! surplus. Doing it twice changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ use super::workload;
 
 /// Where every cloud's metadata service is.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The gateway's address on the link of a network with IPv6: hosts take advertisements from none but such (RFC 4861,
+/// 6.1.2). The same everywhere, so that a bridge that is made anew is the same router.
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The loopback device of any namespace.
 const LOOPBACK: u32 = 1;
 const MAIN: u32 = 254;
@@ -235,11 +238,9 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
 fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<u32, HostError> {
     let name = Named::Name(segment.bridge.clone());
     if devices::index_of(socket, &segment.bridge)?.is_none() {
-        let digest = Sha256::digest(key.as_bytes());
-        let mac = [HOST_MAC[0], HOST_MAC[1], HOST_MAC[2], digest[0], digest[1], digest[2]];
         let link = NewLink {
             name: segment.bridge.clone(),
-            mac: Some(mac),
+            mac: Some(segment.services.mac),
             alias: Some(format!("fief network {key}")),
             ..NewLink::default()
         };
@@ -252,7 +253,11 @@ fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<u32, Host
     };
     let settings = Settings { up: Some(true), mtu: Some(segment.mtu), ..Settings::default() };
     let mut builds = vec![Build::Set { device: name, settings }];
-    builds.extend(addresses(socket, index, &segment.gateways.iter().copied().collect())?);
+    let mut wanted: HashSet<IpNet> = segment.gateways.iter().copied().collect();
+    if segment.services.subnet6.is_some() {
+        wanted.insert(IpNet::new_assert(IpAddr::V6(ROUTER), 64));
+    }
+    builds.extend(addresses(socket, index, &wanted)?);
     carry_out(socket, &builds)?;
     Ok(index)
 }

@@ -10,7 +10,7 @@ use fief_services::{EndpointConfig, NetworkConfig};
 use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
-use super::links::{self, Links};
+use super::links::{self, HOST_MAC, Links};
 use crate::observed::Observed;
 use crate::plan::Desired;
 use crate::store::{Stored, StoredEndpoint, StoredNetwork, Uplink};
@@ -413,6 +413,8 @@ fn services(key: &str, network: &Network, members: &[Member<'_>]) -> NetworkConf
         subnet,
         gateway6,
         subnet6: v6,
+        // Uplinks translate IPv4 only.
+        leads_out6: false,
         dhcp: spec.dhcp.as_ref().map(|dhcp| fief_services::Dhcp {
             range: dhcp.addresses().ok().flatten().or_else(|| whole(subnet)),
             lease: dhcp.lease_time().unwrap_or_default(),
@@ -424,7 +426,14 @@ fn services(key: &str, network: &Network, members: &[Member<'_>]) -> NetworkConf
         upstreams: spec.dns.servers.iter().map(|server| SocketAddr::new(*server, DNS)).collect(),
         endpoints: endpoints.collect(),
         bridge: 0,
+        mac: mac_of_bridge(key),
     }
+}
+
+/// The Ethernet address of a network's bridge: the same whenever it is made, so that neighbours that know it still do.
+fn mac_of_bridge(key: &str) -> [u8; 6] {
+    let digest = Sha256::digest(key.as_bytes());
+    [HOST_MAC[0], HOST_MAC[1], HOST_MAC[2], digest[0], digest[1], digest[2]]
 }
 
 /// All addresses of a subnet that hosts can have.

@@ -44,6 +44,7 @@ fn config() -> NetworkConfig {
         subnet: "192.0.2.0/24".parse().unwrap(),
         gateway6: None,
         subnet6: None,
+        leads_out6: false,
         dhcp: Some(Dhcp { range: Some(host(50)..=host(52)), lease: Duration::from_secs(600) }),
         domain: "web.blue.example".to_owned(),
         names: Default::default(),
@@ -52,6 +53,7 @@ fn config() -> NetworkConfig {
         upstreams: Vec::new(),
         endpoints: (1..=5).map(endpoint).collect(),
         bridge: 0,
+        mac: [0; 6],
     }
 }
 

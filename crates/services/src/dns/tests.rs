@@ -32,6 +32,7 @@ fn config(upstream: bool) -> NetworkConfig {
         subnet: "192.0.2.0/24".parse().unwrap(),
         gateway6: None,
         subnet6: Some("2001:db8::/64".parse().unwrap()),
+        leads_out6: false,
         dhcp: None,
         domain: "web.blue.example".to_owned(),
         names: names.map(|(name, address)| (name.to_owned(), vec![address.parse().unwrap()])).into(),
@@ -45,6 +46,7 @@ fn config(upstream: bool) -> NetworkConfig {
             endpoint(23, "gw", "", true),
         ],
         bridge: 0,
+        mac: [0; 6],
     }
 }
 

@@ -20,6 +20,7 @@ fn network() -> NetworkConfig {
         subnet: "192.0.2.0/24".parse().unwrap(),
         gateway6: None,
         subnet6: None,
+        leads_out6: false,
         dhcp: None,
         domain: "web.blue.example".to_owned(),
         names: Default::default(),
@@ -28,6 +29,7 @@ fn network() -> NetworkConfig {
         upstreams: Vec::new(),
         endpoints: vec![endpoint],
         bridge: 0,
+        mac: [0; 6],
     }
 }
 

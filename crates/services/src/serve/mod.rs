@@ -4,6 +4,7 @@ pub(crate) mod dhcp;
 pub(crate) mod dns;
 pub(crate) mod metadata;
 mod network;
+mod ra;
 mod tcp;
 mod upstream;
 

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::{dhcp, dns, tcp, upstream::Upstream};
+use super::{dhcp, dns, ra, tcp, upstream::Upstream};
 use crate::config::{EndpointConfig, NetworkConfig};
 use crate::dhcp::State;
 use crate::dns::View;
@@ -45,6 +46,8 @@ pub(crate) struct Network {
     /// What they have begun; outlives a change of sockets.
     work: RefCell<JoinSet<()>>,
     saver: Saver,
+    /// Rings when the configuration is another.
+    pub(super) changed: Notify,
     /// Holds the gateway's port 67, see [`Sockets::dhcp_quiet`].
     quiet: RefCell<Option<std::net::UdpSocket>>,
 }
@@ -66,6 +69,7 @@ impl Network {
             listeners: RefCell::default(),
             work: RefCell::default(),
             saver,
+            changed: Notify::new(),
             quiet: RefCell::default(),
         })
     }
@@ -75,14 +79,18 @@ impl Network {
         self.leases.borrow_mut().configure(&config);
         self.config.replace(Rc::new(config));
         self.names_changed();
+        self.changed.notify_one();
     }
 
     /// Serves from these sockets instead of those it had. One that cannot be used is left out, and said.
     pub(crate) fn listen(self: &Rc<Network>, sockets: Sockets) {
-        let Sockets { dhcp, dhcp_quiet, dns_udp, dns_tcp, upstream, upstream_tcp, .. } = sockets;
+        let Sockets { dhcp, dhcp_quiet, icmp6, dns_udp, dns_tcp, upstream, upstream_tcp, .. } = sockets;
         let mut listeners = JoinSet::new();
         if let Some(socket) = self.said("DHCP", dhcp.map(packets).transpose()).flatten() {
             listeners.spawn_local(dhcp::serve(Rc::clone(self), Rc::new(socket)));
+        }
+        if let Some(socket) = self.said("router advertisements", icmp6.map(packets).transpose()).flatten() {
+            listeners.spawn_local(ra::serve(Rc::clone(self), socket));
         }
         for socket in dns_udp {
             let socket = socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket));

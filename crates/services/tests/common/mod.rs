@@ -67,6 +67,7 @@ impl Gate<'_> {
                link set br0 up\n\
                addr add 192.0.2.1/24 dev br0\n\
                addr add 2001:db8::1/64 dev br0 nodad\n\
+               addr add fe80::1/64 dev br0 nodad\n\
                addr add 169.254.169.254/32 dev lo\n");
         Gate { lab, ns, name: name.to_owned() }
     }
@@ -119,6 +120,7 @@ impl Gate<'_> {
             subnet: "192.0.2.0/24".parse().unwrap(),
             gateway6: Some("2001:db8::1".parse().unwrap()),
             subnet6: Some("2001:db8::/64".parse().unwrap()),
+            leads_out6: false,
             dhcp: Some(Dhcp {
                 range: range.map(|(first, last)| host(first)..=host(last)),
                 lease: Duration::from_secs(600),
@@ -130,6 +132,7 @@ impl Gate<'_> {
             upstreams: Vec::new(),
             endpoints: (1..=3).map(|last| endpoint(last, None)).collect(),
             bridge: self.ns.ifindex("br0"),
+            mac: self.ns.mac("br0"),
         }
     }
 

@@ -18,6 +18,7 @@ pub fn open(ns: &Ns) -> Sockets {
         Sockets {
             dhcp: Some(packets(index)),
             dhcp_quiet: Some(bound(|| UdpSocket::bind("192.0.2.1:67"))),
+            icmp6: Some(solicitations(index)),
             dns_udp: dns.map(|address| bound(|| UdpSocket::bind(address))).into(),
             dns_tcp: dns.map(|address| bound(|| TcpListener::bind(address))).into(),
             metadata: Some(bound(|| TcpListener::bind("169.254.169.254:80"))),
@@ -41,6 +42,40 @@ fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
 fn stream() -> io::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     Ok(socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// A raw ICMPv6 socket of this device for router solicitations only (raw(7), RFC 3542).
+pub fn solicitations(index: u32) -> OwnedFd {
+    // SAFETY: socket(2) takes no pointers.
+    let fd =
+        unsafe { libc::socket(libc::AF_INET6, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMPV6) };
+    assert!(fd >= 0, "root may open raw sockets: {}", io::Error::last_os_error());
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // A bit for each type that does not come; 133 does.
+    let mut filter = [u32::MAX; 8];
+    filter[4] = !(1 << 5);
+    let (device, hops) = (index.cast_signed(), 255);
+    let all_routers: std::net::Ipv6Addr = "ff02::2".parse().unwrap();
+    let group = libc::ipv6_mreq {
+        ipv6mr_multiaddr: libc::in6_addr { s6_addr: all_routers.octets() },
+        ipv6mr_interface: index,
+    };
+    set(&socket, (libc::IPPROTO_ICMPV6, 1), &filter);
+    set(&socket, (libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX), &device);
+    set(&socket, (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS), &hops);
+    set(&socket, (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS), &hops);
+    set(&socket, (libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP), &group);
+    socket
+}
+
+fn set<T: Copy>(socket: &OwnedFd, (level, name): (i32, i32), value: &T) {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live value of the length that goes with it.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
+    };
+    assert_eq!(done, 0, "option {name} of level {level}: {}", io::Error::last_os_error());
 }
 
 /// UDP to port 67 and no later fragment (bpf(4): code, jump if true, jump if false, operand).
