@@ -83,8 +83,28 @@ counters | while read -r tenant received sent drops; do
 	note "$tenant: $received packets in, $sent out, $drops dropped"
 done
 
+step "Two more tenants have the SAME subnet, each in a namespace with DHCP, names and metadata of its own."
+networks >"$dir/networks.yaml"
+shown fief apply -f "$dir/networks.yaml"
+shown fief get networks
+row "workload at" calls "is told it is" ""
+for place in front/shop test/lab; do
+	until_true metadata "${place%/*}" || fail "${place%/*} hears nothing of itself"
+	said=$(metadata "${place%/*}")
+	case "$said" in
+	"${place#*/}"*10.10.1.20*) row 10.10.1.20 http://169.254.169.254/ "$said" "" ;;
+	*) fail "${place%/*} was told it is: $said" ;;
+	esac
+done
+
+step "Shop's port 8080 of the host leads to its workload; blue's router, which is outside, calls it."
+start_front
+answer=$(in_ns blue python3 scripts/demo/client.py get 192.0.2.2 8080) || fail "no answer by the port map: $answer"
+[ "$answer" = "200 OK  front of shop" ] || fail "the port map led to: $answer"
+row "outside" http://192.0.2.2:8080/ "$answer" ""
+
 step "The tenants are deleted. What is left of them on the host: nothing."
-shown fief delete tenant blue red
+shown fief delete tenant blue red shop lab
 after=$(inventory)
 [ "$before" = "$after" ] || fail "before and after differ:" "$(diff <(echo "$before") <(echo "$after") || true)"
 note "The same as before, byte for byte: $(summary "$after")."

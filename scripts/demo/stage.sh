@@ -41,7 +41,7 @@ open_stage() {
 	echo hello >"$dir/site/index.html"
 
 	local place
-	for place in wire host blue red blue-client red-client; do
+	for place in wire host blue red blue-client red-client front test; do
 		ip netns add "$(ns "$place")"
 		# Nobody else is here: no waiting for duplicate addresses to show up.
 		in_ns "$place" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad
@@ -53,6 +53,7 @@ open_stage() {
 			{ echo 0 >/proc/sys/net/bridge/bridge-nf-call-$family; } 2>/dev/null || true
 		done'
 	plug host 2
+	in_ns host ip route add default via 192.0.2.101
 	plug blue 101
 	plug red 102
 	house blue
@@ -127,6 +128,24 @@ hold() {
 		>"$dir/held-$1" &
 	pids+=($!)
 	until_true grep -q connected "$dir/held-$1" || fail "$1's client cannot connect" "$(cat "$dir/held-$1")"
+}
+
+# The example, for the namespaces of this stage.
+networks() { sed "s/netns: front/netns: $(ns front)/; s/netns: test/netns: $(ns test)/" examples/networks.yaml; }
+
+# What a namespace hears from its metadata service: its tenant, network and address.
+metadata() {
+	in_ns "$1" python3 -c 'import json, urllib.request as u
+it = json.load(u.urlopen("http://169.254.169.254/fief/v1/endpoint", timeout=5))
+print(it["tenant"], it["network"], it["endpoint"], it["address"])'
+}
+
+start_front() {
+	mkdir "$dir/front"
+	echo "front of shop" >"$dir/front/index.html"
+	instead=exec in_ns front python3 -u -m http.server 80 --directory "$dir/front" >"$dir/front.log" 2>&1 &
+	pids+=($!)
+	until_true grep -q Serving "$dir/front.log" || fail "the server does not start" "$(cat "$dir/front.log")"
 }
 
 # A process of the host that acts as a tenant: its socket bears the tenant's mark.
