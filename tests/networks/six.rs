@@ -62,6 +62,20 @@ fn resolves(node: &Node, app: &App, name: &str) -> String {
     app.ns.run(&words).ok().stdout.trim().to_owned()
 }
 
+/// What ISC's client writes down of an IPv6 lease; it changes nothing and ends.
+#[track_caller]
+fn dhclient(node: &Node, app: &App) -> String {
+    let leases = node.town.lab.dir().join(format!("{}.leases6", app.ns.short()));
+    let pid = leases.with_extension("pid6");
+    let words = ["-6", "-1", "-d", "-v", "-sf", "/bin/true", "-cf", "/dev/null", "-lf"];
+    let client = words.iter().fold(app.ns.command(&[&node.town.tools.dhclient]), |it, word| it.arg(word));
+    let client = client.arg(&leases).arg("-pf").arg(&pid).arg("eth0").spawn();
+    eventually(SOON, || {
+        let text = std::fs::read_to_string(&leases).unwrap_or_default();
+        if text.contains("iaaddr") { Ok(text) } else { Err(client.output()) }
+    })
+}
+
 #[test]
 fn workloads_give_themselves_addresses_of_their_network_and_of_no_other() {
     let Some(mut node) = Node::open("six", 0) else { return };
@@ -69,7 +83,7 @@ fn workloads_give_themselves_addresses_of_their_network_and_of_no_other() {
     // The same prefix twice.
     node.apply(&["red", "blue"].map(|name| network(name, SUBNETS, &["dhcp: {}"])));
     let [gateway, b, c] = [1, 0xb, 0xc].map(|last| Ipv6Addr::new(0xfd00, 0x10, 1, 0, 0, 0, 0, last));
-    let _peers = [fixed(&node, "red", "b", "b"), fixed(&node, "blue", "c", "c")];
+    let peers = [fixed(&node, "red", "b", "b"), fixed(&node, "blue", "c", "c")];
     let (red, reds) = by_itself(&node, "red", "a");
     let (blue, blues) = by_itself(&node, "blue", "a");
     for (app, address, own, foreign) in [(&red, reds, b, c), (&blue, blues, c, b)] {
@@ -88,6 +102,13 @@ fn workloads_give_themselves_addresses_of_their_network_and_of_no_other() {
     assert_eq!(resolves(&node, &red, own), "fd00:10:1::b");
     assert_eq!(resolves(&node, &blue, foreign), "fd00:10:1::c");
     assert_eq!((resolves(&node, &red, foreign), resolves(&node, &blue, own)), (String::new(), String::new()));
+
+    // What a document fixes is to be had by DHCP as well, as a virtual machine asks for it.
+    for (app, address, name) in [(&peers[0], b, "red"), (&peers[1], c, "blue")] {
+        let leased = dhclient(&node, app);
+        assert!(leased.contains(&format!("iaaddr {address} ")), "{leased}");
+        assert!(leased.contains(&format!("\"net.{name}.internal.\"")), "{leased}");
+    }
 
     // A daemon that comes back goes on where it was: nobody loses an address, and newcomers get one.
     node.daemon.restart();

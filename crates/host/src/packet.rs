@@ -7,16 +7,17 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::HostError;
 
-/// UDP datagrams to this port and no others: instructions of classic BPF (linux/filter.h), for packets that begin with
-/// their IPv4 header.
+/// Instructions of classic BPF (linux/filter.h).
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_HALF_BEHIND_HEADER: u16 = 0x48;
+const HEADER_LENGTH: u16 = 0xb1;
+const IF_EQUAL: u16 = 0x15;
+const IF_BITS: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// UDP datagrams to this port and no others, for packets that begin with their IPv4 header.
 fn udp_to(port: u16) -> [libc::sock_filter; 9] {
-    const LOAD_BYTE: u16 = 0x30;
-    const LOAD_HALF: u16 = 0x28;
-    const LOAD_HALF_BEHIND_HEADER: u16 = 0x48;
-    const HEADER_LENGTH: u16 = 0xb1;
-    const IF_EQUAL: u16 = 0x15;
-    const IF_BITS: u16 = 0x45;
-    const RETURN: u16 = 0x06;
     let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
     [
         step(LOAD_BYTE, 9, 0, 0),
@@ -32,14 +33,36 @@ fn udp_to(port: u16) -> [libc::sock_filter; 9] {
     ]
 }
 
+/// As [`udp_to`], for packets that begin with their IPv6 header and have no other before that of UDP.
+fn udp6_to(port: u16) -> [libc::sock_filter; 6] {
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    [
+        step(LOAD_BYTE, 6, 0, 0),
+        step(IF_EQUAL, libc::IPPROTO_UDP as u32, 0, 3),
+        step(LOAD_HALF, 42, 0, 0),
+        step(IF_EQUAL, u32::from(port), 0, 1),
+        step(RETURN, u32::MAX, 0, 0),
+        step(RETURN, 0, 0, 0),
+    ]
+}
+
 /// A socket of the current thread's network namespace that gets the IPv4 datagrams which come in on a device for this UDP
 /// port, whatever address they call, without their Ethernet header.
 pub fn udp_on_device(device: u32, port: u16) -> Result<OwnedFd, HostError> {
-    try_to_open(device, port)
+    try_to_open(device, libc::ETH_P_IP, &mut udp_to(port))
         .map_err(|e| HostError::io(format!("open a packet socket on device #{device}"), e))
 }
 
-fn try_to_open(device: u32, port: u16) -> io::Result<OwnedFd> {
+/// As [`udp_on_device`], for IPv6.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2) and bind(2): it takes CAP_NET_RAW, and the device must be there.
+pub fn udp6_on_device(device: u32, port: u16) -> Result<OwnedFd, HostError> {
+    try_to_open(device, libc::ETH_P_IPV6, &mut udp6_to(port))
+        .map_err(|e| HostError::io(format!("open an IPv6 packet socket on device #{device}"), e))
+}
+
+fn try_to_open(device: u32, protocol: libc::c_int, filter: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // Protocol 0 takes nothing, until the filter stands and the address says what to take.
     // SAFETY: socket(2) takes no pointers.
@@ -49,7 +72,6 @@ fn try_to_open(device: u32, port: u16) -> io::Result<OwnedFd> {
     }
     // SAFETY: `raw` is a fresh descriptor that nothing else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    let mut filter = udp_to(port);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the pointers and lengths describe `program` and `filter`, which outlive the call.
     let done = unsafe {
@@ -67,7 +89,7 @@ fn try_to_open(device: u32, port: u16) -> io::Result<OwnedFd> {
     // SAFETY: sockaddr_ll is plain integers, for which zeros are a value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    address.sll_protocol = (protocol as u16).to_be();
     address.sll_ifindex = device as i32;
     // SAFETY: the pointer and length describe `address`, which outlives the call.
     let done = unsafe {

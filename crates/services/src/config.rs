@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+/// The gateway's address on the link of a network with IPv6: hosts take router advertisements from none but such (RFC 4861,
+/// 6.1.2). The same everywhere, so that a bridge that is made anew is the same router.
+pub const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
 /// Everything the services need to know of one network. Replaced as a whole by [`crate::Services::set`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkConfig {
@@ -25,7 +29,7 @@ pub struct NetworkConfig {
     pub subnet6: Option<Ipv6Net>,
     /// Does IPv6 leave the network? Then the gateway is its endpoints' default router.
     pub leads_out6: bool,
-    /// How addresses are leased; `None`: there is no DHCP service.
+    /// How addresses are leased; `None`: there is no DHCP service, of IPv6 neither.
     pub dhcp: Option<Dhcp>,
     /// The domain of the network's names and the search domain of its clients, such as `web.blue.internal`; may be empty.
     pub domain: String,
@@ -45,7 +49,7 @@ pub struct NetworkConfig {
     pub mac: [u8; 6],
 }
 
-/// How a network leases addresses (RFC 2131).
+/// How a network leases addresses (RFC 2131). In IPv6 (RFC 8415) there are only fixed ones, with the same times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dhcp {
     /// The addresses for endpoints that have none of their own; `None`: only those with one are served.

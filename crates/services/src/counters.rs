@@ -25,6 +25,12 @@ pub struct Counters {
     pub dhcp_declined: u64,
     /// Acknowledgements that did not leave because the lease could not be saved.
     pub dhcp_unsaved: u64,
+    /// DHCPv6 datagrams that arrived.
+    pub dhcp6_received: u64,
+    /// Those of them that are not answered: of nobody here, too many, or no message to this server.
+    pub dhcp6_ignored: u64,
+    /// DHCPv6 answers that left.
+    pub dhcp6_replies: u64,
     /// Router solicitations that arrived.
     pub ra_asked: u64,
     /// ICMPv6 messages to the routers of the link that are no solicitation from it.

@@ -24,8 +24,16 @@ pub fn all(bytes: &[u8]) {
 }
 
 /// One function a reader.
-pub const READERS: [fn(&[u8]); 6] =
-    [dhcp_packet, dhcp_message, solicitation, dns_datagram, dns_stream, upstream];
+pub const READERS: [fn(&[u8]); 8] = [
+    dhcp_packet,
+    dhcp_message,
+    dhcp6_packet,
+    dhcp6_message,
+    solicitation,
+    dns_datagram,
+    dns_stream,
+    upstream,
+];
 
 /// Where a message has its client's Ethernet address (RFC 2131, 2).
 const CHADDR: usize = 28;
@@ -62,6 +70,25 @@ fn dhcp_message(bytes: &[u8]) {
             let read = dhcproto::v4::Message::from_bytes(&reply.message);
             assert!(read.is_ok_and(|message| message.chaddr() == mac), "an answer to somebody else");
             assert!(crate::dhcp::packet(config.gateway, reply.to, &reply.message).is_some());
+        }
+    }
+}
+
+/// An IPv6 packet to the DHCP server.
+fn dhcp6_packet(bytes: &[u8]) {
+    if let Some((_, message)) = crate::dhcp6::datagram(bytes) {
+        dhcp6_message(message);
+    }
+}
+
+/// A DHCPv6 message of an endpoint without an address, and of one that has one.
+fn dhcp6_message(bytes: &[u8]) {
+    let config = config([2, 0, 0, 0, 0, 1]);
+    for endpoint in &config.endpoints {
+        if let Some(reply) = crate::dhcp6::answer(&config, endpoint, bytes) {
+            assert!(reply.len() <= LONGEST.1, "a message of {} bytes", reply.len());
+            let read = dhcproto::v6::Message::from_bytes(&reply);
+            assert!(read.is_ok_and(|message| message.xid()[..] == bytes[1..4]), "an answer to somebody else");
         }
     }
 }
@@ -194,6 +221,7 @@ mod tests {
     fn the_readers_get_through_the_seeds() {
         let seeds = [
             include_str!("../tests/seeds/dhcp.hex"),
+            include_str!("../tests/seeds/dhcp6.hex"),
             include_str!("../tests/seeds/dns.hex"),
             include_str!("../tests/seeds/icmp6.hex"),
             include_str!("../tests/seeds/upstream.hex"),

@@ -1,4 +1,4 @@
-//! DHCPv4, router advertisements, DNS and the metadata service at 169.254.169.254, for every network of the host, in one thread.
+//! DHCPv4, DHCPv6, router advertisements, DNS and the metadata service at 169.254.169.254, for every network of the host, in one thread.
 //!
 //! A network costs its sockets and a few kilobytes: it has no thread, no process and no buffer of its own. The daemon
 //! opens the sockets inside the network's namespace and hands them over; from then on the thread reads them from where it
@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   Services ── commands ──> room ── one Network each ──┬─ serve/dhcp ─── dhcp::answer ──> saver ──> LeaseStore
+//!                                                       ├─ serve/dhcp6 ── dhcp6::answer
 //!                                                       ├─ serve/ra ───── ra::advertisement
 //!                                                       ├─ serve/dns ──── dns::answer ───> upstream
 //!                                                       └─ serve/metadata metadata::answer
@@ -19,6 +20,7 @@
 mod config;
 mod counters;
 mod dhcp;
+mod dhcp6;
 mod dns;
 pub mod fuzz;
 mod lease;
@@ -31,7 +33,7 @@ mod serve;
 mod services;
 mod sockets;
 
-pub use config::{Dhcp, EndpointConfig, NetworkConfig};
+pub use config::{Dhcp, EndpointConfig, NetworkConfig, ROUTER};
 pub use counters::Counters;
 pub use lease::{Lease, LeaseStore};
 pub use services::Services;

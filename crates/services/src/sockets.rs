@@ -20,6 +20,8 @@ pub struct Sockets {
     /// A UDP socket on the gateway's port 67 that is never read. Without it the kernel answers a client that renews by
     /// unicast with "port unreachable" before the lease does.
     pub dhcp_quiet: Option<UdpSocket>,
+    /// As `dhcp`, for `ETH_P_IPV6` and port 547.
+    pub dhcp6: Option<OwnedFd>,
     /// A raw ICMPv6 socket that gets router solicitations and no others: bound to the bridge, which has a link-local
     /// address, with a hop limit of 255 for what it sends, a member of ff02::2 (RFC 4861, RFC 3542).
     pub icmp6: Option<OwnedFd>,
@@ -40,6 +42,7 @@ impl fmt::Debug for Sockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sockets")
             .field("dhcp", &self.dhcp)
+            .field("dhcp6", &self.dhcp6)
             .field("icmp6", &self.icmp6)
             .field("dns_udp", &self.dns_udp)
             .field("dns_tcp", &self.dns_tcp)

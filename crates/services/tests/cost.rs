@@ -39,6 +39,7 @@ fn sockets(gate: &Gate<'_>, gateway: Ipv4Addr) -> Sockets {
     Sockets {
         dhcp: Some(all),
         dhcp_quiet: Some(UdpSocket::bind((gateway, 67)).unwrap()),
+        dhcp6: None,
         icmp6: None,
         dns_udp: vec![UdpSocket::bind((gateway, 53)).unwrap()],
         dns_tcp: vec![TcpListener::bind((gateway, 53)).unwrap()],

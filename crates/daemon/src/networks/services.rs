@@ -17,6 +17,7 @@ use crate::store::leases::Leases;
 
 const DNS: u16 = 53;
 const DHCP: u16 = 67;
+const DHCP6: u16 = 547;
 const HTTP: u16 = 80;
 
 /// The services, started with the first network.
@@ -137,12 +138,15 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
             dns_udp.push(UdpSocket::bind(at).map_err(failed(format!("bind UDP {at}")))?);
             dns_tcp.push(TcpListener::bind(at).map_err(failed(format!("bind TCP {at}")))?);
         }
-        let (mut dhcp, mut dhcp_quiet) = (None, None);
+        let (mut dhcp, mut dhcp_quiet, mut dhcp6) = (None, None, None);
         if config.dhcp.is_some() {
             dhcp = Some(packet::udp_on_device(config.bridge, DHCP)?);
             let at = (config.gateway, DHCP);
             dhcp_quiet =
                 Some(UdpSocket::bind(at).map_err(failed(format!("bind UDP {}:{DHCP}", config.gateway)))?);
+        }
+        if config.dhcp.is_some() && config.subnet6.is_some() {
+            dhcp6 = Some(packet::udp6_on_device(config.bridge, DHCP6)?);
         }
         let icmp6 = config.subnet6.map(|_| packet::router_solicitations(config.bridge)).transpose()?;
         let at = (METADATA, HTTP);
@@ -155,6 +159,7 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
         Ok(Sockets {
             dhcp,
             dhcp_quiet,
+            dhcp6,
             icmp6,
             dns_udp,
             dns_tcp,

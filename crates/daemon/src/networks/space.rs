@@ -2,7 +2,7 @@
 //! surplus. Doing it twice changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use fief_host::netlink::Socket;
 use fief_host::nft::Table;
 use fief_host::teeth::is_off;
 use fief_host::{HostError, Route, RouteKind};
+use fief_services::ROUTER;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
@@ -26,9 +27,6 @@ use super::workload;
 
 /// Where every cloud's metadata service is.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// The gateway's address on the link of a network with IPv6: hosts take advertisements from none but such (RFC 4861,
-/// 6.1.2). The same everywhere, so that a bridge that is made anew is the same router.
-const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The loopback device of any namespace.
 const LOOPBACK: u32 = 1;
 const MAIN: u32 = 254;

@@ -22,6 +22,7 @@ use dhcproto::v4::{DhcpOption, HType, Message, MessageType, Opcode, OptionCode};
 
 use crate::NetworkConfig;
 pub(crate) use frame::{datagram, packet};
+pub(crate) use reply::lease_seconds;
 pub(crate) use state::{Change, State};
 
 /// The fixed part of a message is 236 bytes, and the options begin with these four (RFC 2131, 3).

@@ -93,7 +93,7 @@ impl State {
     }
 
     /// May this client be heard now?
-    pub(super) fn admit(&mut self, mac: [u8; 6], now: SystemTime) -> bool {
+    pub(crate) fn admit(&mut self, mac: [u8; 6], now: SystemTime) -> bool {
         self.buckets.entry(mac).or_insert_with(|| Bucket::new(now)).take(now)
     }
 

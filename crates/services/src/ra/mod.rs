@@ -29,6 +29,9 @@ const UNIT: usize = 8;
 
 /// What endpoints put into their packets (the number that IANA assigns for this).
 const HOP_LIMIT: u8 = 64;
+/// DHCPv6 has addresses, and the rest (RFC 4861, 4.2).
+const MANAGED: u8 = 0x80;
+const OTHER: u8 = 0x40;
 /// The prefix is on the network's link, and endpoints may make addresses of it (RFC 4861, 4.6.2).
 const ON_LINK: u8 = 0x80;
 const AUTONOMOUS: u8 = 0x40;
@@ -47,8 +50,13 @@ const LEAST_MTU: u16 = 1280;
 /// 3.1); `None` where there is no IPv6.
 pub(crate) fn advertisement(config: &NetworkConfig) -> Option<Vec<u8>> {
     let subnet = config.subnet6?;
-    // Flags M and O are not set: there is no DHCPv6.
-    let mut message = vec![ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, 0];
+    let fixed = config.endpoints.iter().any(|endpoint| endpoint.address6.is_some());
+    let flags = match &config.dhcp {
+        Some(_) if fixed => MANAGED | OTHER,
+        Some(_) => OTHER,
+        None => 0,
+    };
+    let mut message = vec![ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, flags];
     // Not a default router as long as nothing leaves there (RFC 4861, 6.2.3).
     message.extend(if config.leads_out6 { KNOWN } else { 0 }.to_be_bytes());
     // Reachable time and retransmission timer: unspecified.

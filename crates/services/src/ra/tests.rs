@@ -88,6 +88,27 @@ fn only_a_network_that_leads_out_is_a_way_out() {
 }
 
 #[test]
+fn dhcp_is_pointed_at_where_it_is() {
+    let flags = |dhcp: bool, address6: Option<Ipv6Addr>| {
+        let dhcp = dhcp.then(|| crate::Dhcp { range: None, lease: Duration::from_secs(600) });
+        let endpoint = crate::EndpointConfig {
+            name: "app1".to_owned(),
+            tenant: "blue".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            address: None,
+            address6,
+            default_route: true,
+            labels: Default::default(),
+            hostname: String::new(),
+        };
+        advertisement(&NetworkConfig { dhcp, endpoints: vec![endpoint], ..config() }).unwrap()[5]
+    };
+    let fixed = Some("2001:db8::11".parse().unwrap());
+    let all = [flags(false, None), flags(false, fixed), flags(true, None), flags(true, fixed)];
+    assert_eq!(all, [0, 0, 0x40, 0xc0]);
+}
+
+#[test]
 fn no_addresses_are_made_of_a_prefix_of_another_length() {
     let flags = |subnet: &str| {
         let config = NetworkConfig { subnet6: Some(subnet.parse().unwrap()), ..config() };

@@ -1,6 +1,7 @@
 //! Sockets in, answers out: the thin part around the pure ones.
 
 pub(crate) mod dhcp;
+mod dhcp6;
 pub(crate) mod dns;
 pub(crate) mod metadata;
 mod network;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::{dhcp, dns, ra, tcp, upstream::Upstream};
+use super::{dhcp, dhcp6, dns, ra, tcp, upstream::Upstream};
 use crate::config::{EndpointConfig, NetworkConfig};
 use crate::dhcp::State;
 use crate::dns::View;
@@ -84,10 +84,15 @@ impl Network {
 
     /// Serves from these sockets instead of those it had. One that cannot be used is left out, and said.
     pub(crate) fn listen(self: &Rc<Network>, sockets: Sockets) {
-        let Sockets { dhcp, dhcp_quiet, icmp6, dns_udp, dns_tcp, upstream, upstream_tcp, .. } = sockets;
+        let Sockets {
+            dhcp, dhcp_quiet, dhcp6: dhcp_v6, icmp6, dns_udp, dns_tcp, upstream, upstream_tcp, ..
+        } = sockets;
         let mut listeners = JoinSet::new();
         if let Some(socket) = self.said("DHCP", dhcp.map(packets).transpose()).flatten() {
             listeners.spawn_local(dhcp::serve(Rc::clone(self), Rc::new(socket)));
+        }
+        if let Some(socket) = self.said("DHCPv6", dhcp_v6.map(packets).transpose()).flatten() {
+            listeners.spawn_local(dhcp6::serve(Rc::clone(self), socket));
         }
         if let Some(socket) = self.said("router advertisements", icmp6.map(packets).transpose()).flatten() {
             listeners.spawn_local(ra::serve(Rc::clone(self), socket));

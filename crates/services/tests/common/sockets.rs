@@ -18,6 +18,7 @@ pub fn open(ns: &Ns) -> Sockets {
         Sockets {
             dhcp: Some(packets(index)),
             dhcp_quiet: Some(bound(|| UdpSocket::bind("192.0.2.1:67"))),
+            dhcp6: Some(filtered(index, libc::ETH_P_IPV6, &FILTER6).expect("root may open packet sockets")),
             icmp6: Some(solicitations(index)),
             dns_udp: dns.map(|address| bound(|| UdpSocket::bind(address))).into(),
             dns_tcp: dns.map(|address| bound(|| TcpListener::bind(address))).into(),
@@ -91,15 +92,27 @@ const FILTER: [(u16, u8, u8, u32); 9] = [
     (0x06, 0, 0, 0),
 ];
 
+/// UDP to port 547, without other headers before it.
+const FILTER6: [(u16, u8, u8, u32); 6] = [
+    (0x30, 0, 0, 6),  // ldb [6]: the next header
+    (0x15, 0, 3, 17), // is it UDP?
+    (0x28, 0, 0, 42), // ldh [42]: the port
+    (0x15, 0, 1, 547),
+    (0x06, 0, 0, 0xffff),
+    (0x06, 0, 0, 0),
+];
+
 /// A packet socket for IPv4 on this device, with the filter (packet(7), socket(7)).
 pub fn packets(index: u32) -> OwnedFd {
-    filtered(index).expect("root may open packet sockets")
+    filtered(index, libc::ETH_P_IP, &FILTER).expect("root may open packet sockets")
 }
 
-fn filtered(index: u32) -> io::Result<OwnedFd> {
-    let protocol = (libc::ETH_P_IP as u16).to_be();
-    let mut filter = FILTER.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
-    let program = libc::sock_fprog { len: FILTER.len() as u16, filter: filter.as_mut_ptr() };
+fn filtered(index: u32, protocol: i32, filter: &[(u16, u8, u8, u32)]) -> io::Result<OwnedFd> {
+    let protocol = (protocol as u16).to_be();
+    let steps =
+        filter.iter().map(|(code, jt, jf, k)| libc::sock_filter { code: *code, jt: *jt, jf: *jf, k: *k });
+    let mut filter: Vec<_> = steps.collect();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: sockaddr_ll is plain C data, for which all zeroes is a value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
