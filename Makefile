@@ -50,7 +50,7 @@ test-teeth: setup
 	@echo "==> do the tests bite?"
 	@scripts/test-teeth.sh $(T)
 
-## fuzz         a search by coverage for bytes that break the readers of the kernel's, clients' and name servers' messages (SECONDS=60 each)
+## fuzz         a search by coverage for bytes that break a reader, of the kernel or of clients (SECONDS=60 each)
 fuzz: setup
 	@echo "==> fuzzing"
 	@scripts/fuzz.sh $(SECONDS)
