@@ -9,6 +9,9 @@ target=$(target_dir)
 say "building the programs and the benchmarks, optimised"
 cargo build --locked --release --workspace --bins
 
+# Clients for leases; without them there are no networks to measure.
+scripts/peers.sh || say "Debian's busybox and dnsmasq could not be had"
+
 mkdir -p "$target/bench"
 say "measuring${1:+ what begins with $1}"
 export FIEF_BIN_DIR="${FIEF_BIN_DIR:-$target/release}"

@@ -1,4 +1,4 @@
-//! `fief-bench [PREFIX]`: measures what tenants cost, prints a table, writes target/bench/report.json, and fails when a
+//! `fief-bench [PREFIX]`: measures what tenants and networks cost, prints a table, writes target/bench/report.json, and fails when a
 //! goal is not met. See docs/scale.md for what each number means.
 
 mod accept;
@@ -7,6 +7,7 @@ mod compare;
 mod daemon;
 mod make;
 mod marks;
+mod networks;
 mod receive;
 mod report;
 mod send;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     tell(Row::value("yardstick", "one system call that does nothing", compare::yardstick(), "ns"));
     tenants::run(&only, &mut tell);
     marks::run(&only, &mut tell);
+    networks::run(&only, &mut tell);
     if rows.len() == 1 {
         eprintln!("fief-bench: no benchmark's id begins with {only:?}");
         return ExitCode::from(2);

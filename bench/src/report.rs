@@ -20,7 +20,7 @@ pub struct Row {
     pub baseline: Option<f64>,
     /// One to the other; the median over the rounds.
     pub ratio: Option<f64>,
-    /// The most that the ratio, or the value where there is none, may be.
+    /// The most that the ratio may be; of the value, where there is none or it is only told ([`Row::limit`]).
     pub goal: Option<f64>,
     /// Is it within the goal? True where there is none.
     pub met: bool,
@@ -44,6 +44,12 @@ impl Row {
     /// What it is compared with.
     pub fn against(mut self, baseline: f64, ratio: f64) -> Row {
         (self.baseline, self.ratio) = (Some(baseline), Some(ratio));
+        self
+    }
+
+    /// The most that the value may be, whatever it is compared with.
+    pub fn limit(mut self, most: f64) -> Row {
+        (self.goal, self.met) = (Some(most), self.value <= most);
         self
     }
 
@@ -111,6 +117,8 @@ mod tests {
         assert!(Row::value("a", "", 30.0, "MiB").goal(64.0).met);
         assert!(!Row::value("a", "", 65.0, "MiB").goal(64.0).met);
         assert!(Row::value("a", "", 65.0, "s").met);
+        assert!(Row::value("a", "", 65.0, "ms").limit(70.0).against(1.0, 65.0).met);
+        assert!(!Row::value("a", "", 75.0, "ms").limit(70.0).against(150.0, 0.5).met);
     }
 
     #[test]
