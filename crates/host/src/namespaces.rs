@@ -97,7 +97,7 @@ impl Namespace {
             true => sysctl::write(name, value),
             false => Err(HostError::Missing(format!("sysctl {name} belongs to no network namespace"))),
         };
-        self.inside(|| switches.iter().try_for_each(set))?
+        self.visit(|| switches.iter().try_for_each(set))?
     }
 
     /// Moves the calling thread inside, for good.

@@ -15,14 +15,10 @@ pub fn write(name: &str, value: &str) -> Result<(), HostError> {
     std::fs::write(path(name), value).map_err(|e| HostError::io(format!("set sysctl {name} to {value}"), e))
 }
 
-/// The strictest rp_filter in force for a device: the larger of its own and that of `all`
-/// (Documentation/networking/ip-sysctl.rst).
+/// The rp_filter of a device, or of `all`; the larger of both is in force (Documentation/networking/ip-sysctl.rst).
 pub fn reverse_path_filter(device: &str) -> u8 {
-    let value = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
-        std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0)
-    };
-    value("all").max(value(device))
+    let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn path(name: &str) -> String {

@@ -44,6 +44,8 @@ use wanted::{Space, condition};
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Sockets that wait to be closed, at most.
+const CLOSING: usize = 64;
 
 /// The networks of this host as they stand.
 pub struct Networks {
@@ -125,9 +127,10 @@ impl Networks {
     /// Makes everything but open links. Says whether anything was done.
     pub fn build(&mut self, wanted: Wanted, positions: Positions, switched: &BTreeSet<String>) -> bool {
         let now = Instant::now();
+        let mut closing = Vec::new();
         let due = self.again.is_some_and(|(at, _)| at <= now);
         let mut did = self.remove_surplus(&wanted);
-        did |= self.set_rules(&wanted, positions, switched);
+        did |= self.set_rules(&wanted, positions, switched, &mut closing);
         let mut incomplete = false;
         for (tenant, space) in &wanted.spaces {
             let before = self.spaces.get(tenant);
@@ -141,7 +144,7 @@ impl Networks {
             }
             did |= !is_same || before.is_none();
             let before = self.spaces.remove(tenant);
-            match self.build_one(tenant, space, before.as_ref()) {
+            match self.build_one(tenant, space, before.as_ref(), &mut closing) {
                 Ok(standing) => {
                     incomplete |= !standing.lacking.is_empty();
                     did |= before.as_ref().is_none_or(|before| before.lacking != standing.lacking);
@@ -166,7 +169,8 @@ impl Networks {
             }
         }
         // New links have numbers now, which the host's table names.
-        did |= self.set_rules(&wanted, positions, switched);
+        did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        close(closing);
         let pause = self.again.map_or(FIRST, |(_, pause)| pause);
         self.again = match (incomplete, due || did) {
             (false, _) => None,
@@ -195,8 +199,12 @@ impl Networks {
         tenant: &str,
         space: &Space,
         before: Option<&Standing>,
+        closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
-        let standing = space::build(&self.path(tenant), tenant, space, before)?;
+        let standing = space::build(&self.path(tenant), tenant, space, before, closing)?;
+        if closing.len() >= CLOSING {
+            close(std::mem::take(closing));
+        }
         let device = links::device(space.slot);
         let mut socket = Socket::open(libc::NETLINK_ROUTE)?;
         let there = devices::index_of(&mut socket, &device)?;
@@ -290,7 +298,13 @@ impl Networks {
     }
 
     /// Makes the host's table as it is wanted.
-    fn set_rules(&mut self, wanted: &Wanted, positions: Positions, switched: &BTreeSet<String>) -> bool {
+    fn set_rules(
+        &mut self,
+        wanted: &Wanted,
+        positions: Positions,
+        switched: &BTreeSet<String>,
+        closing: &mut Vec<Socket>,
+    ) -> bool {
         let links = wanted.links();
         if links.is_empty() && wanted.exits.is_empty() {
             return self.remove_rules();
@@ -299,8 +313,11 @@ impl Networks {
         if self.table.as_ref() == Some(&next) {
             return false;
         }
-        let set = Socket::open(libc::NETLINK_NETFILTER)
-            .and_then(|mut socket| rules::set(self.table.as_ref(), &next, &mut socket));
+        let set = Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| {
+            let set = rules::set(self.table.as_ref(), &next, &mut socket);
+            closing.push(socket);
+            set
+        });
         match set {
             Ok(did) => {
                 self.table = Some(next);
@@ -439,6 +456,17 @@ impl Networks {
     fn path(&self, tenant: &str) -> PathBuf {
         self.paths.namespace_of(tenant)
     }
+}
+
+/// Closes sockets of nf_tables on a thread of its own. Each waits until the last packet has left what its transactions
+/// took away (nft_rcv_nl_event in net/netfilter/nf_tables_api.c), which is milliseconds; together they wait once.
+fn close(sockets: Vec<Socket>) {
+    if sockets.is_empty() {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("closing".into());
+    // Without a thread they have been closed here.
+    let _ = thread.spawn(move || drop(sockets));
 }
 
 /// Did this device forward nothing before fief?

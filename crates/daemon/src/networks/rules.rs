@@ -206,6 +206,11 @@ impl HostRules {
     }
 }
 
+/// Makes a table in a namespace that has none yet.
+pub fn make(table: &Table, socket: &mut Socket) -> Result<(), HostError> {
+    table.first().commit(socket)
+}
+
 /// Makes a table so, in the socket's namespace; `before` is what stands there, if that is known. Says whether anything was
 /// done.
 pub fn set(before: Option<&Table>, table: &Table, socket: &mut Socket) -> Result<bool, HostError> {

@@ -61,7 +61,9 @@ impl Attendance {
             let sockets = if stays {
                 None
             } else {
-                let metadata = !self.served.values().any(|served| served.namespace == namespace);
+                // Networks of one namespace share a listener.
+                let is_served = |key| self.served.get(key).is_some_and(|served| served.namespace == namespace);
+                let metadata = !standing.space.segments.keys().any(is_served);
                 match sockets(&standing.namespace, &config, metadata) {
                     Ok(sockets) => Some(sockets),
                     Err(error) => {
@@ -168,7 +170,7 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
             upstream_tcp: None,
         })
     };
-    namespace.inside(open)?
+    namespace.visit(open)?
 }
 
 /// A socket for a question to another server. It has the gateway's address, by which the rules know its network.

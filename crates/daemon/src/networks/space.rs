@@ -89,17 +89,18 @@ pub fn is_ours(path: &Path, tenant: &str) -> bool {
 }
 
 /// Makes the namespace at `path` as it is wanted. `before` is what an earlier call made. The host's end of the link is
-/// not looked at.
+/// not looked at. What closes slowly is left in `closing`.
 pub fn build(
     path: &Path,
     tenant: &str,
     space: &Space,
     before: Option<&Standing>,
+    closing: &mut Vec<Socket>,
 ) -> Result<Standing, HostError> {
+    let there = Namespace::at(path).ok();
+    let is_empty = there.is_none();
     let namespace = match before {
-        Some(standing)
-            if standing.namespace.identity() == Namespace::at(path).ok().and_then(|n| n.identity()) =>
-        {
+        Some(standing) if standing.namespace.identity() == there.and_then(|there| there.identity()) => {
             standing.namespace.clone()
         }
         _ => Arc::new(Namespace::create(path)?),
@@ -119,7 +120,11 @@ pub fn build(
     let stands = before.filter(|_| !is_new).map(|standing| &standing.table);
     if stands != Some(&table) {
         let mut netfilter = Socket::open_in(&namespace, libc::NETLINK_NETFILTER)?;
-        rules::set(stands, &table, &mut netfilter)?;
+        match is_empty {
+            true => rules::make(&table, &mut netfilter)?,
+            false => drop(rules::set(stands, &table, &mut netfilter)?),
+        }
+        closing.push(netfilter);
     }
     let mut standing = Standing {
         namespace,

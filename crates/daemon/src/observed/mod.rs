@@ -32,6 +32,8 @@ pub struct Observed {
     pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
     pub filters_reverse_path: bool,
+    /// Was a switch of a device set since the last look at them?
+    settings_changed: bool,
     /// Did a device come, go or change since somebody last asked ([`Observed::devices_changed`])?
     devices_changed: bool,
 }
@@ -64,7 +66,7 @@ impl Observed {
     /// Takes an event in; says whether it concerns fief. Behind the last one of a series belongs [`Observed::settle`].
     pub fn apply(&mut self, event: Event) -> bool {
         if !matches!(event, Event::AddressGone(_)) {
-            self.settle();
+            self.settle_addresses();
         }
         match event {
             // Routes of others that replace routes of others are reported so as well.
@@ -93,9 +95,17 @@ impl Observed {
             }
             Event::LocalRule(family, true) => drop(self.local_first.insert(family)),
             Event::LocalRule(family, false) => drop(self.local_first.remove(&family)),
-            Event::Setting => self.look_at_settings(),
+            Event::Setting => self.settings_changed = true,
         }
         true
+    }
+
+    /// Draws the conclusions from a series of events that take one pass for all of them.
+    pub fn settle(&mut self) {
+        self.settle_addresses();
+        if std::mem::take(&mut self.settings_changed) {
+            self.look_at_settings();
+        }
     }
 
     /// Draws the conclusions from addresses that went: the kernel does not announce them. IPv6 takes the source away from
@@ -103,7 +113,7 @@ impl Observed {
     /// Linux 6.1), but with a device's last address go all routes over that device (fib_disable_ip).
     ///
     /// One pass over the routes for a whole series of addresses: thousands go at once.
-    pub fn settle(&mut self) {
+    fn settle_addresses(&mut self) {
         if self.gone.is_empty() {
             return;
         }
@@ -333,8 +343,8 @@ impl Observed {
     }
 
     fn look_at_settings(&mut self) {
-        let names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
-        self.filters_reverse_path =
-            names.chain(["all"]).any(|name| fief_host::sysctl::reverse_path_filter(name) != 0);
+        let own = |name: &str| fief_host::sysctl::reverse_path_filter(name) != 0;
+        let mut names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
+        self.filters_reverse_path = own("all") || names.any(own);
     }
 }

@@ -95,7 +95,7 @@ impl Socket {
 
     /// Opens a socket in another network namespace, to which it belongs for ever.
     pub fn open_in(namespace: &Namespace, protocol: i32) -> Result<Socket, HostError> {
-        namespace.inside(|| Socket::open(protocol))?
+        namespace.visit(|| Socket::open(protocol))?
     }
 
     /// Sends every message, in order, in as few writes as fit, and returns the kernel's answer to each.

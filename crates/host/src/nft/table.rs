@@ -57,6 +57,14 @@ impl Table {
     pub fn whole(&self) -> Batch {
         let mut batch = Batch::new(self.family, &self.name);
         batch.delete_table_if_there();
+        batch.append(self.first());
+        batch
+    }
+
+    /// The table where none of its name is, as in a namespace that is new. Nothing is removed, so nothing has to wait
+    /// until the last packet has left what was (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    pub fn first(&self) -> Batch {
+        let mut batch = Batch::new(self.family, &self.name);
         batch.add_table();
         for (name, hook) in &self.chains {
             match hook {
