@@ -22,6 +22,8 @@ mod evenet;
 mod flow;
 #[path = "networks/machine.rs"]
 mod machine;
+#[path = "networks/many.rs"]
+mod many;
 #[path = "networks/node.rs"]
 mod node;
 #[path = "networks/refused.rs"]

@@ -145,6 +145,7 @@ impl Town {
         };
         let heard = attempt(Duration::from_secs(10), || ask().map_err(|error| error.to_string()));
         assert_eq!(heard.as_ref(), Ok(&question), "{a} to {b}:\n{}", self.daemon.log());
+        pair.iter().for_each(Ns::keep_neighbours);
     }
 
     /// The address of a workload.

@@ -29,6 +29,7 @@ mod echo;
 pub mod frame;
 mod lab;
 mod link;
+mod neighbours;
 mod ns;
 mod nursery;
 mod poll;

@@ -157,6 +157,14 @@ impl Ns {
         found.unwrap_or_else(|| panic!("no device {device} with an Ethernet address in {}", self.short()))
     }
 
+    /// Makes the IPv4 neighbours that are known now permanent. The kernel's table of those that are not is one for all
+    /// namespaces of a machine (`gc_thresh3`, arp(7)): a thousand of them that speak at the same time overflow it.
+    #[track_caller]
+    pub fn keep_neighbours(&self) {
+        let kept = self.enter(crate::neighbours::keep);
+        kept.unwrap_or_else(|error| panic!("cannot keep the neighbours of {}: {error}", self.short()));
+    }
+
     /// A second descriptor of the namespace.
     pub(crate) fn file(&self) -> io::Result<OwnedFd> {
         Ok(self.inner.file.try_clone()?.into())
