@@ -280,11 +280,6 @@ fn from_one_file(name: &str, n: usize) {
 }
 
 #[test]
-fn sixty_four_networks_with_one_subnet_from_one_file() {
-    from_one_file("many-64", 64);
-}
-
-#[test]
 fn two_hundred_and_fifty_six_networks_with_one_subnet_from_one_file() {
     from_one_file("many-256", 256);
 }

@@ -310,6 +310,28 @@ fn ports_and_forwarding_entries() {
 }
 
 #[test]
+fn a_group_goes_at_once_and_nobody_else() {
+    in_a_place(|place| {
+        let (_host, host_ns) = namespace(place, "host");
+        let mut socket = route_socket(&host_ns);
+        let grouped = |name: &str, group| {
+            let link = NewLink { group: Some(group), ..new(name) };
+            Build::AddBridge(Bridge { link, ..Bridge::default() })
+        };
+        all_ok(carry_out(
+            &mut socket,
+            &[grouped("one", 9), grouped("two", 9), grouped("other", 10), bridge("none")],
+        ));
+        all_ok(carry_out(&mut socket, &[Build::DeleteGroup(9)]));
+        let names: Vec<String> =
+            devices::list(&mut socket).expect("listed").into_iter().map(|device| device.name).collect();
+        assert_eq!(names, ["lo", "other", "none"]);
+        let again = carry_out(&mut socket, &[Build::DeleteGroup(9)]).remove(0);
+        assert_eq!(again.expect_err("none is left").errno(), Some(libc::ENODEV));
+    });
+}
+
+#[test]
 fn a_device_may_have_no_address_of_its_own() {
     in_a_place(|place| {
         let (host, host_ns) = namespace(place, "host");

@@ -20,7 +20,7 @@ mod workload;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
@@ -44,6 +44,8 @@ use wanted::{Space, condition};
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Threads that remove namespaces, at most.
+const REMOVERS: usize = 16;
 /// Sockets that wait to be closed, at most.
 const CLOSING: usize = 64;
 
@@ -271,30 +273,16 @@ impl Networks {
             wanted.spaces.values().flat_map(|space| space.segments.keys().map(String::as_str)).collect();
         let left = self.attendance.leave_all_but(&networks);
         self.numbers.retain(|_, tenant| !gone.contains(tenant));
-        for tenant in &gone {
-            if let Some(standing) = self.spaces.remove(tenant) {
-                self.cut(&standing.space);
+        let gone: Vec<(PathBuf, Option<Standing>)> =
+            gone.iter().map(|tenant| (self.path(tenant), self.spaces.remove(tenant))).collect();
+        // The kernel is milliseconds at each device, and waits for most of them.
+        std::thread::scope(|scope| {
+            for part in gone.chunks(gone.len().div_ceil(REMOVERS).max(1)) {
+                let part = move || part.iter().for_each(|(path, standing)| remove(path, standing.as_ref()));
+                scope.spawn(part);
             }
-            if let Err(error) = space::remove(&self.path(tenant)) {
-                tracing::warn!(tenant, %error, "a tenant's namespace stays");
-            }
-        }
-        left || !gone.is_empty()
-    }
-
-    /// Takes a link away, and what connection tracking knows of it.
-    fn cut(&self, space: &Space) {
-        let removed = Socket::open(libc::NETLINK_ROUTE).map(|mut socket| {
-            let link = Named::Name(links::device(space.slot));
-            devices::carry_out(&mut socket, &[Build::DeleteLink(link)])
         });
-        if let Err(error) = removed {
-            tracing::warn!(%error, "a link stays");
-        }
-        let addresses = space.transit.values().map(|address| (*address).into()).collect();
-        if let Err(error) = fief_host::conntrack::forget(&addresses) {
-            tracing::warn!(%error, "connections of a tenant that is gone are tracked on");
-        }
+        left || !gone.is_empty()
     }
 
     /// Makes the host's table as it is wanted.
@@ -455,6 +443,31 @@ impl Networks {
 
     fn path(&self, tenant: &str) -> PathBuf {
         self.paths.namespace_of(tenant)
+    }
+}
+
+/// Removes a tenant's namespace with the link to it.
+fn remove(path: &Path, standing: Option<&Standing>) {
+    if let Err(error) = space::remove(path) {
+        tracing::warn!(path = %path.display(), %error, "a tenant's namespace stays");
+    }
+    if let Some(standing) = standing.filter(|standing| !standing.space.transit.is_empty()) {
+        cut(&standing.space);
+    }
+}
+
+/// Takes a link away, if it did not go with the namespace, and what connection tracking knows of it.
+fn cut(space: &Space) {
+    let removed = Socket::open(libc::NETLINK_ROUTE).map(|mut socket| {
+        let link = Named::Name(links::device(space.slot));
+        devices::carry_out(&mut socket, &[Build::DeleteLink(link)])
+    });
+    if let Err(error) = removed {
+        tracing::warn!(%error, "a link stays");
+    }
+    let addresses = space.transit.values().map(|address| (*address).into()).collect();
+    if let Err(error) = fief_host::conntrack::forget(&addresses) {
+        tracing::warn!(%error, "connections of a tenant that is gone are tracked on");
     }
 }
 

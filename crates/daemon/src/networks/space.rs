@@ -30,6 +30,8 @@ pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// The loopback device of any namespace.
 const LOOPBACK: u32 = 1;
 const MAIN: u32 = 254;
+/// The group of devices that go; only inside of tenants' namespaces, where nobody else has groups.
+const DOOMED: u32 = 0xf1ef;
 
 /// What the namespace needs of the kernel. Bridged packets pass connection tracking on purpose: so they have the tenant's
 /// zone, and their records. Neighbours are asked for with the address of the network that they are in.
@@ -191,18 +193,28 @@ pub fn link(name: &str, tenant: &str, namespace: &Arc<Namespace>) -> Build {
     Build::AddVeth(Veth { link: outer, peer: inner, peer_namespace: Some(namespace.clone()) })
 }
 
-/// Takes everything out of a namespace that fief put there, so that nothing of it outlives a program that is still
+/// Takes everything out of a namespace that fief put there, the link included, so that nothing of it outlives a program that is still
 /// inside, and removes it.
 pub fn remove(path: &Path) -> Result<(), HostError> {
     if let Ok(namespace) = Namespace::at(path) {
         let mut socket = Socket::open_in(&namespace, libc::NETLINK_ROUTE)?;
         let ours = devices::list(&mut socket)?;
-        let ours = ours.iter().filter(|device| is_port(device, &ours) || is_bridge(device));
-        let builds: Vec<Build> = ours.map(|device| Build::DeleteLink(Named::Index(device.index))).collect();
+        let is_ours = |device: &&Device| {
+            is_port(device, &ours) || is_bridge(device) || (device.name == TRANSIT && is_veth(device))
+        };
+        let doomed = ours.iter().filter(is_ours).map(|device| Build::Set {
+            device: Named::Index(device.index),
+            settings: Settings { group: Some(DOOMED), ..Settings::default() },
+        });
+        let builds: Vec<Build> = doomed.chain([Build::DeleteGroup(DOOMED)]).collect();
         // One that went meanwhile is no failure.
         devices::carry_out(&mut socket, &builds);
     }
     Namespace::remove(path)
+}
+
+fn is_veth(device: &Device) -> bool {
+    device.kind.as_deref() == Some("veth")
 }
 
 fn is_bridge(device: &Device) -> bool {

@@ -97,6 +97,13 @@ impl Work<'_> {
                 change(device, what, |body| push(body, libc::IFLA_NET_NS_FD, &number))
             }
             Build::DeleteLink(device) => delete(device, what),
+            Build::DeleteGroup(group) => {
+                let group = group.to_ne_bytes();
+                Message::new(libc::RTM_DELLINK, 0, what, |body| {
+                    super::settings::name_device(body, &Named::Index(0), 0, 0);
+                    push(body, libc::IFLA_GROUP, &group);
+                })
+            }
             Build::SetPort { device, port } => port.message(device, what),
             Build::SetFdb(entry) => entry.set(what),
             Build::DeleteFdb(entry) => entry.delete(what),

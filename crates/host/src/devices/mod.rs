@@ -79,6 +79,9 @@ pub enum Build {
     },
     /// Removes a device; of a veth pair both ends go.
     DeleteLink(Named),
+    /// Removes every device of a group (ip-link(8)) at once, which takes hardly longer than one. Refused with ENODEV
+    /// if there is none in it.
+    DeleteGroup(u32),
     /// Changes a port of a bridge. Refused with EOPNOTSUPP if the device is in no bridge.
     SetPort {
         /// The port.
@@ -115,6 +118,7 @@ impl std::fmt::Display for Build {
                 write!(f, "move device {device} to network namespace {}", namespace.name)
             }
             Build::DeleteLink(device) => write!(f, "delete device {device}"),
+            Build::DeleteGroup(group) => write!(f, "delete devices of group {group}"),
             Build::SetPort { device, port } => write!(f, "set bridge port {device}{port}"),
             Build::SetFdb(entry) => write!(f, "set forwarding entry {entry}"),
             Build::DeleteFdb(entry) => write!(f, "delete forwarding entry {entry}"),
