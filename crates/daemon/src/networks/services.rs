@@ -62,7 +62,8 @@ impl Attendance {
                 None
             } else {
                 // Networks of one namespace share a listener.
-                let is_served = |key| self.served.get(key).is_some_and(|served| served.namespace == namespace);
+                let is_served =
+                    |key| self.served.get(key).is_some_and(|served| served.namespace == namespace);
                 let metadata = !standing.space.segments.keys().any(is_served);
                 match sockets(&standing.namespace, &config, metadata) {
                     Ok(sockets) => Some(sockets),
