@@ -93,11 +93,10 @@ impl Namespace {
     ///
     /// Errors: the first that is refused, which ends it; a name outside of `net.`, which would be the whole machine's.
     pub fn set_sysctls(&self, switches: &[(&str, &str)]) -> Result<(), HostError> {
-        let set = |(name, value): &(&str, &str)| match name.starts_with("net.") {
-            true => sysctl::write(name, value),
-            false => Err(HostError::Missing(format!("sysctl {name} belongs to no network namespace"))),
-        };
-        self.visit(|| switches.iter().try_for_each(set))?
+        if let Some((name, _)) = switches.iter().find(|(name, _)| !name.starts_with("net.")) {
+            return Err(HostError::Missing(format!("sysctl {name} belongs to no network namespace")));
+        }
+        self.visit(|| sysctl::write_all(switches))?
     }
 
     /// Moves the calling thread inside, for good.

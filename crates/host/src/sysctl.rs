@@ -1,5 +1,14 @@
 //! Switches under /proc/sys (sysctl(8)) of the current network namespace.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
 use crate::HostError;
 
 /// Reads one, without the newline. `name` has dots, as `net.ipv4.fwmark_reflect`; a device name in it is given
@@ -15,18 +24,63 @@ pub fn write(name: &str, value: &str) -> Result<(), HostError> {
     std::fs::write(path(name), value).map_err(|e| HostError::io(format!("set sysctl {name} to {value}"), e))
 }
 
-/// The rp_filter of a device, or of `all`; the larger of both is in force (Documentation/networking/ip-sysctl.rst).
-pub fn reverse_path_filter(device: &str) -> u8 {
-    let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
-    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+/// Writes several, in order; the first that is refused ends it.
+///
+/// Every network namespace has its own entry for `net/ipv4` in the one directory `net`, and the kernel compares with all
+/// of them (proc_sys_compare in fs/proc/proc_sysctl.c). So what is below is reached through a directory that was looked
+/// for once: with thousands of namespaces that is most of the time.
+pub fn write_all(switches: &[(&str, &str)]) -> Result<(), HostError> {
+    let mut opened: BTreeMap<PathBuf, OwnedFd> = BTreeMap::new();
+    for (name, value) in switches {
+        let path = path(name);
+        let components = path.components().count().min(SHARED);
+        let (shared, rest): (PathBuf, PathBuf) =
+            (path.components().take(components).collect(), path.components().skip(components).collect());
+        let write = || -> io::Result<()> {
+            let directory = match opened.entry(shared) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(missing) => {
+                    let directory = open(missing.key())?;
+                    missing.insert(directory)
+                }
+            };
+            let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(directory, &rest, flags, Mode::empty())?;
+            File::from(file).write_all(value.as_bytes())
+        };
+        write().map_err(|e| HostError::io(format!("set sysctl {name} to {value}"), e))?;
+    }
+    Ok(())
 }
 
-fn path(name: &str) -> String {
+/// Is rp_filter in force on one of these devices, by its own switch or by that of all (ip-sysctl.rst)? One that is not
+/// there has none.
+pub fn filters_reverse_path<'a>(devices: impl IntoIterator<Item = &'a str>) -> bool {
+    let Ok(directory) = open(Path::new("/proc/sys/net/ipv4/conf")) else { return false };
+    let is_set = |device: &str| {
+        let name = Path::new(device).join("rp_filter");
+        let opened = rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut text = String::new();
+        let read = opened.is_ok_and(|file| File::from(file).read_to_string(&mut text).is_ok());
+        read && text.trim().parse::<u8>().is_ok_and(|value| value != 0)
+    };
+    is_set("all") || devices.into_iter().any(is_set)
+}
+
+/// Components of a path to the directory of one namespace: `/`, `proc`, `sys`, `net`, `ipv4`.
+const SHARED: usize = 5;
+
+fn open(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
+}
+
+fn path(name: &str) -> PathBuf {
     // /proc/sys is a view of the reader's own namespace; see proc_sys(5).
     let swap = |c| match c {
         '.' => '/',
         '/' => '.',
         other => other,
     };
-    format!("/proc/sys/{}", name.chars().map(swap).collect::<String>())
+    Path::new("/proc/sys").join(name.chars().map(swap).collect::<String>())
 }

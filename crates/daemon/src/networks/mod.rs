@@ -219,9 +219,9 @@ impl Networks {
         // A link whose other end went with a namespace is gone as well.
         if there.is_none() {
             space::carry_out(&mut socket, &[space::link(&device, tenant, &standing.namespace)])?;
-            for (leaf, value) in [("forwarding", "1"), ("rp_filter", "0"), ("send_redirects", "0")] {
-                sysctl::write(&format!("net.ipv4.conf.{device}.{leaf}"), value)?;
-            }
+            let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
+            let [forwarding, filter, redirects] = ["forwarding", "rp_filter", "send_redirects"].map(of);
+            sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&redirects, "0")])?;
             space::carry_out(&mut socket, &[Build::NoAddressGeneration(Named::Name(device.clone()))])?;
         }
         let Some(index) = devices::index_of(&mut socket, &device)? else {

@@ -137,14 +137,14 @@ pub fn build(
     };
     remove_surplus(&mut socket, space)?;
     for (key, segment) in &space.segments {
-        let bridge = bridge(&mut socket, key, segment)?;
+        let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
             if let Err(reason) = attach(&mut socket, &standing.namespace, bridge, segment, name, port) {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
             }
         }
-        neighbours(&mut socket, bridge, segment)?;
+        neighbours(&mut socket, bridge, is_fresh, segment)?;
     }
     Ok(standing)
 }
@@ -249,10 +249,11 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Makes a network's bridge, or sets the one that is there; returns its number.
-fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<u32, HostError> {
+/// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.
+fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, bool), HostError> {
     let name = Named::Name(segment.bridge.clone());
-    if devices::index_of(socket, &segment.bridge)?.is_none() {
+    let is_fresh = devices::index_of(socket, &segment.bridge)?.is_none();
+    if is_fresh {
         let link = NewLink {
             name: segment.bridge.clone(),
             mac: Some(segment.services.mac),
@@ -274,7 +275,7 @@ fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<u32, Host
     }
     builds.extend(addresses(socket, index, &wanted)?);
     carry_out(socket, &builds)?;
-    Ok(index)
+    Ok((index, is_fresh))
 }
 
 /// What leads from the addresses that a device has to those that it shall have.
@@ -345,7 +346,7 @@ fn attach(
 }
 
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.
-fn neighbours(socket: &mut Socket, bridge: u32, segment: &Segment) -> Result<(), HostError> {
+fn neighbours(socket: &mut Socket, bridge: u32, is_fresh: bool, segment: &Segment) -> Result<(), HostError> {
     let known = segment.services.endpoints.iter().flat_map(|endpoint| {
         let v4 = endpoint.address.map(IpAddr::V4);
         let v6 = endpoint.address6.map(IpAddr::V6);
@@ -357,7 +358,8 @@ fn neighbours(socket: &mut Socket, bridge: u32, segment: &Segment) -> Result<(),
         mac: mac.0,
     }));
     let known: HashMap<IpAddr, Neighbour> = known.map(|neighbour| (neighbour.address, neighbour)).collect();
-    let there = devices::neighbours(socket)?;
+    // A new bridge has none, and the kernel would look through those of all namespaces.
+    let there = if is_fresh { Vec::new() } else { devices::neighbours(socket)? };
     let there = there.into_iter().filter(|neighbour| neighbour.device == bridge);
     let mut builds: Vec<Build> = there
         .filter(|neighbour| !known.contains_key(&neighbour.address))

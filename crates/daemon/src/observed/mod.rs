@@ -343,8 +343,7 @@ impl Observed {
     }
 
     fn look_at_settings(&mut self) {
-        let own = |name: &str| fief_host::sysctl::reverse_path_filter(name) != 0;
-        let mut names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
-        self.filters_reverse_path = own("all") || names.any(own);
+        let names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
+        self.filters_reverse_path = fief_host::sysctl::filters_reverse_path(names);
     }
 }
