@@ -25,6 +25,7 @@ use clap::Parser;
 use fief_api::Paths;
 use fief_host::{cgroup, kernel};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -72,6 +73,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "fiefd lacks {}: run it as root, with all capabilities",
         missing.join(", ")
     );
+    open_many();
     let root = arguments.root.as_deref().map(absolute).transpose()?;
     let paths = Paths::new(root.as_deref());
     let config_file = arguments.config.clone().unwrap_or_else(|| paths.config().join("fiefd.yaml"));
@@ -151,6 +153,15 @@ async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&socket);
     tracing::info!("stopped; the tenants' datapath stays");
     Ok(())
+}
+
+/// Takes all descriptors that may be had: a network has half a dozen, and a session's first limit is a thousand.
+fn open_many() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn default_cgroup(root: Option<&Path>) -> anyhow::Result<PathBuf> {

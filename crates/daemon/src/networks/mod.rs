@@ -203,7 +203,7 @@ impl Networks {
         before: Option<&Standing>,
         closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
-        let standing = space::build(&self.path(tenant), tenant, space, before, closing)?;
+        let mut standing = space::build(&self.path(tenant), tenant, space, before, closing)?;
         if closing.len() >= CLOSING {
             close(std::mem::take(closing));
         }
@@ -233,6 +233,7 @@ impl Networks {
         });
         space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
         space::connect(&standing)?;
+        standing.link = Some(index);
         Ok(standing)
     }
 
@@ -325,19 +326,20 @@ impl Networks {
         let mut collisions = BTreeSet::new();
         let by_index: HashMap<u8, u16> =
             wanted.exits.values().map(|exit| (exit.uplink.index, exit.uplink.slot.number())).collect();
-        let there = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| devices::list(&mut socket));
-        let there: HashMap<String, u32> =
-            there.unwrap_or_default().into_iter().map(|device| (device.name, device.index)).collect();
-        for space in wanted.spaces.values() {
+        let adopted = self.adopted();
+        for (tenant, space) in &wanted.spaces {
             called.extend(space.called.iter().map(|(at, to)| (*at, *to)));
             let mapped: BTreeSet<Ipv4Addr> = space.mapped.keys().map(|(address, ..)| *address).collect();
             for segment in space.segments.values() {
                 collisions.extend(mapped.iter().map(|address| (segment.services.subnet, *address)));
             }
-            let Some(device) = there.get(&links::device(space.slot)) else { continue };
+            let standing = self.spaces.get(tenant).and_then(|standing| standing.link);
+            let Some(device) = standing.or_else(|| adopted.get(&links::device(space.slot)).copied()) else {
+                continue;
+            };
             for (index, address) in &space.transit {
                 if let Some(number) = by_index.get(index) {
-                    sources.insert((*device, *address), *number);
+                    sources.insert((device, *address), *number);
                 }
             }
         }
@@ -353,6 +355,16 @@ impl Networks {
             called,
             collisions,
         }
+    }
+
+    /// Devices by name, until everything has been looked at once: an earlier daemon may have left links. Later a listing
+    /// would only cost: for each link the kernel looks through all namespaces that the host knows (peernet2id).
+    fn adopted(&self) -> HashMap<String, u32> {
+        if self.begun {
+            return HashMap::new();
+        }
+        let there = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| devices::list(&mut socket));
+        there.unwrap_or_default().into_iter().map(|device| (device.name, device.index)).collect()
     }
 
     fn remove_rules(&mut self) -> bool {

@@ -63,6 +63,8 @@ pub struct Standing {
     pub space: Space,
     /// Its table.
     pub table: Table,
+    /// The number of the link's end on the host, if there is a link.
+    pub link: Option<u32>,
     /// The bridges' numbers, by the key of their network.
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
@@ -132,6 +134,7 @@ pub fn build(
         namespace,
         table,
         space: space.clone(),
+        link: None,
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
     };
