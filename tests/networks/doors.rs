@@ -206,3 +206,31 @@ fn services_follow_their_network() {
     a.ns.ip(&format!("route replace default via {moved}\n"));
     assert!(a.fetch("http://169.254.169.254/latest/meta-data/local-ipv4").is_ok());
 }
+
+#[test]
+fn a_namespace_that_cannot_be_made_is_tried_again_and_not_without_pause() {
+    let Some(node) = Node::open("nowhere", 1) else { return };
+    let names = node.daemon.root().join("run/netns");
+    std::fs::create_dir_all(names.parent().expect("a directory above"))
+        .expect("the lab's directory is writable");
+    std::fs::write(&names, "").expect("the lab's directory is writable");
+    node.apply(&[tenant("ni1"), network("ni1", "10.10.1.0/24", &[])]);
+    let view = node.wait_phase("network", "ni1", "net", "Pending");
+    assert_eq!(view["conditions"][0]["reason"], "NamespaceIncomplete", "{view}");
+    // How often the daemon's threads went to sleep (proc(5), voluntary_ctxt_switches).
+    let sleeps = || -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.daemon.pid())).expect("it runs");
+        let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+            let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        tasks.filter_map(of_task).sum()
+    };
+    let before = sleeps();
+    wait(NEVER * 8);
+    let more = sleeps() - before;
+    assert!(more < 20, "it slept {more} times in two seconds");
+    std::fs::remove_file(&names).expect("the lab's directory is writable");
+    node.wait_phase("network", "ni1", "net", "Ready");
+}

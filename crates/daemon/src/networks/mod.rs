@@ -57,8 +57,8 @@ pub struct Networks {
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
     table: Option<Table>,
-    /// Why a tenant's namespace is not as it is wanted.
-    trouble: BTreeMap<String, Condition>,
+    /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
+    trouble: BTreeMap<String, (Space, Condition)>,
     /// What the documents lack.
     wanted: Wanted,
     attendance: Attendance,
@@ -140,16 +140,20 @@ impl Networks {
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
             let is_suspect = self.suspects.remove(tenant);
-            if is_same && !is_suspect && (is_whole || !due) {
+            // What failed is tried again after a pause, or at once if something else is wanted.
+            let has_failed = self.trouble.get(tenant).is_some_and(|(tried, _)| tried == space);
+            if (is_same && !is_suspect && (is_whole || !due)) || (has_failed && !due) {
                 incomplete |= !is_whole;
                 continue;
             }
-            did |= !is_same || before.is_none();
             let before = self.spaces.remove(tenant);
             match self.build_one(tenant, space, before.as_ref(), &mut closing) {
                 Ok(standing) => {
                     incomplete |= !standing.lacking.is_empty();
-                    did |= before.as_ref().is_none_or(|before| before.lacking != standing.lacking);
+                    let is_as_before = |before: &Standing| {
+                        before.space == standing.space && before.lacking == standing.lacking
+                    };
+                    did |= !before.as_ref().is_some_and(is_as_before);
                     self.attendance.serve(&standing);
                     self.listen_to(tenant, &standing);
                     self.spaces.insert(tenant.clone(), standing);
@@ -158,10 +162,11 @@ impl Networks {
                 Err(error) => {
                     incomplete = true;
                     let reason = condition("NamespaceIncomplete", error.to_string());
-                    if self.trouble.get(tenant) != Some(&reason) {
+                    if self.trouble.get(tenant).map(|(_, known)| known) != Some(&reason) {
                         tracing::warn!(tenant, %error, "a tenant's namespace is not as it is wanted");
+                        did = true;
                     }
-                    self.trouble.insert(tenant.clone(), reason);
+                    self.trouble.insert(tenant.clone(), (space.clone(), reason));
                     // What stands goes on, and is looked at anew.
                     if let Some(before) = before {
                         let space = Space { segments: BTreeMap::new(), ..before.space.clone() };
@@ -417,7 +422,7 @@ impl Networks {
 
     /// What a tenant's namespace lacks as a whole.
     pub fn trouble_of(&self, tenant: &str) -> Option<&Condition> {
-        self.trouble.get(tenant)
+        self.trouble.get(tenant).map(|(_, reason)| reason)
     }
 
     /// What a network lacks.

@@ -196,8 +196,8 @@ pub fn link(name: &str, tenant: &str, namespace: &Arc<Namespace>) -> Build {
     Build::AddVeth(Veth { link: outer, peer: inner, peer_namespace: Some(namespace.clone()) })
 }
 
-/// Takes everything out of a namespace that fief put there, the link included, so that nothing of it outlives a program that is still
-/// inside, and removes it.
+/// Takes everything out of a namespace that fief put there, the link included, so that nothing of it outlives a program
+/// that is still inside, and removes it.
 pub fn remove(path: &Path) -> Result<(), HostError> {
     if let Ok(namespace) = Namespace::at(path) {
         let mut socket = Socket::open_in(&namespace, libc::NETLINK_ROUTE)?;
