@@ -10,17 +10,20 @@
 //! In the order in which nothing is ever open: the host's table stands before a link does, and a link goes up when the
 //! routes of the uplinks are in place.
 
+mod host_table;
 pub mod links;
+mod removal;
 mod rules;
 mod services;
 mod space;
+mod views;
 pub mod wanted;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
@@ -29,13 +32,14 @@ use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::netlink::elsewhere::{self, Elsewhere};
-use fief_host::nft::{Batch, Family, Table};
+use fief_host::nft::Table;
 use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
 
+pub use host_table::forwarding;
 use links::{Links, SPACE_MAC};
-use rules::{HostRules, TABLE};
+use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
@@ -291,168 +295,6 @@ impl Networks {
         left || !gone.is_empty()
     }
 
-    /// Makes the host's table as it is wanted.
-    fn set_rules(
-        &mut self,
-        wanted: &Wanted,
-        positions: Positions,
-        switched: &BTreeSet<String>,
-        closing: &mut Vec<Socket>,
-    ) -> bool {
-        let links = wanted.links();
-        if links.is_empty() && wanted.exits.is_empty() {
-            return self.remove_rules();
-        }
-        let next = self.host_rules(wanted, positions, switched).table();
-        if self.table.as_ref() == Some(&next) {
-            return false;
-        }
-        let set = Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| {
-            let set = rules::set(self.table.as_ref(), &next, &mut socket);
-            closing.push(socket);
-            set
-        });
-        match set {
-            Ok(did) => {
-                self.table = Some(next);
-                did
-            }
-            Err(error) => {
-                tracing::error!(%error, "the host's table of networks could not be set");
-                self.table = None;
-                true
-            }
-        }
-    }
-
-    fn host_rules(&self, wanted: &Wanted, positions: Positions, switched: &BTreeSet<String>) -> HostRules {
-        let mut sources = BTreeMap::new();
-        let mut called = BTreeMap::new();
-        let mut collisions = BTreeSet::new();
-        let by_index: HashMap<u8, u16> =
-            wanted.exits.values().map(|exit| (exit.uplink.index, exit.uplink.slot.number())).collect();
-        let adopted = self.adopted();
-        for (tenant, space) in &wanted.spaces {
-            called.extend(space.called.iter().map(|(at, to)| (*at, *to)));
-            let mapped: BTreeSet<Ipv4Addr> = space.mapped.keys().map(|(address, ..)| *address).collect();
-            for segment in space.segments.values() {
-                collisions.extend(mapped.iter().map(|address| (segment.services.subnet, *address)));
-            }
-            let standing = self.spaces.get(tenant).and_then(|standing| standing.link);
-            let Some(device) = standing.or_else(|| adopted.get(&links::device(space.slot)).copied()) else {
-                continue;
-            };
-            for (index, address) in &space.transit {
-                if let Some(number) = by_index.get(index) {
-                    sources.insert((device, *address), *number);
-                }
-            }
-        }
-        let closed =
-            wanted.exits.iter().filter(|(name, exit)| exit.device.is_some() && is_closed(name, switched));
-        HostRules {
-            links: self.links,
-            positions,
-            local_moved: self.local_moved,
-            closed: closed.filter_map(|(_, exit)| exit.device).collect(),
-            exits: wanted.exits.clone(),
-            sources,
-            called,
-            collisions,
-        }
-    }
-
-    /// Devices by name, until everything has been looked at once: an earlier daemon may have left links. Later a listing
-    /// would only cost: for each link the kernel looks through all namespaces that the host knows (peernet2id).
-    fn adopted(&self) -> HashMap<String, u32> {
-        if self.begun {
-            return HashMap::new();
-        }
-        let there = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| devices::list(&mut socket));
-        there.unwrap_or_default().into_iter().map(|device| (device.name, device.index)).collect()
-    }
-
-    fn remove_rules(&mut self) -> bool {
-        if self.table.is_none() && self.begun {
-            return false;
-        }
-        let mut batch = Batch::new(Family::Inet, TABLE);
-        batch.delete_table_if_there();
-        let removed = Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| batch.commit(&mut socket));
-        if let Err(error) = removed {
-            // A kernel without nf_tables has no table of ours either.
-            tracing::debug!(%error, "the host's table of networks was not removed");
-        }
-        self.table.take().is_some()
-    }
-
-    /// What would be done, in words.
-    pub fn describe(&self, wanted: &Wanted) -> Vec<String> {
-        let mut steps = Vec::new();
-        for (tenant, space) in &wanted.spaces {
-            let before = self.spaces.get(tenant).map(|standing| &standing.space);
-            if before == Some(space) {
-                continue;
-            }
-            if before.is_none() {
-                steps.push(format!("create network namespace {}", self.path(tenant).display()));
-            }
-            for (key, segment) in &space.segments {
-                let old = before.and_then(|before| before.segments.get(key));
-                if old == Some(segment) {
-                    continue;
-                }
-                let verb = if old.is_some() { "change" } else { "create" };
-                steps.push(format!("{verb} bridge {} of network {key}", segment.bridge));
-                let is_new = |name: &String| old.is_none_or(|old| !old.ports.contains_key(name));
-                for (name, port) in segment.ports.iter().filter(|(name, _)| is_new(name)) {
-                    steps.push(format!("attach endpoint {} as port {name}", port.endpoint));
-                }
-            }
-            steps.push(format!("set nftables table {TABLE} in {}", self.path(tenant).display()));
-        }
-        for tenant in self.spaces.keys().filter(|tenant| !wanted.spaces.contains_key(*tenant)) {
-            steps.push(format!("remove network namespace {}", self.path(tenant).display()));
-        }
-        if !steps.is_empty() && !wanted.exits.is_empty() {
-            steps.push(format!("set nftables table {TABLE} on the host"));
-        }
-        steps
-    }
-
-    /// What a tenant's namespace lacks as a whole.
-    pub fn trouble_of(&self, tenant: &str) -> Option<&Condition> {
-        self.trouble.get(tenant).map(|(_, reason)| reason)
-    }
-
-    /// What a network lacks.
-    pub fn lacking_of_network(&self, key: &str) -> Vec<Condition> {
-        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
-        let own = self.wanted.networks.get(key).cloned().unwrap_or_default();
-        own.into_iter().chain(self.trouble_of(tenant).cloned()).collect()
-    }
-
-    /// What an endpoint lacks.
-    pub fn lacking_of_endpoint(&self, key: &str) -> Vec<Condition> {
-        let own = self.wanted.endpoints.get(key).cloned().unwrap_or_default();
-        let built = self.spaces.values().filter_map(|standing| standing.lacking.get(key));
-        own.into_iter().chain(built.flatten().cloned()).collect()
-    }
-
-    /// A network's place: its namespace, its bridge, the uplink in use.
-    pub fn place_of(&self, key: &str) -> (String, String, Option<String>) {
-        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
-        let path = self.path(tenant).display().to_string();
-        let space = self.spaces.get(tenant).map(|standing| &standing.space);
-        let segment = space.and_then(|space| space.segments.get(key));
-        let bridge = segment.map(|segment| segment.bridge.clone()).unwrap_or_default();
-        let index = segment.and_then(|segment| segment.exit).and_then(|exit| {
-            space?.transit.iter().find(|(_, address)| **address == exit).map(|(index, _)| *index)
-        });
-        let exit = self.wanted.exits.iter().find(|(_, exit)| Some(exit.uplink.index) == index);
-        (path, bridge, exit.map(|(name, _)| name.clone()))
-    }
-
     /// When to look for what is missing.
     pub fn look_at(&self) -> Option<Instant> {
         self.again.map(|(at, _)| at)
@@ -461,51 +303,4 @@ impl Networks {
     fn path(&self, tenant: &str) -> PathBuf {
         self.paths.namespace_of(tenant)
     }
-}
-
-/// Removes a tenant's namespace with the link to it.
-fn remove(path: &Path, standing: Option<&Standing>) {
-    if let Err(error) = space::remove(path) {
-        tracing::warn!(path = %path.display(), %error, "a tenant's namespace stays");
-    }
-    if let Some(standing) = standing.filter(|standing| !standing.space.transit.is_empty()) {
-        cut(&standing.space);
-    }
-}
-
-/// Takes a link away, if it did not go with the namespace, and what connection tracking knows of it.
-fn cut(space: &Space) {
-    let removed = Socket::open(libc::NETLINK_ROUTE).map(|mut socket| {
-        let link = Named::Name(links::device(space.slot));
-        devices::carry_out(&mut socket, &[Build::DeleteLink(link)])
-    });
-    if let Err(error) = removed {
-        tracing::warn!(%error, "a link stays");
-    }
-    let addresses = space.transit.values().map(|address| (*address).into()).collect();
-    if let Err(error) = fief_host::conntrack::forget(&addresses) {
-        tracing::warn!(%error, "connections of a tenant that is gone are tracked on");
-    }
-}
-
-/// Closes sockets of nf_tables on a thread of its own. Each waits until the last packet has left what its transactions
-/// took away (nft_rcv_nl_event in net/netfilter/nf_tables_api.c), which is milliseconds; together they wait once.
-fn close(sockets: Vec<Socket>) {
-    if sockets.is_empty() {
-        return;
-    }
-    let thread = std::thread::Builder::new().name("closing".into());
-    // Without a thread they have been closed here.
-    let _ = thread.spawn(move || drop(sockets));
-}
-
-/// Did this device forward nothing before fief?
-fn is_closed(device: &str, switched: &BTreeSet<String>) -> bool {
-    let name = forwarding(device);
-    switched.contains(&name) || sysctl::read(&name).is_ok_and(|value| value.trim() == "0")
-}
-
-/// The switch that lets a device forward IPv4.
-pub fn forwarding(device: &str) -> String {
-    crate::plan::Setting::name_on("net.ipv4.conf.DEVICE.forwarding", device)
 }

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use fief_host::{Address, Link as Device, Listing, Route, RouteKind};
 use fief_model::{Document, Slot, Source};
 
+use super::names::short_name;
 use super::*;
 use crate::store::MemberIds;
 

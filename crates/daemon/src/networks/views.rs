@@ -1,0 +1,75 @@
+//! What there is of networks, and what they lack, in words.
+
+use fief_api::Condition;
+
+use super::rules::TABLE;
+use super::{Networks, Wanted};
+
+impl Networks {
+    /// What would be done, in words.
+    pub fn describe(&self, wanted: &Wanted) -> Vec<String> {
+        let mut steps = Vec::new();
+        for (tenant, space) in &wanted.spaces {
+            let before = self.spaces.get(tenant).map(|standing| &standing.space);
+            if before == Some(space) {
+                continue;
+            }
+            if before.is_none() {
+                steps.push(format!("create network namespace {}", self.path(tenant).display()));
+            }
+            for (key, segment) in &space.segments {
+                let old = before.and_then(|before| before.segments.get(key));
+                if old == Some(segment) {
+                    continue;
+                }
+                let verb = if old.is_some() { "change" } else { "create" };
+                steps.push(format!("{verb} bridge {} of network {key}", segment.bridge));
+                let is_new = |name: &String| old.is_none_or(|old| !old.ports.contains_key(name));
+                for (name, port) in segment.ports.iter().filter(|(name, _)| is_new(name)) {
+                    steps.push(format!("attach endpoint {} as port {name}", port.endpoint));
+                }
+            }
+            steps.push(format!("set nftables table {TABLE} in {}", self.path(tenant).display()));
+        }
+        for tenant in self.spaces.keys().filter(|tenant| !wanted.spaces.contains_key(*tenant)) {
+            steps.push(format!("remove network namespace {}", self.path(tenant).display()));
+        }
+        if !steps.is_empty() && !wanted.exits.is_empty() {
+            steps.push(format!("set nftables table {TABLE} on the host"));
+        }
+        steps
+    }
+
+    /// What a tenant's namespace lacks as a whole.
+    pub fn trouble_of(&self, tenant: &str) -> Option<&Condition> {
+        self.trouble.get(tenant).map(|(_, reason)| reason)
+    }
+
+    /// What a network lacks.
+    pub fn lacking_of_network(&self, key: &str) -> Vec<Condition> {
+        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
+        let own = self.wanted.networks.get(key).cloned().unwrap_or_default();
+        own.into_iter().chain(self.trouble_of(tenant).cloned()).collect()
+    }
+
+    /// What an endpoint lacks.
+    pub fn lacking_of_endpoint(&self, key: &str) -> Vec<Condition> {
+        let own = self.wanted.endpoints.get(key).cloned().unwrap_or_default();
+        let built = self.spaces.values().filter_map(|standing| standing.lacking.get(key));
+        own.into_iter().chain(built.flatten().cloned()).collect()
+    }
+
+    /// A network's place: its namespace, its bridge, the uplink in use.
+    pub fn place_of(&self, key: &str) -> (String, String, Option<String>) {
+        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
+        let path = self.path(tenant).display().to_string();
+        let space = self.spaces.get(tenant).map(|standing| &standing.space);
+        let segment = space.and_then(|space| space.segments.get(key));
+        let bridge = segment.map(|segment| segment.bridge.clone()).unwrap_or_default();
+        let index = segment.and_then(|segment| segment.exit).and_then(|exit| {
+            space?.transit.iter().find(|(_, address)| **address == exit).map(|(index, _)| *index)
+        });
+        let exit = self.wanted.exits.iter().find(|(_, exit)| Some(exit.uplink.index) == index);
+        (path, bridge, exit.map(|(name, _)| name.clone()))
+    }
+}

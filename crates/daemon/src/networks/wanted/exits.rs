@@ -1,0 +1,98 @@
+//! Uplinks, and the host's side of the links to namespaces.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use fief_host::{Address, Family, Route, RouteKind};
+use fief_model::Slot;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::super::links;
+use super::Wanted;
+use crate::observed::Observed;
+use crate::plan::Desired;
+use crate::store::Uplink;
+
+/// An uplink on this host now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its number.
+    pub uplink: Uplink,
+    /// The device, if it is there.
+    pub device: Option<u32>,
+    /// The device's own IPv4 addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Can packets leave there?
+    pub works: bool,
+}
+
+impl Wanted {
+    /// What the uplinks need of the host's routing, like tenants.
+    pub fn exits(&self, observed: &Observed) -> Vec<(Slot, Desired)> {
+        let links: Vec<Route> = self.links().iter().filter_map(|link| link.route(observed)).collect();
+        let desire = |exit: &Exit| {
+            let mut routes = observed.routes_by(exit.device);
+            routes.extend(links.iter().cloned());
+            routes.push(crate::plan::desire::unreachable_default(Family::V4));
+            Desired { routes, forwards: exit.device, ..Desired::default() }
+        };
+        self.exits.values().map(|exit| (exit.uplink.slot, desire(exit))).collect()
+    }
+
+    /// The links to namespaces.
+    pub fn links(&self) -> Vec<Link> {
+        let linked = self.spaces.values().filter(|space| !space.transit.is_empty());
+        linked.map(|space| Link { slot: space.slot, gateway: space.gateway, block: space.block }).collect()
+    }
+}
+
+/// The host's side of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whose it is.
+    pub slot: Slot,
+    /// The host's address on it.
+    pub gateway: Ipv4Addr,
+    /// The prefix of the addresses at its other end.
+    pub block: Ipv4Net,
+}
+
+impl Link {
+    /// The host's address on the device, if that is there.
+    pub fn address(&self, observed: &Observed) -> Option<Address> {
+        let device = observed.link(&links::device(self.slot))?.index;
+        Some(Address { device, net: IpNet::from(IpAddr::V4(self.gateway)), ours: true })
+    }
+
+    /// The route to the other end, once the device is up.
+    pub fn route(&self, observed: &Observed) -> Option<Route> {
+        let device = observed.link(&links::device(self.slot)).filter(|link| link.up)?;
+        Some(Route {
+            table: 0,
+            prefix: IpNet::V4(self.block),
+            metric: 0,
+            kind: RouteKind::Unicast,
+            device: Some(device.index),
+            via: None,
+            source: None,
+            on_link: false,
+            mtu: None,
+            detour: None,
+        })
+    }
+}
+
+pub(super) fn exit(name: &str, uplink: Uplink, observed: &Observed) -> Exit {
+    let link = observed.link(name);
+    let device = link.map(|link| link.index);
+    let addresses = observed.addresses().filter(|a| !a.ours && Some(a.device) == device);
+    let addresses = addresses.filter_map(|address| match address.net.addr() {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    });
+    let mut addresses: Vec<Ipv4Addr> = addresses.collect();
+    addresses.sort();
+    let works = link.is_some_and(|link| link.up && link.carrier)
+        && !addresses.is_empty()
+        && observed.routes_by(device).iter().any(|route| route.prefix.prefix_len() == 0);
+    Exit { uplink, device, addresses, works }
+}
