@@ -9,7 +9,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("fief_marks.h"), fief_marks::header::programs()).expect("OUT_DIR can be written");
-    compile(Path::new("bpf/fief.bpf.c"), &out.join("fief.bpf.o"));
+    for name in ["fief", "ports"] {
+        compile(&Path::new("bpf").join(format!("{name}.bpf.c")), &out.join(format!("{name}.bpf.o")));
+    }
 }
 
 fn compile(source: &Path, object: &Path) {

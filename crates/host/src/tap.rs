@@ -12,12 +12,16 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
 const TUNSETOWNER: libc::c_ulong = 0x4004_54cc;
 const TUNSETGROUP: libc::c_ulong = 0x4004_54ce;
+const TUNSETIFINDEX: libc::c_ulong = 0x4004_54da;
 
 /// A TAP device to be made: Ethernet frames, without a header before them (IFF_TAP, IFF_NO_PI).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tap {
     /// Its name, of 1 to 15 bytes.
     pub name: String,
+    /// Its number; the kernel's choice if left out. Refused with EBUSY if it is taken; without effect on a device that is
+    /// there.
+    pub index: Option<u32>,
     /// Can it be opened more than once, a queue each time (IFF_MULTI_QUEUE)?
     pub multi_queue: bool,
     /// The user who may open it without privilege.
@@ -48,6 +52,12 @@ fn try_to_create(tap: &Tap) -> io::Result<File> {
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | queues) as libc::c_short;
 
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    if let Some(index) = tap.index {
+        // SAFETY: TUNSETIFINDEX reads an unsigned int, and `index` is one that outlives the call.
+        if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFINDEX, &raw const index) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     // SAFETY: TUNSETIFF reads and writes an ifreq, and `request` is one that outlives the call.
     if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());

@@ -12,6 +12,7 @@
 
 mod host_table;
 pub mod links;
+mod numbers;
 mod removal;
 mod rules;
 mod services;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
 use fief_api::{Condition, Paths};
+use fief_datapath::ports::Ports;
 use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
@@ -66,6 +68,8 @@ pub struct Networks {
     /// What the documents lack.
     wanted: Wanted,
     attendance: Attendance,
+    /// The programs at ports, once there was a port; without them the way is longer.
+    ports: Option<Option<Ports>>,
     /// When to look again for what is missing, and the pause after that.
     again: Option<(Instant, Duration)>,
     /// Has anything been looked at yet?
@@ -94,6 +98,7 @@ impl Networks {
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), bell),
+            ports: None,
             again: None,
             begun: false,
             elsewhere: Elsewhere::open()
@@ -138,6 +143,10 @@ impl Networks {
         let mut did = self.remove_surplus(&wanted);
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
         let mut incomplete = false;
+        if !wanted.spaces.is_empty() && self.ports.is_none() {
+            let loaded = Ports::load();
+            self.ports = Some(loaded.inspect_err(|error| tracing::warn!(%error, "no short way")).ok());
+        }
         for (tenant, space) in &wanted.spaces {
             let before = self.spaces.get(tenant);
             let is_same = before.is_some_and(|standing| standing.space == *space);
@@ -212,7 +221,8 @@ impl Networks {
         before: Option<&Standing>,
         closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
-        let mut standing = space::build(&self.path(tenant), tenant, space, before, closing)?;
+        let programs = self.ports.as_ref().and_then(Option::as_ref);
+        let mut standing = space::build(&self.path(tenant), tenant, space, before, programs, closing)?;
         if closing.len() >= CLOSING {
             close(std::mem::take(closing));
         }

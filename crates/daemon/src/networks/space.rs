@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use fief_api::Condition;
+use fief_datapath::ports::Ports;
 use fief_host::devices::{
-    self, Bridge, Build, Device, Fdb, FdbState, InterfaceAddress, Named, Neighbour, NewLink,
-    Port as PortSettings, Settings, Veth,
+    self, Bridge, Build, Classifier, Device, Direction, Fdb, FdbState, InterfaceAddress, Named, Neighbour,
+    NewLink, Port as PortSettings, Settings, Veth,
 };
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
@@ -21,6 +23,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
+use super::numbers::Numbers;
 use super::rules;
 use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
@@ -47,8 +50,10 @@ const SWITCHES: [(&str, &str); 10] = [
     ("net.ipv6.conf.all.forwarding", "1"),
     ("net.ipv6.conf.default.accept_dad", "0"),
 ];
-/// Only there once the kernel has loaded br_netfilter.
-const BRIDGED: [(&str, &str); 3] = [
+/// Only there once the kernel has loaded connection tracking and br_netfilter.
+const TRACKED: [(&str, &str); 4] = [
+    // Of a conversation between endpoints only some packets are seen (bpf/ports.bpf.c).
+    ("net.netfilter.nf_conntrack_tcp_be_liberal", "1"),
     ("net.bridge.bridge-nf-call-iptables", "1"),
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
     ("net.bridge.bridge-nf-call-arptables", "0"),
@@ -69,6 +74,8 @@ pub struct Standing {
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
     pub lacking: BTreeMap<String, Vec<Condition>>,
+    /// The number of the port that was made last.
+    pub last_port: Option<u32>,
 }
 
 /// The mark of origin on the loopback device of a namespace that fief made.
@@ -99,6 +106,7 @@ pub fn build(
     tenant: &str,
     space: &Space,
     before: Option<&Standing>,
+    programs: Option<&Ports>,
     closing: &mut Vec<Socket>,
 ) -> Result<Standing, HostError> {
     let there = Namespace::at(path).ok();
@@ -114,7 +122,7 @@ pub fn build(
     if is_new {
         namespace.set_sysctls(&SWITCHES)?;
         // A kernel without br_netfilter has no such switches, and its bridged packets no records.
-        let _ = namespace.set_sysctls(&BRIDGED);
+        let _ = namespace.set_sysctls(&TRACKED);
         let settings = Settings { alias: Some(origin(tenant)), ..Settings::default() };
         let loopback = Build::Set { device: Named::Index(LOOPBACK), settings };
         let metadata = add_address(LOOPBACK, IpNet::from(IpAddr::V4(METADATA)));
@@ -137,18 +145,23 @@ pub fn build(
         link: None,
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
+        last_port: None,
     };
-    remove_surplus(&mut socket, space)?;
+    let there = remove_surplus(&mut socket, space)?;
+    let last = before.filter(|_| !is_new).and_then(|before| before.last_port);
+    let mut numbers = Numbers::beside(there.iter().map(|device| device.index), space.slot, last);
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
-            if let Err(reason) = attach(&mut socket, &standing.namespace, bridge, segment, name, port) {
+            let place = Place { namespace: &standing.namespace, bridge, segment, programs };
+            if let Err(reason) = attach(&mut socket, &place, &mut numbers, name, port) {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
             }
         }
         neighbours(&mut socket, bridge, is_fresh, segment)?;
     }
+    standing.last_port = numbers.last();
     Ok(standing)
 }
 
@@ -231,7 +244,8 @@ fn is_port(device: &Device, all: &[Device]) -> bool {
             .is_some_and(|master| all.iter().any(|other| other.index == master && is_bridge(other)))
 }
 
-fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
+/// Removes what is not wanted; returns what was there.
+fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<Vec<Device>, HostError> {
     let there = devices::list(socket)?;
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
     let ports: HashMap<&str, String> = space
@@ -249,7 +263,7 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
         there.iter().filter(is_surplus).map(|device| Build::DeleteLink(Named::Index(device.index))).collect();
     // Some of them go with others.
     devices::carry_out(socket, &builds);
-    Ok(())
+    Ok(there)
 }
 
 /// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.
@@ -296,19 +310,28 @@ fn add_address(device: u32, net: IpNet) -> Build {
     Build::AddAddress(InterfaceAddress { device, net, noprefixroute: false })
 }
 
+/// Where ports are made.
+struct Place<'a> {
+    namespace: &'a Namespace,
+    bridge: u32,
+    segment: &'a Segment,
+    programs: Option<&'a Ports>,
+}
+
 /// Attaches an endpoint, unless it is.
 fn attach(
     socket: &mut Socket,
-    namespace: &Namespace,
-    bridge: u32,
-    segment: &Segment,
+    place: &Place<'_>,
+    numbers: &mut Numbers,
     name: &str,
     port: &Port,
 ) -> Result<(), Condition> {
+    let Place { namespace, bridge, segment, programs } = *place;
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
-        let link = NewLink { name: name.to_owned(), mtu: Some(segment.mtu), ..NewLink::default() };
+        let index = numbers.take();
+        let link = NewLink { name: name.to_owned(), index, mtu: Some(segment.mtu), ..NewLink::default() };
         workload::plug(socket, namespace, link, port)?;
     }
     let device = || Named::Name(name.to_owned());
@@ -335,6 +358,7 @@ fn attach(
     let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
+    shorten(socket, index, programs).map_err(refused)?;
     let entry = Fdb { device: index, mac: port.mac.0, state: FdbState::Static };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
         .map_err(refused)?;
@@ -346,6 +370,22 @@ fn attach(
     }
     // Last: without this text the port is one that was not made to its end.
     carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)
+}
+
+/// Puts the programs of ports at one; those of an earlier daemon go.
+fn shorten(socket: &mut Socket, port: u32, programs: Option<&Ports>) -> Result<(), HostError> {
+    let Some(Ports { ingress, egress }) = programs else { return Ok(()) };
+    let device = Named::Index(port);
+    let classifier = |direction, program: &Arc<OwnedFd>, name| {
+        let (device, program) = (device.clone(), program.clone());
+        Build::SetClassifier(Classifier { device, direction, program, name })
+    };
+    let builds = [
+        Build::AddClassifiers(device.clone()),
+        classifier(Direction::Ingress, ingress, "fief-port-in"),
+        classifier(Direction::Egress, egress, "fief-port-out"),
+    ];
+    carry_out(socket, &builds)
 }
 
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.

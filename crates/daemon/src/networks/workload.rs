@@ -21,7 +21,7 @@ const MAIN: u32 = 254;
 pub fn plug(socket: &mut Socket, namespace: &Namespace, link: NewLink, port: &Port) -> Result<(), Condition> {
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     if let Some(name) = &port.attach.tap {
-        let tap = Tap { name: name.clone(), persistent: true, ..Tap::default() };
+        let tap = Tap { name: name.clone(), index: link.index, persistent: true, ..Tap::default() };
         return namespace.inside(|| tap::create(&tap)).and_then(|made| made).map(drop).map_err(refused);
     }
     let workload = Arc::new(open(&port.attach)?);

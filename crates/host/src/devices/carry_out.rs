@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::classifier;
 use super::settings::{change, no_address_generation};
 use super::{Bridge, Build, Named, NewLink, Settings, Veth, index_of};
 use crate::HostError;
@@ -105,6 +106,10 @@ impl Work<'_> {
                 })
             }
             Build::SetPort { device, port } => port.message(device, what),
+            Build::AddClassifiers(device) => classifier::place(self.number_of(device, &what)?, what),
+            Build::SetClassifier(classifier) => {
+                classifier.message(self.number_of(&classifier.device, &what)?, what)
+            }
             Build::SetFdb(entry) => entry.set(what),
             Build::DeleteFdb(entry) => entry.delete(what),
             Build::SetNeighbour(neighbour) => neighbour.set(what),
@@ -116,12 +121,20 @@ impl Work<'_> {
         })
     }
 
-    /// The device by its number; what waits may be about to make or rename it, and goes first.
+    /// The device by its number.
     fn numbered(&mut self, device: &Named, what: &str) -> Result<Named, HostError> {
-        let Named::Name(name) = device else { return Ok(device.clone()) };
+        self.number_of(device, what).map(Named::Index)
+    }
+
+    /// A device's number; what waits may be about to make or rename it, and goes first.
+    fn number_of(&mut self, device: &Named, what: &str) -> Result<u32, HostError> {
+        let name = match device {
+            Named::Index(index) => return Ok(*index),
+            Named::Name(name) => name,
+        };
         self.flush();
         let absent = || HostError::io(what, std::io::Error::from_raw_os_error(libc::ENODEV));
-        index_of(self.socket, name)?.map(Named::Index).ok_or_else(absent)
+        index_of(self.socket, name)?.ok_or_else(absent)
     }
 }
 

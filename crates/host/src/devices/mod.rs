@@ -16,6 +16,7 @@
 
 mod address;
 mod carry_out;
+mod classifier;
 mod link;
 mod list;
 mod neighbour;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 pub use address::InterfaceAddress;
 pub use carry_out::carry_out;
+pub use classifier::{Classifier, Direction};
 pub use link::{Bridge, NewLink, Veth};
 pub use list::{Device, addresses, fdb, index_of, list, neighbours};
 pub use neighbour::{Fdb, FdbState, Neighbour};
@@ -89,6 +91,10 @@ pub enum Build {
         /// To what.
         port: Port,
     },
+    /// Makes the place for programs at a device. Refused with EEXIST if it is there.
+    AddClassifiers(Named),
+    /// Puts a program at a device, in the place of the one that is there.
+    SetClassifier(Classifier),
     /// Adds a forwarding entry to a port's bridge, or replaces it.
     SetFdb(Fdb),
     /// Removes a forwarding entry of a port's.
@@ -120,6 +126,10 @@ impl std::fmt::Display for Build {
             Build::DeleteLink(device) => write!(f, "delete device {device}"),
             Build::DeleteGroup(group) => write!(f, "delete devices of group {group}"),
             Build::SetPort { device, port } => write!(f, "set bridge port {device}{port}"),
+            Build::AddClassifiers(device) => write!(f, "add clsact to device {device}"),
+            Build::SetClassifier(Classifier { device, name, .. }) => {
+                write!(f, "set program {name} of device {device}")
+            }
             Build::SetFdb(entry) => write!(f, "set forwarding entry {entry}"),
             Build::DeleteFdb(entry) => write!(f, "delete forwarding entry {entry}"),
             Build::SetNeighbour(neighbour) => write!(f, "set neighbour {neighbour}"),
