@@ -1,6 +1,7 @@
-//! The programs at the ports of networks' bridges (bpf/ports.bpf.c). They are in no link and on no pin: a port keeps its
+//! The programs at the ports of networks' bridges, and at the links that lead out (bpf/ports.bpf.c). They are in no link and on no pin: a port keeps its
 //! programs, and they their maps, until it goes or gets others.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -11,11 +12,20 @@ use crate::{DatapathError, chain};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ports.bpf.o"));
 
-/// Numbers of ports begin here; FIRST_PORT in bpf/ports.bpf.c.
-pub const FIRST: u32 = 4096;
-/// How many a tenant has. All ports of a host have numbers (ifindex) of their own, whatever namespace they are in, because
-/// the programs know a port by its number.
+/// How many numbers a tenant has for devices that the programs sit at or send packets to. All of them have numbers (ifindex)
+/// of their own on a host, whatever namespace they are in, because the programs know a device by its number.
 pub const EACH: u32 = 4096;
+/// Within a tenant's: the ends of its link, on the host and in its namespace.
+pub const LINK: [u32; 2] = [1, 2];
+/// Within a tenant's: ports that are ends of veth pairs, and ports that are TAP devices (FIRST_TAP of the programs).
+pub const VETHS: Range<u32> = 256..3072;
+/// See [`VETHS`].
+pub const TAPS: Range<u32> = VETHS.end..EACH;
+
+/// The first number of a tenant's. The kernel counts from 1 in every namespace and does not come so far.
+pub fn first(slot: u16) -> u32 {
+    (u32::from(slot) + 1) * EACH
+}
 
 /// The programs, loaded.
 #[derive(Debug, Clone)]
@@ -39,6 +49,6 @@ impl Ports {
             let descriptor = program.fd().map_err(|e| failed(&e))?.as_fd().try_clone_to_owned();
             descriptor.map(Arc::new).map_err(|e| failed(&e))
         };
-        Ok(Ports { ingress: take("port_in")?, egress: take("port_out")? })
+        Ok(Ports { ingress: take("way_in")?, egress: take("way_out")? })
     }
 }

@@ -237,7 +237,7 @@ impl Networks {
         }
         // A link whose other end went with a namespace is gone as well.
         if there.is_none() {
-            space::carry_out(&mut socket, &[space::link(&device, tenant, &standing.namespace)])?;
+            space::carry_out(&mut socket, &[space::link(&device, space.slot, tenant, &standing.namespace)])?;
             let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
             let [forwarding, filter, redirects] = ["forwarding", "rp_filter", "send_redirects"].map(of);
             sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&redirects, "0")])?;
@@ -251,7 +251,7 @@ impl Networks {
             Build::SetNeighbour(Neighbour { device: index, address, mac: SPACE_MAC })
         });
         space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
-        space::connect(&standing)?;
+        space::connect(&standing, programs)?;
         standing.link = Some(index);
         Ok(standing)
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fief_api::Condition;
-use fief_datapath::ports::Ports;
+use fief_datapath::ports::{self, Ports};
 use fief_host::devices::{
     self, Bridge, Build, Classifier, Device, Direction, Fdb, FdbState, InterfaceAddress, Named, Neighbour,
     NewLink, Port as PortSettings, Settings, Veth,
@@ -18,12 +18,13 @@ use fief_host::netlink::Socket;
 use fief_host::nft::Table;
 use fief_host::teeth::is_off;
 use fief_host::{HostError, Route, RouteKind};
+use fief_model::Slot;
 use fief_services::ROUTER;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
-use super::numbers::Numbers;
+use super::numbers::{Last, Numbers};
 use super::rules;
 use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
@@ -74,8 +75,8 @@ pub struct Standing {
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
     pub lacking: BTreeMap<String, Vec<Condition>>,
-    /// The number of the port that was made last.
-    pub last_port: Option<u32>,
+    /// The numbers of the ports that were made last.
+    pub last_ports: Last,
 }
 
 /// The mark of origin on the loopback device of a namespace that fief made.
@@ -145,11 +146,12 @@ pub fn build(
         link: None,
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
-        last_port: None,
+        last_ports: Last::default(),
     };
     let there = remove_surplus(&mut socket, space)?;
-    let last = before.filter(|_| !is_new).and_then(|before| before.last_port);
-    let mut numbers = Numbers::beside(there.iter().map(|device| device.index), space.slot, last);
+    let there: Vec<u32> = there.iter().map(|device| device.index).collect();
+    let last = before.filter(|_| !is_new).map(|before| before.last_ports).unwrap_or_default();
+    let mut numbers = Numbers::beside(&there, space.slot, last);
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
         standing.bridges.insert(key.clone(), bridge);
@@ -161,17 +163,18 @@ pub fn build(
         }
         neighbours(&mut socket, bridge, is_fresh, segment)?;
     }
-    standing.last_port = numbers.last();
+    standing.last_ports = numbers.last();
     Ok(standing)
 }
 
 /// Gives the inner end of the link its addresses and the way to the host. The device is there already.
-pub fn connect(standing: &Standing) -> Result<(), HostError> {
+pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), HostError> {
     let space = &standing.space;
     let mut socket = Socket::open_in(&standing.namespace, libc::NETLINK_ROUTE)?;
     let Some(transit) = devices::index_of(&mut socket, TRANSIT)? else {
         return Err(HostError::Missing(format!("device {TRANSIT} of a tenant's namespace")));
     };
+    shorten(&mut socket, transit, programs)?;
     let gateway = IpAddr::V4(space.gateway);
     let mut builds = vec![
         Build::NoAddressGeneration(Named::Index(transit)),
@@ -197,15 +200,17 @@ pub fn connect(standing: &Standing) -> Result<(), HostError> {
 }
 
 /// The link, its inner end in the tenant's namespace; both ends down.
-pub fn link(name: &str, tenant: &str, namespace: &Arc<Namespace>) -> Build {
+pub fn link(name: &str, slot: Slot, tenant: &str, namespace: &Arc<Namespace>) -> Build {
+    let [outside, inside] = ports::LINK.map(|number| Some(ports::first(slot.number()) + number));
     let outer = NewLink {
         name: name.to_owned(),
+        index: outside,
         mac: Some(HOST_MAC),
         group: Some(super::links::GROUP),
         alias: Some(origin(tenant)),
         ..NewLink::default()
     };
-    let inner = NewLink { name: TRANSIT.into(), mac: Some(SPACE_MAC), ..NewLink::default() };
+    let inner = NewLink { name: TRANSIT.into(), index: inside, mac: Some(SPACE_MAC), ..NewLink::default() };
     Build::AddVeth(Veth { link: outer, peer: inner, peer_namespace: Some(namespace.clone()) })
 }
 
@@ -330,7 +335,7 @@ fn attach(
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
-        let index = numbers.take();
+        let index = numbers.take(port.attach.tap.is_some());
         let link = NewLink { name: name.to_owned(), index, mtu: Some(segment.mtu), ..NewLink::default() };
         workload::plug(socket, namespace, link, port)?;
     }
@@ -372,18 +377,18 @@ fn attach(
     carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)
 }
 
-/// Puts the programs of ports at one; those of an earlier daemon go.
-fn shorten(socket: &mut Socket, port: u32, programs: Option<&Ports>) -> Result<(), HostError> {
+/// Puts the programs of ports at a device; those of an earlier daemon go.
+fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) -> Result<(), HostError> {
     let Some(Ports { ingress, egress }) = programs else { return Ok(()) };
-    let device = Named::Index(port);
+    let device = Named::Index(device);
     let classifier = |direction, program: &Arc<OwnedFd>, name| {
         let (device, program) = (device.clone(), program.clone());
         Build::SetClassifier(Classifier { device, direction, program, name })
     };
     let builds = [
         Build::AddClassifiers(device.clone()),
-        classifier(Direction::Ingress, ingress, "fief-port-in"),
-        classifier(Direction::Egress, egress, "fief-port-out"),
+        classifier(Direction::Ingress, ingress, "fief-way-in"),
+        classifier(Direction::Egress, egress, "fief-way-out"),
     ];
     carry_out(socket, &builds)
 }
