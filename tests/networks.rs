@@ -28,6 +28,8 @@ mod many;
 mod node;
 #[path = "networks/refused.rs"]
 mod refused;
+#[path = "networks/short.rs"]
+mod short;
 #[path = "networks/six.rs"]
 mod six;
 #[path = "networks/tools.rs"]

@@ -1,12 +1,13 @@
 //! IPv6 inside of networks: workloads whose kernels make themselves addresses of what fief advertises.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, UdpSocket};
 
 use fief_testkit::{Output, eventually};
 
 use crate::app::App;
 use crate::node::{Node, by_dhcp, endpoint, network, tenant};
 use crate::room::SOON;
+use crate::short::{count, counted};
 
 const SUBNETS: &str = "10.10.1.0/24, fd00:10:1::/64";
 
@@ -129,4 +130,32 @@ fn a_network_has_an_address_of_the_link_only_with_ipv6() {
     node.wait_phase("network", "blue", "net", "Ready");
     let without = node.run_inside("blue", &["ip", "-6", "-o", "addr", "show", "dev", "n-net"]).ok().stdout;
     assert_eq!(without, "", "not even one that the kernel makes");
+}
+
+#[test]
+fn conversations_take_the_short_way() {
+    let Some(node) = Node::open("six-short", 0) else { return };
+    node.apply(&[tenant("red"), network("red", SUBNETS, &["dhcp: {}"])]);
+    let (a, b) = (fixed(&node, "red", "a", "a"), fixed(&node, "red", "b", "b"));
+    let [from, to] = [0xa, 0xb].map(|last| Ipv6Addr::new(0xfd00, 0x10, 1, 0, 0, 0, 0, last));
+    reaches(&a, to);
+    let asks = a.ns.enter(|| UdpSocket::bind((from, 5555))).expect("the address is there");
+    let answers = b.ns.enter(|| UdpSocket::bind((to, 7000))).expect("the address is there");
+    for socket in [&asks, &answers] {
+        socket.set_read_timeout(Some(SOON)).expect("a socket has a time-out");
+    }
+    count(&node, "red");
+    let mut buffer = [0; 4];
+    for round in 0..200_u32 {
+        asks.send_to(&round.to_be_bytes(), (to, 7000)).expect("a route is there");
+        let (_, who) = answers.recv_from(&mut buffer).expect("the question comes");
+        assert_eq!((buffer, who), (round.to_be_bytes(), (from, 5555).into()));
+        answers.send_to(&buffer, who).expect("a route is there");
+        assert_eq!(asks.recv_from(&mut buffer).expect("the answer comes").1, (to, 7000).into());
+    }
+    let whole = counted(&node, "red");
+    assert!((2..50).contains(&whole), "{whole} of 400 packets took the whole way");
+    // Each echo and its answer take it.
+    (0..10).for_each(|_| reaches(&a, to));
+    assert!(counted(&node, "red") >= 20);
 }

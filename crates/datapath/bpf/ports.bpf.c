@@ -273,6 +273,15 @@ static __always_inline bool is_same(const struct packet *a, const struct packet 
 	return a->length == b->length && a->sequence == b->sequence && a->hops - b->hops <= 1;
 }
 
+static __always_inline bool is_untranslated(const struct talk6 *a, const struct talk6 *b)
+{
+	__u32 differs = (a->ports ^ b->ports) | (a->protocol ^ b->protocol);
+
+	for (int i = 0; i < 8; i++)
+		differs |= a->addresses[i] ^ b->addresses[i];
+	return !differs;
+}
+
 static __always_inline int in4(struct __sk_buff *skb)
 {
 	struct talk4 talk = {};
@@ -356,8 +365,7 @@ int way_out(struct __sk_buff *skb)
 
 		/* Addresses of IPv6 are not translated; what is, by somebody else, takes the whole way. */
 		if (!read6(skb, &end, &packet) || !is_same(&traveller->packet, &packet) ||
-		    __builtin_memcmp(traveller->v6.addresses, end.addresses, sizeof(end.addresses)) ||
-		    traveller->v6.ports != end.ports || traveller->v6.protocol != end.protocol)
+		    !is_untranslated(&traveller->v6, &end))
 			return TC_ACT_UNSPEC;
 		way.device = end.device;
 		__builtin_memcpy(way.macs, end.macs, sizeof(way.macs));
