@@ -20,6 +20,8 @@ mod doors;
 mod evenet;
 #[path = "networks/flow.rs"]
 mod flow;
+#[path = "networks/handed.rs"]
+mod handed;
 #[path = "networks/machine.rs"]
 mod machine;
 #[path = "networks/many.rs"]

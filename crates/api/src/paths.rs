@@ -33,6 +33,11 @@ impl Paths {
         self.root.join("run/fief/fiefd.sock")
     }
 
+    /// Where sockets inside tenants' namespaces are asked for.
+    pub fn sockets(&self) -> PathBuf {
+        self.root.join("run/fief/sockets.sock")
+    }
+
     /// Durable state.
     pub fn state(&self) -> PathBuf {
         self.root.join("var/lib/fief")

@@ -7,6 +7,7 @@ mod contention;
 mod doctor;
 mod engine;
 mod files;
+mod handover;
 mod lock;
 mod members;
 mod networks;
@@ -121,6 +122,8 @@ async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let socket = paths.socket();
     let listener = api::bind(&socket)?;
+    let callers = api::bind(&paths.sockets())?;
+    tokio::spawn(handover::serve(callers, handle.clone()));
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(pid = std::process::id(), socket = %socket.display(), "ready");
@@ -150,7 +153,9 @@ async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
         done = api::serve(listener, handle, graceful) => done?,
         () = async { let _ = wait.await; tokio::time::sleep(std::time::Duration::from_secs(1)).await; } => {}
     }
-    let _ = std::fs::remove_file(&socket);
+    for file in [&socket, &paths.sockets()] {
+        let _ = std::fs::remove_file(file);
+    }
     tracing::info!("stopped; the tenants' datapath stays");
     Ok(())
 }

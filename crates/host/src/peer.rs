@@ -1,7 +1,11 @@
 //! Who is at the other end of a Unix socket (unix(7)).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 /// The peer's effective user, effective group and supplementary groups, as the kernel saw them when the connection
 /// was made (SO_PEERCRED, SO_PEERGROUPS). The groups' first is the effective one.
@@ -45,4 +49,18 @@ fn supplementary(fd: i32) -> io::Result<Vec<u32>> {
         }
         groups.resize(count, 0);
     }
+}
+
+/// Answers over a stream: four bytes, which are 0 and bring a descriptor (SCM_RIGHTS), or an error's number.
+pub fn hand_over(socket: impl AsFd, made: Result<&OwnedFd, &Errno>) -> io::Result<()> {
+    let number = made.err().map_or(0, |error| error.raw_os_error()).to_ne_bytes();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptor = made.ok().map(|made| [made.as_fd()]);
+    if let Some(descriptor) = &descriptor {
+        control.push(SendAncillaryMessage::ScmRights(descriptor));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(&number)], &mut control, flags)?;
+    Ok(())
 }

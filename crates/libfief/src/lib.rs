@@ -1,6 +1,7 @@
 //! The tenant of a socket, of a thread, of a process: setsockopt(2) and getsockopt(2) on a level of fief's own.
 //!
-//! No privilege is needed and no daemon is asked: the kernel decides from the tenant's members. The calling process must
+//! No privilege is needed and no daemon is asked, but by [`socket`] for tenants with a network namespace: the kernel
+//! decides from the tenant's members. The calling process must
 //! be in the network namespace and below the control group that a fiefd serves; elsewhere every call
 //! fails with ENOPROTOOPT or EOPNOTSUPP, as the kernel answers a level that it does not know.
 //! `include/fief.h` has the same numbers for C.
@@ -13,9 +14,13 @@
 //! # }
 //! ```
 
+mod handover;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
+
+pub use handover::{SOCKETS, socket, socket_by};
 
 /// The level (`SOL_FIEF`).
 pub const LEVEL: libc::c_int = 0x6669;

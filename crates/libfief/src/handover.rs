@@ -1,0 +1,91 @@
+//! Sockets that the daemon makes inside a tenant's network namespace.
+
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+use crate::{NAME_SIZE, Whose, set};
+
+/// Where the daemon hands sockets over.
+pub const SOCKETS: &str = "/run/fief/sockets.sock";
+
+/// A new socket of a tenant's, whatever its isolation: one of the host's own stack with the option set, or one of the
+/// tenant's namespace, which the daemon hands over. `family`, `kind` and `protocol` are those of socket(2): TCP and UDP over
+/// IPv4 and IPv6, with SOCK_NONBLOCK if wanted; SOCK_CLOEXEC is always set.
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let socket = libfief::socket("blue", libc::AF_INET, libc::SOCK_STREAM, 0)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// EPERM: the caller is not a member. ENOENT: there is no such tenant. EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT:
+/// another kind of socket. EAGAIN: the namespace is not there yet. Those of connect(2), where no daemon runs.
+pub fn socket(tenant: &str, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    socket_by(Path::new(SOCKETS), tenant, family, kind, protocol)
+}
+
+/// As [`socket`], from a daemon that listens elsewhere (`--root DIR`: `DIR/run/fief/sockets.sock`).
+///
+/// # Errors
+/// As [`socket`].
+pub fn socket_by(at: &Path, tenant: &str, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let own = plain(family, kind | libc::SOCK_CLOEXEC, protocol)?;
+    match set(&own, Whose::Socket, tenant) {
+        Ok(()) => Ok(own),
+        Err(error) if is_elsewhere(&error) => handed_over(at, tenant, family, kind, protocol),
+        Err(error) => Err(error),
+    }
+}
+
+/// The kernel knows no such tenant, or no tenants at all.
+fn is_elsewhere(error: &io::Error) -> bool {
+    [libc::ENOENT, libc::ENOPROTOOPT, libc::EOPNOTSUPP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno))
+}
+
+fn plain(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketFlags, SocketType, socket_with};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asked = SocketFlags::from_bits_retain(kind.cast_unsigned());
+    let family = AddressFamily::from_raw(family.try_into().map_err(|_| refused(libc::EAFNOSUPPORT))?);
+    let kind = SocketType::from_raw((asked - flags).bits());
+    let protocol = RawProtocol::new(protocol.cast_unsigned()).map(Protocol::from_raw);
+    Ok(socket_with(family, kind, asked & flags, protocol)?)
+}
+
+fn handed_over(at: &Path, tenant: &str, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    if tenant.len() >= NAME_SIZE {
+        return Err(refused(libc::ENOENT));
+    }
+    let mut question: Vec<u8> = [family, kind, protocol].into_iter().flat_map(i32::to_ne_bytes).collect();
+    question.extend(tenant.as_bytes());
+    question.resize(12 + NAME_SIZE, 0);
+    let mut stream = UnixStream::connect(at)?;
+    stream.write_all(&question)?;
+    let mut answer = [0; 4];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [io::IoSliceMut::new(&mut answer)];
+    let got = rustix::net::recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    match (got.bytes, i32::from_ne_bytes(answer), descriptor) {
+        (4, 0, Some(descriptor)) => Ok(descriptor),
+        (4, errno, None) if errno != 0 => Err(refused(errno)),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn refused(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
