@@ -239,8 +239,11 @@ impl Networks {
         if there.is_none() {
             space::carry_out(&mut socket, &[space::link(&device, space.slot, tenant, &standing.namespace)])?;
             let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
-            let [forwarding, filter, redirects] = ["forwarding", "rp_filter", "send_redirects"].map(of);
-            sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&redirects, "0")])?;
+            // Whose a source is, the host's table says; the kernel would look through all rules for it, for each packet
+            // (fib_validate_source).
+            let [forwarding, filter, local, redirects] =
+                ["forwarding", "rp_filter", "accept_local", "send_redirects"].map(of);
+            sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&local, "1"), (&redirects, "0")])?;
             space::carry_out(&mut socket, &[Build::NoAddressGeneration(Named::Name(device.clone()))])?;
         }
         let Some(index) = devices::index_of(&mut socket, &device)? else {
