@@ -51,6 +51,7 @@ net-zone                            evenet_e02
 net-collision                       evenet_e10
 net-apart                           evenet_e10
 net-locked                          an_endpoint_with_another_ethernet_address_loses_its_own_traffic_only
+net-handed                          handed::nobody_gets_a_socket
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fief_host::namespaces::Namespace;
+use fief_host::teeth::is_off;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
 use tokio::io::{AsyncReadExt, Interest};
@@ -120,7 +121,7 @@ async fn make(bytes: &[u8; QUESTION], caller: Caller, engine: &Handle) -> Result
 /// The namespace of a tenant that the caller may act as.
 fn place_of(engine: &Engine, name: &str, caller: &Caller) -> Result<Namespace, Errno> {
     let stored = engine.tenant(name).ok_or(Errno::NOENT)?;
-    if !caller.may_write() && !caller.is_member(&stored.members) {
+    if !is_off("net-handed") && !caller.may_write() && !caller.is_member(&stored.members) {
         return Err(Errno::PERM);
     }
     if !engine.is_segmented(&stored.tenant) {
