@@ -26,6 +26,8 @@ mod machine;
 mod many;
 #[path = "networks/node.rs"]
 mod node;
+#[path = "networks/probes.rs"]
+mod probes;
 #[path = "networks/refused.rs"]
 mod refused;
 #[path = "networks/six.rs"]

@@ -12,6 +12,7 @@
 
 mod host_table;
 pub mod links;
+pub mod probe;
 mod removal;
 mod rules;
 mod services;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
@@ -37,8 +39,10 @@ use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
 
+use crate::config::uplinks::Uplinks;
 pub use host_table::forwarding;
 use links::{Links, SPACE_MAC};
+use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
@@ -66,6 +70,7 @@ pub struct Networks {
     /// What the documents lack.
     wanted: Wanted,
     attendance: Attendance,
+    probes: Probes,
     /// When to look again for what is missing, and the pause after that.
     again: Option<(Instant, Duration)>,
     /// Has anything been looked at yet?
@@ -78,12 +83,14 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Nothing is made yet; `bell` is rung when a lease has come or gone.
+    /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to answer
+    /// or answers again.
     pub fn new(
         paths: &Paths,
         links: Links,
         local_moved: bool,
-        bell: Box<dyn Fn() + Send + Sync>,
+        on_lease: Box<dyn Fn() + Send + Sync>,
+        on_verdict: Arc<dyn Fn() + Send + Sync>,
     ) -> Networks {
         Networks {
             paths: paths.clone(),
@@ -93,7 +100,8 @@ impl Networks {
             table: None,
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
-            attendance: Attendance::new(paths.state(), bell),
+            attendance: Attendance::new(paths.state(), on_lease),
+            probes: Probes::new(&paths.run(), on_verdict),
             again: None,
             begun: false,
             elsewhere: Elsewhere::open()
@@ -118,6 +126,23 @@ impl Networks {
             self.suspects.extend(self.spaces.keys().cloned());
         }
         !self.suspects.is_empty()
+    }
+
+    /// Uplinks that do not answer.
+    pub fn silent(&self) -> BTreeMap<String, Silence> {
+        self.probes.silent()
+    }
+
+    /// Did that change since somebody last asked?
+    pub fn take_verdicts(&self) -> bool {
+        self.probes.take_news()
+    }
+
+    /// Asks by the uplinks that there are now, as they are to be probed.
+    pub fn probe(&mut self, wanted: &Wanted, uplinks: &Uplinks) {
+        let known = wanted.exits.keys().map(String::as_str);
+        let known = known.filter(|name| uplinks.probe(name).is_some()).collect();
+        self.probes.watch(wanted.probes(), &known);
     }
 
     /// The range of links.
