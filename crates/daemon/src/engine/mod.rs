@@ -325,6 +325,7 @@ impl Engine {
             let heard = self.segments.hear();
             let leased = self.leased.load(Ordering::Acquire);
             let judged = self.segments.take_verdicts();
+            let healed = self.heal_addresses(now);
             let missing = self.segments.look_at().is_some_and(|at| at <= now);
             let verify = self.verify_at.is_some_and(|at| at <= now);
             if verify && self.list().is_err() {
@@ -335,7 +336,7 @@ impl Engine {
                 self.verify_at = None;
                 self.attached.clear();
             }
-            let told = changed || heard || leased || judged;
+            let told = changed || heard || leased || judged || healed;
             if told || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
@@ -431,10 +432,8 @@ impl Engine {
 
     fn wait(&self) -> std::io::Result<()> {
         let due =
-            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()]
-                .into_iter()
-                .flatten()
-                .min();
+            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()];
+        let due = due.into_iter().chain([self.observed.doubts_until()]).flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });
