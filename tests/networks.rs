@@ -32,6 +32,8 @@ mod probes;
 mod refused;
 #[path = "networks/six.rs"]
 mod six;
+#[path = "networks/sizes.rs"]
+mod sizes;
 #[path = "networks/tools.rs"]
 mod tools;
 #[path = "networks/topology.rs"]

@@ -90,6 +90,8 @@ pub struct Segment {
     pub gateways: Vec<IpNet>,
     /// Bytes of a packet.
     pub mtu: u32,
+    /// Bytes of a TCP segment to and from outside, at most, beside what the way takes.
+    pub mss: Option<u16>,
     /// The link's address that its packets leave by, if they may and can.
     pub exit: Option<Ipv4Addr>,
     /// Who is attached, by the port's name.
