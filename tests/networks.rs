@@ -6,6 +6,8 @@ mod room;
 mod alive;
 #[path = "networks/app.rs"]
 mod app;
+#[path = "networks/askers.rs"]
+mod askers;
 #[path = "networks/by_hand.rs"]
 mod by_hand;
 #[path = "networks/conntrack.rs"]
