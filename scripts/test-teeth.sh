@@ -52,6 +52,10 @@ net-collision                       evenet_e10
 net-apart                           evenet_e10
 net-locked                          an_endpoint_with_another_ethernet_address_loses_its_own_traffic_only
 net-handed                          handed::nobody_gets_a_socket
+net-chaddr                          who_names_another_in_dhcp_gets_nothing_and_takes_nothing
+net-asker                           a_networks_names_are_for_those_who_are_on_it
+net-caller                          who_has_no_address_of_this_network_is_told_nothing
+net-metadata                        each_caller_hears_of_its_own_network
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

@@ -6,6 +6,8 @@ mod room;
 mod alive;
 #[path = "networks/app.rs"]
 mod app;
+#[path = "networks/askers.rs"]
+mod askers;
 #[path = "networks/by_hand.rs"]
 mod by_hand;
 #[path = "networks/conntrack.rs"]
@@ -28,12 +30,16 @@ mod machine;
 mod many;
 #[path = "networks/node.rs"]
 mod node;
+#[path = "networks/probes.rs"]
+mod probes;
 #[path = "networks/refused.rs"]
 mod refused;
 #[path = "networks/short.rs"]
 mod short;
 #[path = "networks/six.rs"]
 mod six;
+#[path = "networks/sizes.rs"]
+mod sizes;
 #[path = "networks/tools.rs"]
 mod tools;
 #[path = "networks/topology.rs"]

@@ -50,6 +50,42 @@ fn a_device_that_falls_and_rises_has_its_routes_again() {
     scene.wait_ready("t0", SOON);
 }
 
+/// What the kernel leaves behind when its work on an address comes too late (net/ipv6/addrconf.c, addrconf_dad_work).
+#[test]
+fn an_address_that_the_kernel_does_not_listen_to_is_added_again() {
+    let Some((scene, made)) = ready("deaf") else { return };
+    let address = scene.street.local6(0);
+    let host = &scene.street.host;
+    host.ip(&format!("route del local {address} dev eth0 table local\n"));
+    let listens =
+        || host.sh("ip -6 route show table local").ok().stdout.contains(&format!("local {address} "));
+    assert!(!listens(), "it was put back at once, whoever did that");
+    let shown = host.sh("ip -6 -o addr show dev eth0").stdout;
+    assert!(shown.contains(&format!("{address}/128")), "{shown}");
+    routed(&scene, &made);
+    assert_eq!(scene.daemon.log().matches("no route to it").count(), 1, "{}", scene.daemon.log());
+    // And an address that has its route is left alone.
+    scene.street.host.ip("link set eth0 down\nlink set eth0 up\n");
+    routed(&scene, &made);
+    fief_testkit::attempt(Duration::from_secs(2), || Err::<(), _>(String::new())).expect_err("it is waited");
+    assert_eq!(scene.daemon.log().matches("no route to it").count(), 1, "{}", scene.daemon.log());
+}
+
+#[test]
+fn a_device_that_several_make_fall_and_rise_at_once_has_its_addresses_again() {
+    let Some((scene, made)) = ready("several") else { return };
+    let rounds = if soak() { 60 } else { 12 };
+    let line = "for p in 1 2 3; do (for i in $(seq 30); do echo 'link set eth0 down'; echo 'link set eth0 up'; done | \
+                ip -batch -) & done; wait; ip link set eth0 up";
+    for _ in 0..rounds {
+        scene.street.host.sh(line).ok();
+        routed(&scene, &made);
+    }
+    let healed = scene.daemon.log().matches("no route to it").count();
+    println!("{healed} addresses without a route in {rounds} rounds");
+    scene.wait_ready("t0", SOON);
+}
+
 #[test]
 fn a_device_without_carrier_is_told_and_forgiven() {
     let Some((scene, made)) = ready("carrier") else { return };

@@ -30,7 +30,12 @@ impl Paths {
 
     /// The API's Unix socket.
     pub fn socket(&self) -> PathBuf {
-        self.root.join("run/fief/fiefd.sock")
+        self.run().join("fiefd.sock")
+    }
+
+    /// What lasts until the next boot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/fief")
     }
 
     /// Where sockets inside tenants' namespaces are asked for.

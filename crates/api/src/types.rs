@@ -151,8 +151,22 @@ pub struct NetworkStatus {
     /// The uplink in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,
+    /// All of its uplinks, in the order of preference.
+    #[serde(default)]
+    pub uplinks: Vec<UplinkStatus>,
     /// Addresses that are leased.
     pub leases: usize,
+}
+
+/// Does an uplink work?
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UplinkStatus {
+    /// The device.
+    pub device: String,
+    /// Why it does not, as the end of a sentence that begins with its name; left out if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
 }
 
 /// An endpoint with where it stands.

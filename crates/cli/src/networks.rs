@@ -1,6 +1,6 @@
 //! Networks and endpoints as rows and as documents.
 
-use fief_api::{EndpointView, NetworkView, Phase};
+use fief_api::{EndpointView, NetworkStatus, NetworkView, Phase};
 use fief_model::{Attach, Document};
 
 use crate::table::Table;
@@ -15,7 +15,7 @@ pub fn networks(views: &[NetworkView]) -> Table {
         table.row([
             view.network.metadata.key(),
             subnets.join(","),
-            status.uplink.clone().unwrap_or_else(|| "-".into()),
+            uplink(status),
             status.leases.to_string(),
             phase(status.phase).into(),
             status.zone.to_string(),
@@ -51,6 +51,15 @@ pub fn documents(networks: &[NetworkView], endpoints: &[EndpointView]) -> Vec<St
     let networks = networks.iter().map(|view| Document::Network(view.network.clone()).to_yaml());
     let endpoints = endpoints.iter().map(|view| Document::Endpoint(view.endpoint.clone()).to_yaml());
     networks.chain(endpoints).collect()
+}
+
+/// The uplink in use, and why none of those before it is: `eth1 (eth0 has no carrier)`.
+fn uplink(status: &NetworkStatus) -> String {
+    let used = status.uplink.as_deref().unwrap_or("-");
+    let before = status.uplinks.iter().take_while(|other| other.device != used);
+    let why = before.filter_map(|other| Some(format!("{} {}", other.device, other.lacks.as_ref()?)));
+    let why = why.collect::<Vec<_>>().join("; ");
+    if why.is_empty() { used.to_owned() } else { format!("{used} ({why})") }
 }
 
 fn place(attach: &Attach) -> String {

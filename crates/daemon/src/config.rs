@@ -1,5 +1,7 @@
 //! `fiefd.yaml`: the few things that are chosen once for a host.
 
+pub mod uplinks;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use crate::networks::links::LONGEST;
+use uplinks::Uplinks;
 
 /// Where the host's own `local` rule stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -60,6 +63,8 @@ pub struct Config {
     pub link_range: Ipv4Net,
     /// How long an alias stands for a sender who is silent, in seconds.
     pub alias_idle: u64,
+    /// What an uplink must do to count as one that works.
+    pub uplinks: Uplinks,
 }
 
 impl Default for Config {
@@ -72,6 +77,7 @@ impl Default for Config {
             alias_range: Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 5),
             link_range: Ipv4Net::new_assert(Ipv4Addr::new(248, 0, 0, 0), 12),
             alias_idle: 300,
+            uplinks: Uplinks::default(),
         }
     }
 }
@@ -126,6 +132,7 @@ impl Config {
             "aliasIdle {} must lie between 1 and 86400 seconds",
             config.alias_idle
         );
+        config.uplinks.check()?;
         Ok(config)
     }
 }
@@ -160,6 +167,13 @@ mod tests {
             ("linkRange: 240.16.0.0/12", "must not overlap"),
             ("aliasIdle: 0", "between 1 and 86400"),
             ("localRule: away", "away"),
+            ("uplinks: { prob: {} }", "prob"),
+            ("uplinks: { probe: { targets: [\"2001:db8::1\"] } }", "an IPv4 address"),
+            ("uplinks: { probe: { targets: [\"192.0.2.1:0\"] } }", "192.0.2.1:443"),
+            ("uplinks: { probe: { interval: 5 } }", "as `5s`"),
+            ("uplinks: { probe: { interval: 1ms } }", "between 50ms and an hour"),
+            ("uplinks: { probe: { interval: 1s, timeout: 2s } }", "one probe ends before the next"),
+            ("uplinks: { devices: { eth1: { probe: { fall: 0 } } } }", "uplinks.devices.eth1.probe: fall 0"),
         ] {
             let error = format!("{:#}", Config::parse(text).unwrap_err());
             assert!(error.contains(says), "{text}: {error}");

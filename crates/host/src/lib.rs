@@ -19,6 +19,7 @@ pub mod nft;
 pub mod open;
 pub mod packet;
 pub mod peer;
+pub mod probe;
 pub mod programs;
 pub mod sockets;
 pub mod sysctl;

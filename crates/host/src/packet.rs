@@ -2,7 +2,7 @@
 //! yet, and raw ones (raw(7)) for router advertisements.
 
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::HostError;
@@ -148,8 +148,89 @@ fn try_to_listen(device: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// ARP on one device (RFC 826): a packet socket that gets replies, and asks.
+#[derive(Debug)]
+pub(crate) struct Arp {
+    socket: OwnedFd,
+    device: u32,
+    own: [u8; 6],
+}
+
+/// `ar_op` of a reply, and where it stands.
+const ARP_REPLY: u32 = 2;
+const ARP_OPERATION: u32 = 6;
+
+impl Arp {
+    /// `None` if the device has no Ethernet addresses.
+    pub(crate) fn open(device: u32) -> io::Result<Option<Arp>> {
+        let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+        let mut replies = [
+            step(LOAD_HALF, ARP_OPERATION, 0, 0),
+            step(IF_EQUAL, ARP_REPLY, 0, 1),
+            step(RETURN, u32::MAX, 0, 0),
+            step(RETURN, 0, 0, 0),
+        ];
+        let socket = try_to_open(device, libc::ETH_P_ARP, &mut replies)?;
+        // SAFETY: sockaddr_ll is plain integers, for which zeros are a value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: the pointer and length describe `address`, which outlives the call.
+        let done = unsafe {
+            libc::getsockname(socket.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), &mut length)
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if address.sll_hatype != libc::ARPHRD_ETHER || address.sll_halen != 6 {
+            return Ok(None);
+        }
+        let [a, b, c, d, e, f, ..] = address.sll_addr;
+        Ok(Some(Arp { socket, device, own: [a, b, c, d, e, f] }))
+    }
+
+    /// Asks everybody on the wire who has an address.
+    pub(crate) fn request(&self, source: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
+        // Ethernet (1) and IPv4 (0x800), addresses of 6 and 4 bytes, a request (1).
+        let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        packet.extend(self.own);
+        packet.extend(source.octets());
+        packet.extend([0; 6]);
+        packet.extend(target.octets());
+        // SAFETY: sockaddr_ll is plain integers, for which zeros are a value.
+        let mut everybody: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        everybody.sll_family = libc::AF_PACKET as u16;
+        everybody.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
+        everybody.sll_ifindex = self.device.cast_signed();
+        everybody.sll_halen = 6;
+        everybody.sll_addr = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        // SAFETY: the pointers and lengths describe `packet` and `everybody`, which outlive the call; it only reads.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                libc::MSG_DONTWAIT,
+                std::ptr::from_ref(&everybody).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl From<Arp> for OwnedFd {
+    fn from(arp: Arp) -> OwnedFd {
+        arp.socket
+    }
+}
+
 /// Sets an option to a value of the type that it has in C.
-fn set<T: Copy>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set<T: Copy>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads.
     let done = unsafe {
         libc::setsockopt(

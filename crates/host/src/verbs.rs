@@ -1,6 +1,6 @@
 //! The verbs: what fief asks of a host, as a trait with a real and an in-memory implementation.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_bindings::rt_addr::OpGetaddrDump;
 use netlink_bindings::rt_link::OpGetlinkDump;
@@ -8,6 +8,7 @@ use netlink_bindings::rt_route::OpGetrouteDump;
 use netlink_bindings::rt_rule::OpGetruleDump;
 
 use crate::netlink::detour::Programs;
+use crate::netlink::route::RTPROT_KERNEL;
 use crate::netlink::{Message, Socket};
 use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
 
@@ -70,6 +71,8 @@ pub struct Listing {
     pub routes: Vec<Route>,
     /// Others' IPv4 routes in the main table.
     pub main: Vec<Route>,
+    /// IPv6 addresses that the kernel listens to, by device.
+    pub locals: Vec<(u32, Ipv6Addr)>,
     /// Our rules, in the kernel's order.
     pub rules: Vec<(Family, Rule)>,
     /// Families whose `local` rule is at preference 0.
@@ -151,6 +154,16 @@ impl LinuxHost {
         socket.dump(libc::RTM_GETROUTE, "list the main table", main_dump, |_, body| {
             listing.main.extend(Route::decode_others(body).filter(|route| route.table == Route::MAIN));
         })?;
+        if crate::kernel::has_ipv6() {
+            // Of any table: those of a device in a VRF are in the VRF's.
+            header.rtm_family = Family::V6.af();
+            header.rtm_type = libc::RTN_LOCAL;
+            header.rtm_protocol = RTPROT_KERNEL;
+            let dump = |body: &mut Vec<u8>| drop(OpGetrouteDump::encode_request(body, &header));
+            socket.dump(libc::RTM_GETROUTE, "list local addresses", dump, |_, body| {
+                listing.locals.extend(Route::decode_local(body));
+            })?;
+        }
         for family in Family::present().iter().copied() {
             let mut header = netlink_bindings::rt_route::Rtmsg::new();
             header.rtm_family = family.af();
@@ -209,7 +222,6 @@ fn message(change: &Change, programs: Option<&Programs>) -> Message {
 /// The kernel's own first rule, `0: from all lookup local` (fib_default_rules_init).
 fn local_rule(kind: u16, family: Family) -> Message {
     use netlink_bindings::rt_rule::{FibRuleHdr, OpNewruleDo};
-    const RTPROT_KERNEL: u8 = 2;
     let flags = if kind == libc::RTM_NEWRULE { libc::NLM_F_CREATE | libc::NLM_F_EXCL } else { 0 };
     Message::new(kind, flags, format!("move the {family} local rule"), |body| {
         let mut header = FibRuleHdr::new();

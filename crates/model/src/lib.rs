@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod endpoint;
 pub mod mac;
+pub mod mss;
 pub mod network;
 pub mod schema;
 pub mod slot;
@@ -19,6 +20,7 @@ pub use diagnostic::Diagnostic;
 pub use document::{Document, Located, Source, parse};
 pub use endpoint::{Attach, Attachment, Endpoint, EndpointSpec};
 pub use mac::Mac;
+pub use mss::Mss;
 pub use network::{
     Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
 };

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Mac;
+use crate::{Mac, Mss};
 
 /// A network as a person wrote it, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,9 @@ pub struct NetworkSpec {
     /// Bytes of a packet on its links, 576..=65535.
     #[serde(default = "ethernet_mtu", skip_serializing_if = "is_ethernet_mtu")]
     pub mtu: u32,
+    /// Bytes of a TCP segment to and from outside, at most: `auto`, which is what the way takes, or a number.
+    #[serde(default, skip_serializing_if = "Mss::is_auto")]
+    pub mss: Mss,
     /// Other tenants whose endpoints may attach here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_endpoints: Vec<String>,

@@ -87,6 +87,8 @@ pub enum Isolation {
     Auto,
     /// A policy-routing table in the host's own stack.
     Fib,
+    /// A VRF device in the host's own stack, with a table of its own: addresses may be anybody's.
+    Vrf,
     /// A network namespace: for tenants that have networks. Their addresses may be anybody's.
     Netns,
 }

@@ -32,6 +32,7 @@ mod saver;
 mod serve;
 mod services;
 mod sockets;
+mod teeth;
 
 pub use config::{Dhcp, EndpointConfig, NetworkConfig, ROUTER};
 pub use counters::Counters;

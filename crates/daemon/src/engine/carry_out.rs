@@ -236,6 +236,17 @@ impl Engine {
         self.observed.await_no_more();
     }
 
+    /// Takes away addresses that the kernel has and does not listen to; missing, they are added again. Says whether there
+    /// are any.
+    pub(super) fn heal_addresses(&mut self, now: Instant) -> bool {
+        let deaf = self.observed.deaf(now);
+        for address in &deaf {
+            let device = self.observed.link_name(address.device);
+            tracing::warn!(%address.net, device, "the kernel has this address and no route to it; added again");
+        }
+        self.make(deaf.into_iter().map(Change::DeleteAddress).collect(), false)
+    }
+
     pub(super) fn wake_by(&mut self, at: Instant) {
         self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
     }

@@ -235,13 +235,17 @@ impl Engine {
         // Those of an earlier daemon are there already.
         let leased = Arc::new(AtomicBool::new(!networks.is_empty()));
         let (told, ring) = (leased.clone(), bell.clone());
-        let on_lease = move || {
-            told.store(true, Ordering::Release);
-            // As in Handle::ring.
+        // As in Handle::ring.
+        let ring = move || {
             let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
         };
-        let segments =
-            Networks::new(&paths, Links(config.link_range), settings.local_moved, Box::new(on_lease));
+        let on_verdict = Arc::new(ring.clone());
+        let on_lease = Box::new(move || {
+            told.store(true, Ordering::Release);
+            ring();
+        });
+        let links = Links(config.link_range);
+        let segments = Networks::new(&paths, links, settings.local_moved, on_lease, on_verdict);
         let handle = Handle { jobs: job_sender, views: view_sender, bell: bell.clone(), revision: watcher };
         let engine = Engine {
             config,
@@ -320,6 +324,8 @@ impl Engine {
             let now = Instant::now();
             let heard = self.segments.hear();
             let leased = self.leased.load(Ordering::Acquire);
+            let judged = self.segments.take_verdicts();
+            let healed = self.heal_addresses(now);
             let missing = self.segments.look_at().is_some_and(|at| at <= now);
             let verify = self.verify_at.is_some_and(|at| at <= now);
             if verify && self.list().is_err() {
@@ -330,7 +336,8 @@ impl Engine {
                 self.verify_at = None;
                 self.attached.clear();
             }
-            if changed || heard || leased || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
+            let told = changed || heard || leased || judged || healed;
+            if told || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
             if verify {
@@ -425,10 +432,8 @@ impl Engine {
 
     fn wait(&self) -> std::io::Result<()> {
         let due =
-            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()]
-                .into_iter()
-                .flatten()
-                .min();
+            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()];
+        let due = due.into_iter().chain([self.observed.doubts_until()]).flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });

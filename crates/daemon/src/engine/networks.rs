@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use fief_api::{
     Condition, EndpointStatus, EndpointView, InterfaceStatus, NetworkStatus, NetworkView, Phase, Standing,
+    UplinkStatus,
 };
 use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
@@ -32,6 +33,7 @@ impl Engine {
             of_host.map(|stored| (stored.slot, desire(tree, stored, observed))).collect();
         desired.extend(wanted.exits(observed));
         (self.desired, self.links) = (desired, links);
+        self.segments.probe(&wanted, &self.config.uplinks);
         let switched = self.switched();
         self.segments.build(wanted, self.settings.positions, &switched)
     }
@@ -59,7 +61,12 @@ impl Engine {
     }
 
     pub(super) fn ground(&self) -> Ground<'_> {
-        Ground { links: self.segments.links(), leases: &self.leases }
+        Ground {
+            links: self.segments.links(),
+            leases: &self.leases,
+            uplinks: &self.config.uplinks,
+            silent: self.segments.silent(),
+        }
     }
 
     /// Believes the store.
@@ -120,12 +127,26 @@ impl Engine {
         let key = stored.network.metadata.key();
         let Standing { phase, conditions } = self.network_standing(stored);
         let (namespace, bridge, uplink) = self.segments.place_of(&key);
+        let uplinks = stored.network.spec.uplinks.iter().map(|device| UplinkStatus {
+            device: device.clone(),
+            lacks: self.segments.lacking_of_uplink(device),
+        });
+        let uplinks = uplinks.collect();
         let slot = self.tenants.get(&stored.network.metadata.tenant).map_or(0, |tenant| tenant.slot.number());
         let leases = self.leases.keys().filter(|(network, _)| *network == key).count();
         NetworkView {
             network: stored.network.clone(),
             set: stored.set.clone(),
-            status: NetworkStatus { phase, conditions, zone: slot, namespace, bridge, uplink, leases },
+            status: NetworkStatus {
+                phase,
+                conditions,
+                zone: slot,
+                namespace,
+                bridge,
+                uplink,
+                uplinks,
+                leases,
+            },
         }
     }
 

@@ -13,6 +13,7 @@
 mod host_table;
 pub mod links;
 mod numbers;
+pub mod probe;
 mod removal;
 mod rules;
 mod services;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
@@ -39,8 +41,10 @@ use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
 
+use crate::config::uplinks::Uplinks;
 pub use host_table::forwarding;
 use links::{Links, SPACE_MAC};
+use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
@@ -70,6 +74,7 @@ pub struct Networks {
     attendance: Attendance,
     /// The programs at ports, once there was a port; without them the way is longer.
     ports: Option<Option<Ports>>,
+    probes: Probes,
     /// When to look again for what is missing, and the pause after that.
     again: Option<(Instant, Duration)>,
     /// Has anything been looked at yet?
@@ -82,12 +87,14 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Nothing is made yet; `bell` is rung when a lease has come or gone.
+    /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to answer
+    /// or answers again.
     pub fn new(
         paths: &Paths,
         links: Links,
         local_moved: bool,
-        bell: Box<dyn Fn() + Send + Sync>,
+        on_lease: Box<dyn Fn() + Send + Sync>,
+        on_verdict: Arc<dyn Fn() + Send + Sync>,
     ) -> Networks {
         Networks {
             paths: paths.clone(),
@@ -97,8 +104,9 @@ impl Networks {
             table: None,
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
-            attendance: Attendance::new(paths.state(), bell),
+            attendance: Attendance::new(paths.state(), on_lease),
             ports: None,
+            probes: Probes::new(&paths.run(), on_verdict),
             again: None,
             begun: false,
             elsewhere: Elsewhere::open()
@@ -123,6 +131,23 @@ impl Networks {
             self.suspects.extend(self.spaces.keys().cloned());
         }
         !self.suspects.is_empty()
+    }
+
+    /// Uplinks that do not answer.
+    pub fn silent(&self) -> BTreeMap<String, Silence> {
+        self.probes.silent()
+    }
+
+    /// Did that change since somebody last asked?
+    pub fn take_verdicts(&self) -> bool {
+        self.probes.take_news()
+    }
+
+    /// Asks by the uplinks that there are now, as they are to be probed.
+    pub fn probe(&mut self, wanted: &Wanted, uplinks: &Uplinks) {
+        let known = wanted.exits.keys().map(String::as_str);
+        let known = known.filter(|name| uplinks.probe(name).is_some()).collect();
+        self.probes.watch(wanted.probes(), &known);
     }
 
     /// The range of links.

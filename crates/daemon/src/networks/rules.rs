@@ -153,6 +153,14 @@ impl HostRules {
         wall(table, "net-host", "to-host", &other, Some("nothing leads from a tenant to the host"));
 
         table.base_chain("through-host", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
+        // A namespace does not see the uplink, which may take less than the link to there.
+        let clamp = |of_tenants| [of_tenants, idiom::clamp_mss()];
+        table.rule(
+            "through-host",
+            &clamp(idiom::iifgroup_is(GROUP)),
+            Some("segments as the uplink takes them"),
+        );
+        table.rule("through-host", &clamp(idiom::oifgroup_is(GROUP)), None);
         let onto = |more: &[Expr]| {
             let mut rule = vec![idiom::oifgroup_is(GROUP)];
             rule.extend_from_slice(more);
@@ -257,6 +265,14 @@ pub fn space(space: &Space) -> Table {
     table.base_chain("through", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
     table.rule("through", &[outwards(), idiom::clamp_mss()], None);
     table.rule("through", &[inwards(), idiom::clamp_mss()], None);
+    for segment in space.segments.values() {
+        let Some(bytes) = segment.mss else { continue };
+        for net in segment.gateways.iter().map(IpNet::trunc) {
+            let least = || idiom::clamp_mss_to(bytes);
+            table.rule("through", &[outwards(), idiom::source_in(net), least()], None);
+            table.rule("through", &[inwards(), idiom::destination_in(net), least()], None);
+        }
+    }
     table.rule("through", &[inwards(), idiom::ct_state_in(replies), idiom::accept()], Some("answers"));
     table.rule("through", &[inwards(), idiom::ct_is_dnat(), idiom::accept()], Some("port maps"));
     wall(

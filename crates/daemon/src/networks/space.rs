@@ -149,15 +149,17 @@ pub fn build(
         last_ports: Last::default(),
     };
     let there = remove_surplus(&mut socket, space)?;
-    let there: Vec<u32> = there.iter().map(|device| device.index).collect();
+    let numbered: Vec<u32> = there.values().map(|device| device.index).collect();
     let last = before.filter(|_| !is_new).map(|before| before.last_ports).unwrap_or_default();
-    let mut numbers = Numbers::beside(&there, space.slot, last);
+    let mut numbers = Numbers::beside(&numbered, space.slot, last);
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
             let place = Place { namespace: &standing.namespace, bridge, segment, programs };
-            if let Err(reason) = attach(&mut socket, &place, &mut numbers, name, port) {
+            let attached = resize(there.get(name), segment, port)
+                .and_then(|()| attach(&mut socket, &place, &mut numbers, name, port));
+            if let Err(reason) = attached {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
             }
         }
@@ -249,8 +251,8 @@ fn is_port(device: &Device, all: &[Device]) -> bool {
             .is_some_and(|master| all.iter().any(|other| other.index == master && is_bridge(other)))
 }
 
-/// Removes what is not wanted; returns what was there.
-fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<Vec<Device>, HostError> {
+/// Removes what no document wants; returns what stays, by name.
+fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<HashMap<String, Device>, HostError> {
     let there = devices::list(socket)?;
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
     let ports: HashMap<&str, String> = space
@@ -264,11 +266,21 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<Vec<Device>, Hos
         None if is_bridge(device) => !bridges.contains(device.name.as_str()),
         None => is_port(device, &there),
     };
-    let builds: Vec<Build> =
-        there.iter().filter(is_surplus).map(|device| Build::DeleteLink(Named::Index(device.index))).collect();
+    let surplus: HashSet<u32> = there.iter().filter(is_surplus).map(|device| device.index).collect();
+    let builds: Vec<Build> = surplus.iter().map(|index| Build::DeleteLink(Named::Index(*index))).collect();
     // Some of them go with others.
     devices::carry_out(socket, &builds);
-    Ok(there)
+    let stays = there.into_iter().filter(|device| !surplus.contains(&device.index));
+    Ok(stays.map(|device| (device.name.clone(), device)).collect())
+}
+
+/// Gives the far end of a port that stands the network's MTU, where the near end has another; that is set behind it, so
+/// that an attempt that failed is made again. What a workload does with its interface otherwise is its own affair.
+fn resize(near: Option<&Device>, segment: &Segment, port: &Port) -> Result<(), Condition> {
+    match near {
+        Some(near) if near.mtu != segment.mtu => workload::resize(port, near, segment.mtu),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.

@@ -59,6 +59,11 @@ impl Networks {
         own.into_iter().chain(built.flatten().cloned()).collect()
     }
 
+    /// Why an uplink does not work; `None` if it does.
+    pub fn lacking_of_uplink(&self, device: &str) -> Option<String> {
+        self.wanted.exits.get(device)?.lacks.clone()
+    }
+
     /// A network's place: its namespace, its bridge, the uplink in use.
     pub fn place_of(&self, key: &str) -> (String, String, Option<String>) {
         let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);

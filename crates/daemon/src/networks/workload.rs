@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use fief_api::Condition;
-use fief_host::devices::{self, Build, InterfaceAddress, Named, NewLink, Settings, Veth};
+use fief_host::devices::{self, Build, Device, InterfaceAddress, Named, NewLink, Settings, Veth};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::tap::{self, Tap};
@@ -81,6 +81,22 @@ pub fn configure(port: &Port, mtu: u32) -> Result<(), Condition> {
         detour: None,
     };
     carry_out(&mut socket, &[Build::SetRoute(default)]).map_err(refused)
+}
+
+/// Sets the MTU of the other end of a port that stands.
+pub fn resize(port: &Port, near: &Device, mtu: u32) -> Result<(), Condition> {
+    if port.attach.tap.is_some() {
+        return Ok(());
+    }
+    let refused = |error: HostError| condition("AttachRefused", error.to_string());
+    let workload = open(&port.attach)?;
+    let mut socket = Socket::open_in(&workload, libc::NETLINK_ROUTE).map_err(refused)?;
+    // By now the name may be another, and the number of the process that was attached somebody else's.
+    let is_far = |device: &Device| Some(device.index) == near.peer && device.peer == Some(near.index);
+    let there = devices::list(&mut socket).map_err(refused)?;
+    let Some(far) = there.into_iter().find(is_far) else { return Ok(()) };
+    let settings = Settings { mtu: Some(mtu), ..Settings::default() };
+    carry_out(&mut socket, &[Build::Set { device: Named::Index(far.index), settings }]).map_err(refused)
 }
 
 /// Is this the host's namespace, or one that was made for a tenant?

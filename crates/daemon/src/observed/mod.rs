@@ -1,6 +1,7 @@
 //! What is on the host, as far as fief knows: a listing, kept current by events.
 
 mod leaving;
+mod locals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, RouteKind, Rule};
 use leaving::Leaving;
+use locals::Locals;
 
 /// The host as last seen.
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ pub struct Observed {
     /// Addresses that went and whose consequences are still to be drawn.
     gone: Vec<Address>,
     leaving: Leaving,
+    locals: Locals,
     /// Is there IPv6 in this kernel?
     pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
@@ -48,11 +51,13 @@ impl Observed {
         let events = events.chain(listing.addresses.into_iter().map(Event::Address));
         let events = events.chain(listing.routes.into_iter().map(Event::Route));
         let events = events.chain(listing.main.into_iter().map(|route| Event::Main(route, false)));
+        let events = events.chain(listing.locals.into_iter().map(|(device, a)| Event::Local(device, a)));
         let events = events.chain(listing.rules.into_iter().map(|(f, r)| Event::Rule(f, r)));
         events.for_each(|event| {
             observed.apply(event);
         });
         observed.look_at_settings();
+        observed.locals.doubt(Instant::now());
         observed
     }
 
@@ -71,11 +76,23 @@ impl Observed {
         match event {
             // Routes of others that replace routes of others are reported so as well.
             Event::RouteGone(route) => return self.routes.remove(&route.key()).is_some(),
+            Event::Local(device, address) => {
+                self.locals.came(device, address);
+                return false;
+            }
+            Event::LocalGone(device, address) => {
+                let was = self.locals.went(device, address);
+                if was && self.addresses.get(&(device, address.into())).is_some_and(|a| a.ours) {
+                    self.locals.doubt(Instant::now());
+                }
+                return false;
+            }
             Event::Link(link) => self.link_changed(link),
             Event::LinkGone(index) => self.link_gone(index),
             Event::Address(address) => {
                 self.awaited.remove(&(address.device, address.net.addr()));
                 self.addresses.insert((address.device, address.net.addr()), address);
+                self.locals.wait(Instant::now());
                 if !address.ours {
                     self.foreign.insert(address.net.addr(), address);
                 }
@@ -211,6 +228,25 @@ impl Observed {
         .collect()
     }
 
+    /// When to look for addresses that the kernel does not listen to.
+    pub fn doubts_until(&self) -> Option<Instant> {
+        self.locals.look_at()
+    }
+
+    /// Addresses of ours that the kernel does not listen to ([`locals`]), if it is time to look for such.
+    pub fn deaf(&mut self, now: Instant) -> Vec<Address> {
+        if !self.locals.is_due(now) {
+            return Vec::new();
+        }
+        let is_deaf = |(key, address): (&(u32, IpAddr), &Address)| {
+            let (device, IpAddr::V6(v6)) = *key else { return false };
+            // Without a carrier the kernel waits with the routes.
+            let works = self.links.get(&device).is_some_and(|link| link.up && link.carrier);
+            address.ours && works && !self.awaited.contains(key) && !self.locals.has(device, v6)
+        };
+        self.addresses.iter().filter(|entry| is_deaf(*entry)).map(|(_, address)| *address).collect()
+    }
+
     /// Are there IPv6 addresses that were acknowledged and not announced yet? They do not work until then.
     pub fn awaits_addresses(&self) -> bool {
         !self.awaited.is_empty()
@@ -295,9 +331,13 @@ impl Observed {
             if !old.up && link.up {
                 self.leaving.rose(link.index, Instant::now());
             }
+            if !(old.up && old.carrier) && link.up && link.carrier {
+                self.locals.doubt(Instant::now());
+            }
             // A device that goes down takes its routes with it, and IPv4 says nothing of them (fib_disable_ip).
             if !link.up || !old.up {
                 self.forget_routes(|route| route.device == Some(link.index));
+                self.locals.forget(link.index);
             }
             if !link.up {
                 self.forget_main(link.index);
@@ -318,6 +358,7 @@ impl Observed {
         self.addresses.retain(|(device, _), _| *device != index);
         self.foreign.retain(|_, a| a.device != index);
         self.forget_routes(|route| route.device == Some(index));
+        self.locals.forget(index);
         self.forget_main(index);
     }
 

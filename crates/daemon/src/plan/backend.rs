@@ -47,6 +47,7 @@ pub fn choose(tenant: &Tenant, segmented: bool) -> Result<&'static dyn Backend, 
     let candidates: &[&'static dyn Backend] = match tenant.spec.isolation {
         Isolation::Auto => &[&Fib, &Netns],
         Isolation::Fib => &[&Fib],
+        Isolation::Vrf => return Err("vrf: not here yet".into()),
         Isolation::Netns => &[&Netns],
     };
     let mut reasons = Vec::new();

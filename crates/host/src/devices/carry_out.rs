@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::classifier;
 use super::settings::{change, no_address_generation};
-use super::{Bridge, Build, Named, NewLink, Settings, Veth, index_of};
+use super::{Bridge, Build, Named, NewLink, Settings, Veth, Vrf, index_of};
 use crate::HostError;
 use crate::namespaces::Namespace;
 use crate::netlink::attribute::push;
@@ -65,6 +65,7 @@ impl Work<'_> {
         let what = build.to_string();
         Ok(match build {
             Build::AddBridge(bridge) => bridge.message(what),
+            Build::AddVrf(vrf) => vrf.message(what),
             Build::AddVeth(Veth {
                 link: NewLink { index: None, .. },
                 peer: NewLink { index: Some(_), .. },
@@ -148,7 +149,7 @@ fn rest_of(build: &Build) -> Vec<(Option<Arc<Namespace>>, Build)> {
         (settings != Settings::default()).then_some(Build::Set { device, settings })
     };
     match build {
-        Build::AddBridge(Bridge { link, .. }) => {
+        Build::AddBridge(Bridge { link, .. }) | Build::AddVrf(Vrf { link, .. }) => {
             let settings = Settings { mtu: link.mtu, ..Settings::default() };
             rest(link, settings).map(|rest| (None, rest)).into_iter().collect()
         }

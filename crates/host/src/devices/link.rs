@@ -1,4 +1,4 @@
-//! New devices: the attributes of RTM_NEWLINK (IFLA_* and IFLA_BR_* of linux/if_link.h, VETH_INFO_PEER of linux/veth.h).
+//! New devices: the attributes of RTM_NEWLINK (IFLA_*, IFLA_BR_* and IFLA_VRF_* of linux/if_link.h, VETH_INFO_PEER of linux/veth.h).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
 const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_VRF_TABLE: u16 = 1;
 
 /// What every new device has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +69,22 @@ pub struct Veth {
     pub peer: NewLink,
     /// The network namespace of the other end; the socket's if left out.
     pub peer_namespace: Option<Arc<Namespace>>,
+}
+
+/// A new VRF (Documentation/networking/vrf.rst): devices under it route by its table. The first one of a namespace brings
+/// the rule of preference 1000 in both families, which stays when the last one goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vrf {
+    /// What every device has.
+    pub link: NewLink,
+    /// The number of its routing table.
+    pub table: u32,
+}
+
+impl Vrf {
+    pub(super) fn message(&self, what: String) -> Message {
+        self.link.message(what, "vrf", |data| push(data, IFLA_VRF_TABLE, &self.table.to_ne_bytes()))
+    }
 }
 
 impl Bridge {

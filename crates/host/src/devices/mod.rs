@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use address::InterfaceAddress;
 pub use carry_out::carry_out;
 pub use classifier::{Classifier, Direction};
-pub use link::{Bridge, NewLink, Veth};
+pub use link::{Bridge, NewLink, Veth, Vrf};
 pub use list::{Device, addresses, fdb, index_of, list, neighbours};
 pub use neighbour::{Fdb, FdbState, Neighbour};
 pub use port::Port;
@@ -60,6 +60,8 @@ impl std::fmt::Display for Named {
 pub enum Build {
     /// Makes a bridge. Refused with EEXIST if the name is taken.
     AddBridge(Bridge),
+    /// A new VRF.
+    AddVrf(Vrf),
     /// Makes a pair of veth devices. Refused with EEXIST if a name is taken.
     AddVeth(Veth),
     /// Changes a device.
@@ -117,6 +119,7 @@ impl std::fmt::Display for Build {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Build::AddBridge(bridge) => write!(f, "add bridge {}", bridge.link.name),
+            Build::AddVrf(vrf) => write!(f, "add VRF {}", vrf.link.name),
             Build::AddVeth(veth) => write!(f, "add veth {} with peer {}", veth.link.name, veth.peer.name),
             Build::Set { device, settings } => write!(f, "set device {device}{settings}"),
             Build::NoAddressGeneration(device) => write!(f, "set device {device} addrgenmode none"),

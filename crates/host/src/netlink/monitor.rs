@@ -1,5 +1,6 @@
 //! What changes on the host, as it happens (rtnetlink(7) multicast groups).
 
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_bindings::rt_rule::OpNewruleDo;
@@ -27,6 +28,10 @@ pub enum Event {
     Main(Route, bool),
     /// Somebody else's route in the main table is gone.
     MainGone(Route),
+    /// The kernel listens to an IPv6 address on a device: its own route of type `local`, whatever its table is.
+    Local(u32, Ipv6Addr),
+    /// It does so no longer.
+    LocalGone(u32, Ipv6Addr),
     /// A rule of ours appeared.
     Rule(Family, Rule),
     /// A rule of ours is gone.
@@ -72,6 +77,9 @@ impl Monitor {
                 if let Some(event) = event_of_main(header.kind, header.flags, body) {
                     each(event);
                 }
+                if let Some(event) = event_of_local(header.kind, body) {
+                    each(event);
+                }
             }
         }
         Ok(())
@@ -112,6 +120,16 @@ fn event_of_main(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
         libc::RTM_DELROUTE => route().map(Event::MainGone),
         _ => None,
     }
+}
+
+/// The same message, where it is about an IPv6 address that the kernel listens to.
+fn event_of_local(kind: u16, body: &[u8]) -> Option<Event> {
+    let event = match kind {
+        libc::RTM_NEWROUTE => Event::Local,
+        libc::RTM_DELROUTE => Event::LocalGone,
+        _ => return None,
+    };
+    Route::decode_local(body).map(|(device, address)| event(device, address))
 }
 
 fn rule_event(body: &[u8], ours: impl Fn(Family, Rule) -> Event, came: bool) -> Option<Event> {

@@ -14,6 +14,8 @@ const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_HOST: u8 = 254;
 const RT_SCOPE_NOWHERE: u8 = 255;
 const RTNH_F_ONLINK: u32 = 4;
+/// Made by the kernel itself (linux/rtnetlink.h).
+pub(crate) const RTPROT_KERNEL: u8 = 2;
 
 /// What a route does (`rtm_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +108,17 @@ impl Route {
     pub(crate) fn decode_others(body: &[u8]) -> Option<Route> {
         let ours = OpNewrouteDo::decode_request(body).0.rtm_protocol == PROTOCOL;
         Route::decode_any(body).filter(|_| !ours)
+    }
+
+    /// Reads the kernel's own route to an IPv6 address of this host: its device and the address.
+    pub(crate) fn decode_local(body: &[u8]) -> Option<(u32, Ipv6Addr)> {
+        let header = OpNewrouteDo::decode_request(body).0;
+        let is_one = (header.rtm_type, header.rtm_protocol) == (libc::RTN_LOCAL, RTPROT_KERNEL);
+        let route = is_one.then(|| Route::decode_any(body)).flatten()?;
+        match route.prefix {
+            IpNet::V6(prefix) if prefix.prefix_len() == 128 => Some((route.device?, prefix.addr())),
+            _ => None,
+        }
     }
 
     /// Reads anybody's route.

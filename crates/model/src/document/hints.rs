@@ -156,6 +156,7 @@ pub(super) const NETWORK: &[Hint] = &[
     hint("spec.ntp", LIST, "write a list, as in `ntp: [192.0.2.123]`"),
     hint("spec.ntp[]", "an address", PLAIN_ADDRESS),
     hint("spec.mtu", "an MTU", "write a whole number of bytes, 576 to 65535"),
+    hint("spec.mss", "a segment's size", "write `auto`, or a whole number of bytes, as in `mss: 1360`"),
     hint("spec.allowEndpoints", LIST, "write a list of tenants, as in `allowEndpoints: [red]`"),
     hint("spec.allowEndpoints[]", "a tenant's name", NAME),
 ];

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::addresses::nature;
 use super::{Findings, names};
-use crate::{Network, PortMap};
+use crate::{Mss, Network, PortMap};
 
 /// RFC 791: every host must take 576 bytes whole. RFC 8200: 1280.
 const LEAST_MTU: u32 = 576;
@@ -16,6 +16,9 @@ const LEAST_MTU_V6: u32 = 1280;
 const LINK_LOCAL: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(169, 254, 0, 0), 16);
 /// What fief takes aliases and links from (RFC 1112, class E).
 const CLASS_E: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(240, 0, 0, 0), 4);
+
+/// Bytes of the least headers of IPv4 (RFC 791) and TCP (RFC 9293).
+const HEADERS: u32 = 40;
 
 pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
     findings.check_owned(&network.metadata, "a network");
@@ -30,6 +33,16 @@ pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
     if !(least..=65_535).contains(&spec.mtu) {
         let help = format!("write a number of bytes between {least} and 65535");
         findings.refuse("spec.mtu", format!("{} is no MTU for this network", spec.mtu), help);
+    }
+    if let Mss::Bytes(bytes) = spec.mss
+        && (bytes < Mss::LEAST || u32::from(bytes) > spec.mtu.saturating_sub(HEADERS))
+    {
+        let most = spec.mtu.saturating_sub(HEADERS);
+        let help = format!(
+            "write {} to {most}, which is the MTU without the headers of IPv4 and TCP, or `auto`",
+            Mss::LEAST
+        );
+        findings.refuse("spec.mss", format!("{bytes} is no size for this network's segments"), help);
     }
     for (index, tenant) in spec.allow_endpoints.iter().enumerate() {
         names::check_name(&format!("spec.allowEndpoints[{index}]"), tenant, "a tenant", findings);

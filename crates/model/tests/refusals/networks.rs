@@ -77,6 +77,27 @@ fn one_network() {
             "100 is no MTU",
             "576 and 65535",
         ),
+        (
+            NET,
+            "{ subnets: [10.1.0.0/24], mtu: 1400, mss: ▸1361 }",
+            "{ subnets: [10.1.0.0/24], mtu: 1400, mss: 1360 }",
+            "1361 is no size",
+            "536 to 1360",
+        ),
+        (
+            NET,
+            "{ subnets: [10.1.0.0/24], mss: ▸500 }",
+            "{ subnets: [10.1.0.0/24], mss: 536 }",
+            "500 is no size",
+            "or `auto`",
+        ),
+        (
+            NET,
+            "{ subnets: [10.1.0.0/24], mss: ▸clamp }",
+            "{ subnets: [10.1.0.0/24], mss: auto }",
+            "`clamp` is not a segment's size",
+            "write `auto`",
+        ),
     ]);
 }
 

@@ -21,6 +21,7 @@ use dhcproto::Decodable;
 use dhcproto::v4::{DhcpOption, HType, Message, MessageType, Opcode, OptionCode};
 
 use crate::NetworkConfig;
+use crate::teeth::is_off;
 pub(crate) use frame::{datagram, packet};
 pub(crate) use reply::lease_seconds;
 pub(crate) use state::{Change, State};
@@ -170,7 +171,8 @@ impl Ask {
         if !ethernet || !client {
             return Err(Ignored::Malformed);
         }
-        if message.chaddr() != source {
+        let named = <[u8; 6]>::try_from(message.chaddr()).map_err(|_| Ignored::Malformed)?;
+        if named != source && !is_off("net-chaddr") {
             return Err(Ignored::Spoofed);
         }
         let options = message.opts();
@@ -183,7 +185,7 @@ impl Ask {
             Some(DhcpOption::ServerIdentifier(address)) => Some(*address),
             _ => None,
         };
-        Ok(Ask { mac: source, kind, requested, server, message })
+        Ok(Ask { mac: named, kind, requested, server, message })
     }
 
     pub(crate) fn client_id(&self) -> Option<Vec<u8>> {

@@ -18,6 +18,7 @@ use crate::dhcp::State;
 use crate::dns::View;
 use crate::quota::Quota;
 use crate::saver::Saver;
+use crate::teeth::is_off;
 use crate::{Counters, Lease, Sockets};
 
 /// Queries that wait for an upstream server: of a network, of one client.
@@ -175,6 +176,9 @@ impl Network {
     /// Is this the address of somebody on this network? Link-local ones (RFC 4291) are, where there is IPv6.
     pub(super) fn is_local(&self, address: IpAddr) -> bool {
         let config = self.config.borrow();
+        if is_off("net-asker") {
+            return true;
+        }
         match address.to_canonical() {
             IpAddr::V4(v4) => config.subnet.contains(&v4),
             IpAddr::V6(v6) => {

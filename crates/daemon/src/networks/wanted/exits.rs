@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use fief_host::probe::Target;
 use fief_host::{Address, Family, Route, RouteKind};
 use fief_model::Slot;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::super::links;
-use super::Wanted;
+use super::super::probe::Probe;
+use super::{Ground, Wanted};
+use crate::config::uplinks::{self, ProbeSettings};
 use crate::observed::Observed;
 use crate::plan::Desired;
 use crate::store::Uplink;
@@ -21,8 +24,10 @@ pub struct Exit {
     pub device: Option<u32>,
     /// The device's own IPv4 addresses.
     pub addresses: Vec<Ipv4Addr>,
-    /// Can packets leave there?
-    pub works: bool,
+    /// Why no packets leave there; `None` if they do.
+    pub lacks: Option<String>,
+    /// Who is asked whether they arrive, while the device is such that they leave.
+    pub probe: Option<Probe>,
 }
 
 impl Wanted {
@@ -36,6 +41,11 @@ impl Wanted {
             Desired { routes, forwards: exit.device, ..Desired::default() }
         };
         self.exits.values().map(|exit| (exit.uplink.slot, desire(exit))).collect()
+    }
+
+    /// Who is asked now.
+    pub fn probes(&self) -> Vec<Probe> {
+        self.exits.values().filter_map(|exit| exit.probe.clone()).collect()
     }
 
     /// The links to namespaces.
@@ -81,18 +91,69 @@ impl Link {
     }
 }
 
-pub(super) fn exit(name: &str, uplink: Uplink, observed: &Observed) -> Exit {
+pub(super) fn exit(name: &str, uplink: Uplink, observed: &Observed, ground: &Ground<'_>) -> Exit {
     let link = observed.link(name);
     let device = link.map(|link| link.index);
-    let addresses = observed.addresses().filter(|a| !a.ours && Some(a.device) == device);
-    let addresses = addresses.filter_map(|address| match address.net.addr() {
+    let nets = observed.addresses().filter(|a| !a.ours && Some(a.device) == device);
+    let nets = nets.filter_map(|address| match address.net {
+        IpNet::V4(v4) => Some(v4),
+        IpNet::V6(_) => None,
+    });
+    let mut nets: Vec<Ipv4Net> = nets.collect();
+    nets.sort_by_key(Ipv4Net::addr);
+    let routes = observed.routes_by(device);
+    let default =
+        routes.iter().filter(|route| route.prefix.prefix_len() == 0).min_by_key(|route| route.metric);
+    let lacks = match link {
+        None => Some("is not there"),
+        Some(link) if !link.up => Some("is down"),
+        Some(link) if !link.carrier => Some("has no carrier"),
+        Some(_) if nets.is_empty() => Some("has no IPv4 address"),
+        Some(_) if default.is_none() => Some("has no default route in the host's main table"),
+        Some(_) => None,
+    };
+    let settings = ground.uplinks.probe(name);
+    let silence = ground.silent.get(name).filter(|_| settings.is_some()).map(ToString::to_string);
+    let probe = match (lacks, device, default, settings) {
+        (None, Some(device), Some(default), Some(settings)) => probe(name, device, &nets, default, settings),
+        _ => None,
+    };
+    let lacks = lacks.map(str::to_owned).or(silence);
+    Exit { uplink, device, addresses: nets.iter().map(Ipv4Net::addr).collect(), lacks, probe }
+}
+
+/// Who is asked by a device that has such addresses and such a default route; `None` if there is nobody.
+fn probe(
+    name: &str,
+    device: u32,
+    nets: &[Ipv4Net],
+    default: &Route,
+    settings: ProbeSettings,
+) -> Option<Probe> {
+    let gateway = default.via.and_then(|via| match via {
         IpAddr::V4(v4) => Some(v4),
         IpAddr::V6(_) => None,
     });
-    let mut addresses: Vec<Ipv4Addr> = addresses.collect();
-    addresses.sort();
-    let works = link.is_some_and(|link| link.up && link.carrier)
-        && !addresses.is_empty()
-        && observed.routes_by(device).iter().any(|route| route.prefix.prefix_len() == 0);
-    Exit { uplink, device, addresses, works }
+    let is_beside = |net: &&Ipv4Net| gateway.is_some_and(|gateway| net.contains(&gateway));
+    let source = nets.iter().find(is_beside).or(nets.first())?.addr();
+    let ProbeSettings { targets, interval, timeout, fall, rise } = settings;
+    let targets: Vec<Target> = targets
+        .into_iter()
+        .filter_map(|target| match target {
+            uplinks::Target::Gateway => gateway.map(Target::Neighbour),
+            uplinks::Target::Echo(address) => Some(Target::Echo(address)),
+            uplinks::Target::Tcp(address) => Some(Target::Tcp(address)),
+        })
+        .collect();
+    let is_asked = !targets.is_empty();
+    is_asked.then(|| Probe {
+        uplink: name.to_owned(),
+        device,
+        source,
+        targets,
+        interval,
+        timeout,
+        fall,
+        rise,
+    })
 }

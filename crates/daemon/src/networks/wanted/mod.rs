@@ -14,6 +14,8 @@ use fief_services::NetworkConfig;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::links::Links;
+use super::probe::Silence;
+use crate::config::uplinks::Uplinks;
 use crate::observed::Observed;
 use crate::store::{Stored, StoredEndpoint, StoredNetwork, Uplink};
 use exits::exit;
@@ -41,6 +43,10 @@ pub struct Ground<'a> {
     pub links: Links,
     /// Leased addresses, by network and Ethernet address.
     pub leases: &'a HashMap<(String, Mac), Ipv4Addr>,
+    /// How uplinks are probed.
+    pub uplinks: &'a Uplinks,
+    /// Uplinks that do not answer.
+    pub silent: BTreeMap<String, Silence>,
 }
 
 /// Everything networks need of this host.
@@ -84,6 +90,8 @@ pub struct Segment {
     pub gateways: Vec<IpNet>,
     /// Bytes of a packet.
     pub mtu: u32,
+    /// Bytes of a TCP segment to and from outside, at most, beside what the way takes.
+    pub mss: Option<u16>,
     /// The link's address that its packets leave by, if they may and can.
     pub exit: Option<Ipv4Addr>,
     /// Who is attached, by the port's name.
@@ -132,7 +140,7 @@ pub fn wanted(documents: &Documents<'_>, observed: &Observed, ground: &Ground<'_
         exits: documents
             .uplinks
             .iter()
-            .map(|(name, uplink)| (name.clone(), exit(name, *uplink, observed)))
+            .map(|(name, uplink)| (name.clone(), exit(name, *uplink, observed, ground)))
             .collect(),
         ..Wanted::default()
     };
@@ -238,17 +246,13 @@ fn space(
             let index = exit.uplink.index;
             space.transit.insert(index, ground.links.address(slot, index));
         }
-        let chosen = exits.iter().find(|(_, exit)| exit.works);
+        let chosen = exits.iter().find(|(_, exit)| exit.lacks.is_none());
         segment.exit = chosen.map(|(_, exit)| ground.links.address(slot, exit.uplink.index));
         if chosen.is_none() && !exits.is_empty() {
-            let names: Vec<&str> = exits.iter().map(|(name, _)| name.as_str()).collect();
-            conditions.push(condition(
-                "UplinkDown",
-                format!(
-                    "none of its uplinks works: {} must be up, with an address and a default route in the host's main table",
-                    names.join(", ")
-                ),
-            ));
+            let why =
+                exits.iter().filter_map(|(name, exit)| Some(format!("{name} {}", exit.lacks.as_ref()?)));
+            let why = why.collect::<Vec<_>>().join("; ");
+            conditions.push(condition("UplinkDown", format!("none of its uplinks works: {why}")));
         }
         port_maps(key, network, members, ground, &exits, &mut space, &mut conditions);
         space.segments.insert(key.clone(), segment);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use fief_model::Network;
+use fief_model::{Mss, Network};
 use fief_services::{EndpointConfig, NetworkConfig};
 use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
@@ -44,6 +44,10 @@ pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>]) -> S
         bridge: short_name("n", &network.metadata.name, key),
         gateways,
         mtu: spec.mtu,
+        mss: match spec.mss {
+            Mss::Auto => None,
+            Mss::Bytes(bytes) => Some(bytes),
+        },
         exit: None,
         ports,
         leased: BTreeMap::new(),

@@ -13,13 +13,21 @@ struct Stock {
     networks: Vec<StoredNetwork>,
     endpoints: Vec<StoredEndpoint>,
     uplinks: BTreeMap<String, Uplink>,
+    probed: Uplinks,
+    silent: BTreeMap<String, Silence>,
 }
 
 impl Stock {
     fn of(text: &str) -> Stock {
         let source = Source { name: "test".into(), text: text.into() };
-        let mut stock =
-            Stock { tenants: vec![], networks: vec![], endpoints: vec![], uplinks: BTreeMap::new() };
+        let mut stock = Stock {
+            tenants: vec![],
+            networks: vec![],
+            endpoints: vec![],
+            uplinks: BTreeMap::new(),
+            probed: Uplinks::default(),
+            silent: BTreeMap::new(),
+        };
         let set = || "default".to_owned();
         for located in fief_model::parse(&[source]).unwrap() {
             match located.document {
@@ -47,7 +55,8 @@ impl Stock {
             uplinks: &self.uplinks,
         };
         let links = Links("248.0.0.0/12".parse().unwrap());
-        wanted(&documents, observed, &Ground { links, leases })
+        let (uplinks, silent) = (&self.probed, self.silent.clone());
+        wanted(&documents, observed, &Ground { links, leases, uplinks, silent })
     }
 }
 
@@ -96,6 +105,35 @@ fn the_first_uplink_that_works_is_taken_and_each_has_an_address() {
     assert_eq!(exit([true, true]), (link(0), Vec::<String>::new()));
     assert_eq!(exit([false, true]), (link(1), vec![]));
     assert_eq!(exit([false, false]), (None, vec!["UplinkDown".into()]));
+}
+
+#[test]
+fn an_uplink_that_does_not_answer_is_passed_over_and_still_asked() {
+    let spec = "spec: { subnets: [10.10.1.0/24], uplinks: [eth0, eth1] }\n";
+    let mut stock = Stock::of(&format!("{HEAD}{NETWORK}{spec}"));
+    let silence = r#"{ "eth0": { "lost": 3, "targets": ["192.168.0.1"] } }"#;
+    stock.silent = serde_json::from_str(silence).unwrap();
+    let look = |stock: &Stock, carriers| {
+        let wanted = stock.wanted(&host(carriers), &HashMap::new());
+        let asked: Vec<String> = wanted.probes().into_iter().map(|probe| probe.uplink).collect();
+        (wanted.spaces["blue"].segments["blue/web"].exit, wanted.networks["blue/web"].clone(), asked)
+    };
+    let link = |last: u8| Some(Ipv4Addr::new(248, 0, 0, 16 + last));
+    let both = ["eth0".to_owned(), "eth1".to_owned()];
+    assert_eq!(look(&stock, [true, true]), (link(0), vec![], vec![]), "nobody is to be probed");
+    stock.probed = serde_saphyr::from_str("probe: {}").unwrap();
+    assert_eq!(look(&stock, [true, true]), (link(1), vec![], both.to_vec()));
+    // A device that is down is not asked.
+    let (exit, conditions, asked) = look(&stock, [true, false]);
+    assert_eq!((exit, asked), (None, vec!["eth0".to_owned()]));
+    assert_eq!(
+        conditions[0].message,
+        "none of its uplinks works: eth0 does not answer: 3 probes to 192.168.0.1 lost; eth1 has no carrier"
+    );
+    let wanted = stock.wanted(&host([true, true]), &HashMap::new());
+    let [probe, _] = &wanted.probes()[..] else { panic!("two are asked") };
+    assert_eq!(probe.source, Ipv4Addr::new(192, 168, 0, 2));
+    assert_eq!(probe.targets, [fief_host::probe::Target::Neighbour(Ipv4Addr::new(192, 168, 0, 1))]);
 }
 
 #[test]
