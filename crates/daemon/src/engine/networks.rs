@@ -33,7 +33,10 @@ impl Engine {
         desired.extend(wanted.exits(observed));
         (self.desired, self.links) = (desired, links);
         let switched = self.switched();
-        self.segments.build(wanted, self.settings.positions, &switched)
+        let observed = &self.observed;
+        let is_there = |device: &str| observed.link(device).is_some();
+        let vrfs = observed.asks_vrfs_first();
+        self.segments.build(wanted, self.settings.positions, &switched, vrfs, &is_there)
     }
 
     /// Opens links, unless the host is not ready for what comes from there.
@@ -59,7 +62,11 @@ impl Engine {
     }
 
     pub(super) fn ground(&self) -> Ground<'_> {
-        Ground { links: self.segments.links(), leases: &self.leases }
+        Ground {
+            links: self.segments.links(),
+            leases: &self.leases,
+            table_base: self.tree.table_base,
+        }
     }
 
     /// Believes the store.

@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::rules;
 use super::wanted::{Port, Segment, Space, condition};
+use super::vrf::{self, Home};
 use super::workload;
 
 /// Where every cloud's metadata service is.
@@ -57,12 +58,14 @@ const BRIDGED: [(&str, &str); 3] = [
 /// A namespace that stands.
 #[derive(Debug)]
 pub struct Standing {
-    /// The namespace.
+    /// The namespace; of a tenant with a VRF the host's.
     pub namespace: Arc<Namespace>,
+    /// The VRF's number, if it has one.
+    pub vrf: Option<u32>,
     /// What it was made as.
     pub space: Space,
-    /// Its table.
-    pub table: Table,
+    /// Its table; those with a VRF share one.
+    pub table: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
     pub link: Option<u32>,
     /// The bridges' numbers, by the key of their network.
@@ -72,7 +75,7 @@ pub struct Standing {
 }
 
 /// The mark of origin on the loopback device of a namespace that fief made.
-fn origin(tenant: &str) -> String {
+pub(super) fn origin(tenant: &str) -> String {
     format!("fief tenant {tenant}")
 }
 
@@ -121,7 +124,7 @@ pub fn build(
         carry_out(&mut socket, &[loopback, metadata])?;
     }
     let table = rules::space(space);
-    let stands = before.filter(|_| !is_new).map(|standing| &standing.table);
+    let stands = before.filter(|_| !is_new).and_then(|standing| standing.table.as_ref());
     if stands != Some(&table) {
         let mut netfilter = Socket::open_in(&namespace, libc::NETLINK_NETFILTER)?;
         match is_empty {
@@ -132,18 +135,22 @@ pub fn build(
     }
     let mut standing = Standing {
         namespace,
-        table,
+        vrf: None,
+        table: Some(table),
         space: space.clone(),
         link: None,
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
     };
-    remove_surplus(&mut socket, space)?;
+    let there = devices::list(&mut socket)?;
+    remove_surplus(&mut socket, space, &there)?;
     for (key, segment) in &space.segments {
-        let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
+        let (bridge, is_fresh) = bridge(&mut socket, key, segment, Home::default())?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
-            if let Err(reason) = attach(&mut socket, &standing.namespace, bridge, segment, name, port) {
+            let namespace = &standing.namespace;
+            let attached = attach(&mut socket, namespace, bridge, segment, name, port, Home::default());
+            if let Err(reason) = attached {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
             }
         }
@@ -171,12 +178,9 @@ pub fn connect(standing: &Standing) -> Result<(), HostError> {
     builds.extend(addresses(&mut socket, transit, &wanted)?);
     builds.push(Build::SetNeighbour(Neighbour { device: transit, address: gateway, mac: HOST_MAC }));
     builds.push(Build::SetRoute(route(IpNet::from(gateway), transit)));
-    // What the namespace sends by itself has an address that the rules translate to the uplink in use.
-    let source = space.segments.values().find(|segment| segment.exit.is_some());
-    let source = source.map(|segment| IpAddr::V4(segment.services.gateway));
     let default = Route {
         via: Some(gateway),
-        source,
+        source: space.source(),
         ..route(IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), transit)
     };
     builds.push(Build::SetRoute(default));
@@ -231,8 +235,8 @@ fn is_port(device: &Device, all: &[Device]) -> bool {
             .is_some_and(|master| all.iter().any(|other| other.index == master && is_bridge(other)))
 }
 
-fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
-    let there = devices::list(socket)?;
+/// Takes away what is not wanted among these devices, which are the tenant's.
+pub(super) fn remove_surplus(socket: &mut Socket, space: &Space, there: &[Device]) -> Result<(), HostError> {
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
     let ports: HashMap<&str, String> = space
         .segments
@@ -243,7 +247,7 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
         // One that was made for something else, or not to its end, is made anew.
         Some(fingerprint) => device.alias.as_ref() != Some(fingerprint),
         None if is_bridge(device) => !bridges.contains(device.name.as_str()),
-        None => is_port(device, &there),
+        None => is_port(device, there),
     };
     let builds: Vec<Build> =
         there.iter().filter(is_surplus).map(|device| Build::DeleteLink(Named::Index(device.index))).collect();
@@ -253,7 +257,12 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
 }
 
 /// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.
-fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, bool), HostError> {
+pub(super) fn bridge(
+    socket: &mut Socket,
+    key: &str,
+    segment: &Segment,
+    home: Home,
+) -> Result<(u32, bool), HostError> {
     let name = Named::Name(segment.bridge.clone());
     let is_fresh = devices::index_of(socket, &segment.bridge)?.is_none();
     if is_fresh {
@@ -261,16 +270,32 @@ fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, boo
             name: segment.bridge.clone(),
             mac: Some(segment.services.mac),
             alias: Some(format!("fief network {key}")),
+            group: home.group,
+            master: home.master,
             ..NewLink::default()
         };
-        let bridge =
-            Bridge { link, forward_delay: Some(0), multicast_snooping: Some(false), ..Bridge::default() };
+        let bridge = Bridge {
+            link,
+            forward_delay: Some(0),
+            multicast_snooping: Some(false),
+            // The switch of a whole namespace is not ours where that is the host's.
+            netfilter: home.master.map(|_| true),
+            ..Bridge::default()
+        };
         carry_out(socket, &[Build::AddBridge(bridge), Build::NoAddressGeneration(name.clone())])?;
     }
     let Some(index) = devices::index_of(socket, &segment.bridge)? else {
         return Err(HostError::Missing(format!("bridge {}", segment.bridge)));
     };
-    let settings = Settings { up: Some(true), mtu: Some(segment.mtu), ..Settings::default() };
+    if home.master.is_some() {
+        vrf::switches(&segment.bridge)?;
+    }
+    let settings = Settings {
+        up: Some(true),
+        mtu: Some(segment.mtu),
+        master: home.master.map(|master| Some(Named::Index(master))),
+        ..Settings::default()
+    };
     let mut builds = vec![Build::Set { device: name, settings }];
     let mut wanted: HashSet<IpNet> = segment.gateways.iter().copied().collect();
     if segment.services.subnet6.is_some() {
@@ -282,7 +307,11 @@ fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, boo
 }
 
 /// What leads from the addresses that a device has to those that it shall have.
-fn addresses(socket: &mut Socket, device: u32, wanted: &HashSet<IpNet>) -> Result<Vec<Build>, HostError> {
+pub(super) fn addresses(
+    socket: &mut Socket,
+    device: u32,
+    wanted: &HashSet<IpNet>,
+) -> Result<Vec<Build>, HostError> {
     let there: HashSet<IpNet> =
         devices::addresses(socket)?.into_iter().filter(|a| a.device == device).map(|a| a.net).collect();
     let surplus = there.iter().filter(|net| !wanted.contains(net));
@@ -297,18 +326,24 @@ fn add_address(device: u32, net: IpNet) -> Build {
 }
 
 /// Attaches an endpoint, unless it is.
-fn attach(
+pub(super) fn attach(
     socket: &mut Socket,
     namespace: &Namespace,
     bridge: u32,
     segment: &Segment,
     name: &str,
     port: &Port,
+    home: Home,
 ) -> Result<(), Condition> {
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
-        let link = NewLink { name: name.to_owned(), mtu: Some(segment.mtu), ..NewLink::default() };
+        let link = NewLink {
+            name: name.to_owned(),
+            mtu: Some(segment.mtu),
+            group: home.group,
+            ..NewLink::default()
+        };
         workload::plug(socket, namespace, link, port)?;
     }
     let device = || Named::Name(name.to_owned());
@@ -319,8 +354,12 @@ fn attach(
         bpdu_guard: Some(true),
         ..PortSettings::default()
     };
-    let settings =
-        Settings { master: Some(Some(Named::Index(bridge))), mtu: Some(segment.mtu), ..Settings::default() };
+    let settings = Settings {
+        master: Some(Some(Named::Index(bridge))),
+        mtu: Some(segment.mtu),
+        group: home.group,
+        ..Settings::default()
+    };
     let up = Settings { up: Some(true), ..Settings::default() };
     let done = Settings { alias: Some(fingerprint(port)), ..Settings::default() };
     carry_out(
@@ -349,7 +388,12 @@ fn attach(
 }
 
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.
-fn neighbours(socket: &mut Socket, bridge: u32, is_fresh: bool, segment: &Segment) -> Result<(), HostError> {
+pub(super) fn neighbours(
+    socket: &mut Socket,
+    bridge: u32,
+    is_fresh: bool,
+    segment: &Segment,
+) -> Result<(), HostError> {
     let known = segment.services.endpoints.iter().flat_map(|endpoint| {
         let v4 = endpoint.address.map(IpAddr::V4);
         let v6 = endpoint.address6.map(IpAddr::V6);

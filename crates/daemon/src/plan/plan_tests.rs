@@ -47,6 +47,7 @@ fn host() -> FakeHost {
         carrier: true,
         loopback,
         ethernet: true,
+        group: 0,
     };
     let mut host = FakeHost::default();
     host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
