@@ -126,13 +126,14 @@ impl Engine {
     pub(crate) fn view_network(&self, stored: &StoredNetwork) -> NetworkView {
         let key = stored.network.metadata.key();
         let Standing { phase, conditions } = self.network_standing(stored);
-        let (namespace, bridge, uplink) = self.segments.place_of(&key);
+        let (place, is_vrf, bridge, uplink) = self.segments.place_of(&key);
+        let (namespace, vrf) = if is_vrf { (None, Some(place)) } else { (Some(place), None) };
         let slot = self.tenants.get(&stored.network.metadata.tenant).map_or(0, |tenant| tenant.slot.number());
         let leases = self.leases.keys().filter(|(network, _)| *network == key).count();
         NetworkView {
             network: stored.network.clone(),
             set: stored.set.clone(),
-            status: NetworkStatus { phase, conditions, zone: slot, namespace, bridge, uplink, leases },
+            status: NetworkStatus { phase, conditions, zone: slot, namespace, vrf, bridge, uplink, leases },
         }
     }
 

@@ -13,6 +13,8 @@
 mod rules;
 mod table;
 
+pub use rules::TABLE;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;

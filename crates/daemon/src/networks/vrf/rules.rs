@@ -13,7 +13,7 @@ use fief_host::nft::{
     ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Table, Type,
     Value,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::super::links::{self, DOOR, INSIDE, KIND};
 use super::super::rules::{BY_PORT, DSTNAT, FILTER, RAW, SRCNAT, ports, v4, wall};
@@ -124,35 +124,23 @@ fn to_gateway(table: &mut Table) {
 
 fn through<'a>(table: &mut Table, spaces: impl Iterator<Item = &'a Space>, exits: &Set) {
     let homes = Set::new("homes", &[Type::Ifname, Type::Ipv4]).with_intervals();
+    let home = |device: &str, net: Ipv4Net| {
+        Element::of(&[Key::Value(Value::Ifname(device.to_owned())), Key::Prefix(IpNet::V4(net))])
+    };
+    let any = Ipv4Net::default();
     let elements = spaces.flat_map(|space| {
-        space.segments.values().map(|segment| {
-            let bridge = Key::Value(Value::Ifname(segment.bridge.clone()));
-            Element::of(&[bridge, Key::Prefix(IpNet::V4(segment.services.subnet))])
-        })
+        let bridges = space.segments.values();
+        let bridges = bridges.map(move |segment| home(&segment.bridge, segment.services.subnet));
+        bridges.chain([home(&links::inner(space.slot), any)])
     });
-    table.set(&homes, elements.collect());
+    // What is bridged has come in on no device under the VRF.
+    table.set(&homes, elements.chain([home("", any)]).collect());
     table.base_chain("through", Hook::new(ChainKind::Filter, HookPoint::Forward, FILTER));
     table.rule("through", &[idiom::iifgroup_in(INSIDE, KIND), idiom::clamp_mss()], None);
-    let at_home = idiom::not_in_set(&[Field::SdifName, Field::IpSource], &homes);
-    let spoofed = [idiom::iifgroup_in(INSIDE, KIND), v4(), is_from_bridge(), at_home, Expr::Counter, idiom::drop()];
+    let strange = idiom::not_in_set(&[Field::SdifName, Field::IpSource], &homes);
+    let spoofed = [idiom::iifgroup_in(INSIDE, KIND), v4(), strange, Expr::Counter, idiom::drop()];
     wall(table, "net-home", "through", &spoofed, Some("a source that is not of its network"));
     let no_exit = idiom::not_in_set(&[Field::OifGroup, Field::IpSource], exits);
     let lost = [outwards(), v4(), no_exit, Expr::Reject(Reject::NoRoute)];
     wall(table, "net-exit", "through", &lost, Some("a network without a way out"));
-}
-
-/// `meta sdifname` begins with `n-`: it was not bridged, and did not come in by a door.
-fn is_from_bridge() -> Expr {
-    let bytes = |text: &str| {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.resize(16, 0);
-        Value::Bytes(bytes)
-    };
-    let mask = [vec![0xff; 2], vec![0; 14]].concat();
-    Expr::Compare {
-        field: Field::SdifName,
-        mask: Some(Value::Bytes(mask)),
-        comparison: fief_host::nft::Comparison::Equal,
-        value: bytes("n-"),
-    }
 }
