@@ -119,6 +119,8 @@ fn is_reached_by_the_device(scene: &Evenet, ask: &[&str]) {
     // The address is app1's in NI1 only: in NI3, with the same subnet, nobody has it, and outside of VRFs neither.
     of("ni3", ask, "--interface").fails();
     host.run(ask).fails();
+    let told = node.daemon.cli(&[&["exec", "ni1", "--"], ask].concat()).fails();
+    assert!(told.stderr.contains(&format!("ip vrf exec {}", node.vrf("ni1"))), "{told}");
 }
 
 #[test]

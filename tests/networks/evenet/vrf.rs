@@ -14,6 +14,8 @@ use crate::town::Town;
 const A: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 11);
 const B: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 12);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
+/// The first one's. In full: `a` alone is a type of record to dig(1).
+const NAME: &str = "a.net.ni1.internal";
 /// Where servers listen.
 const PORT: u16 = 7000;
 
@@ -93,7 +95,7 @@ fn a_restarted_daemon_adopts_what_stands() {
     a.reaches(&http(Town::SITE), "site");
     node.daemon.restart();
     talk.goes_on();
-    eventually(SOON, || match a.dig(GATEWAY, "a") {
+    eventually(SOON, || match a.dig(GATEWAY, NAME) {
         found if found == [A] => Ok(()),
         found => Err(format!("a is at {found:?}")),
     });
@@ -126,7 +128,7 @@ fn what_somebody_takes_away_comes_back() {
         println!("{taken}");
         node.town.host.ip(&format!("{taken}\n"));
         eventually(SOON, || a.get(&http(Town::SITE)));
-        assert_eq!(a.dig(GATEWAY, "a"), [A], "{taken}");
+        assert_eq!(a.dig(GATEWAY, NAME), [A], "{taken}");
         assert!(b.get(&http(Town::SITE)).is_ok(), "{taken}");
     }
 }
@@ -149,7 +151,7 @@ fn a_server_of_the_host_is_not_there_for_endpoints() {
         assert!(a.hears(to, crate::room::NEVER).is_err(), "{address} over UDP");
         assert!(a.ns.enter(|| fief_testkit::Dial::to(to).tcp(b"hello")).is_err(), "{address} over TCP");
     }
-    assert_eq!(a.dig(GATEWAY, "a"), [A], "the services are");
+    assert_eq!(a.dig(GATEWAY, NAME), [A], "the services are");
 }
 
 #[test]
@@ -180,6 +182,20 @@ fn a_source_of_another_network_does_not_pass() {
 }
 
 #[test]
+fn an_address_may_be_another_tenants_too() {
+    let Some(node) = open("vrf-same") else { return };
+    let [a, _b] = two(&node);
+    let c = node.place("ni1", "c", B);
+    let _served = node.town.serve(&c.ns, "c");
+    // A tenant that has c's address on the host itself.
+    let spec = format!("spec: {{ isolation: fib, interfaces: [{{ name: eth0, addresses: [{B}/32] }}] }}\n");
+    node.apply(&[format!("apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: blue }}\n{spec}")]);
+    node.town.host.sh(&format!("ip -o addr show dev eth0 | grep -q {B}")).ok();
+    assert_eq!(a.reaches(&http(B), "c"), A);
+    assert_eq!(c.reaches(&http(Town::SITE), "site"), Town::host_address(0));
+}
+
+#[test]
 fn a_name_that_the_host_has_given_is_not_taken() {
     let Some(node) = open("vrf-name") else { return };
     node.town.host.ip("link add vm3 type bridge\n");
@@ -201,7 +217,9 @@ fn a_name_that_the_host_has_given_is_not_taken() {
 #[test]
 fn both_kinds_stand_side_by_side_and_one_becomes_the_other() {
     let Some(node) = open("vrf-both") else { return };
-    let of_kind = |name: &str, isolation: &str| tenant(name).replace("isolation: vrf", &format!("isolation: {isolation}"));
+    let of_kind = |name: &str, isolation: &str| {
+        tenant(name).replace("isolation: vrf", &format!("isolation: {isolation}"))
+    };
     node.apply(&[
         of_kind("ni1", "vrf"),
         of_kind("ni2", "netns"),

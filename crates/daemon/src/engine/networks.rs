@@ -62,11 +62,7 @@ impl Engine {
     }
 
     pub(super) fn ground(&self) -> Ground<'_> {
-        Ground {
-            links: self.segments.links(),
-            leases: &self.leases,
-            table_base: self.tree.table_base,
-        }
+        Ground { links: self.segments.links(), leases: &self.leases, table_base: self.tree.table_base }
     }
 
     /// Believes the store.

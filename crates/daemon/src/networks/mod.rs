@@ -163,7 +163,8 @@ impl Networks {
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
             let is_suspect = self.suspects.remove(tenant)
-                || before.is_some_and(|standing| standing.vrf.is_some() && !vrf::is_whole(standing, is_there));
+                || before
+                    .is_some_and(|standing| standing.vrf.is_some() && !vrf::is_whole(standing, is_there));
             // What failed is tried again after a pause, or at once if something else is wanted.
             let has_failed = self.trouble.get(tenant).is_some_and(|(tried, _)| tried == space);
             if (is_same && !is_suspect && (is_whole || !due)) || (has_failed && !due) {
@@ -214,7 +215,10 @@ impl Networks {
     }
 
     fn listen_to(&mut self, tenant: &str, standing: &Standing) {
-        if standing.vrf.is_some() || self.elsewhere.is_none() || self.numbers.values().any(|known| known == tenant) {
+        if standing.vrf.is_some()
+            || self.elsewhere.is_none()
+            || self.numbers.values().any(|known| known == tenant)
+        {
             return;
         }
         let number = Socket::open(libc::NETLINK_ROUTE)
@@ -311,7 +315,8 @@ impl Networks {
             vrf::left(wanted).into_iter().for_each(vrf::remove);
             let left = Namespace::list(&self.paths.namespaces());
             let left = left.iter().filter_map(|name| name.strip_prefix(NAMESPACE));
-            let has_namespace = |tenant: &str| wanted.spaces.get(tenant).is_some_and(|space| space.vrf.is_none());
+            let has_namespace =
+                |tenant: &str| wanted.spaces.get(tenant).is_some_and(|space| space.vrf.is_none());
             let left = left.filter(|tenant| !has_namespace(tenant));
             gone.extend(left.filter(|tenant| space::is_ours(&self.path(tenant), tenant)).map(str::to_owned));
         }

@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::rules;
-use super::wanted::{Port, Segment, Space, condition};
 use super::vrf::{self, Home};
+use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
 
 /// Where every cloud's metadata service is.

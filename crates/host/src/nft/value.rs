@@ -93,12 +93,7 @@ impl Type {
     /// nft's number of its byte order: 1 the host's, 2 the network's.
     pub(super) fn order(self) -> u32 {
         match self {
-            Type::Mark
-            | Type::Group
-            | Type::Ifindex
-            | Type::Ifname
-            | Type::Zone
-            | Type::Direction => 1,
+            Type::Mark | Type::Group | Type::Ifindex | Type::Ifname | Type::Zone | Type::Direction => 1,
             _ => 2,
         }
     }

@@ -186,8 +186,9 @@ pub fn left(wanted: &Wanted) -> BTreeSet<Slot> {
 /// Is everything there, by its name? `is_there` knows the host's devices.
 pub fn is_whole(standing: &Standing, is_there: &dyn Fn(&str) -> bool) -> bool {
     let space = &standing.space;
-    let is_lacking =
-        |port: &super::wanted::Port| standing.lacking.get(&port.endpoint).is_some_and(|list| !list.is_empty());
+    let is_lacking = |port: &super::wanted::Port| {
+        standing.lacking.get(&port.endpoint).is_some_and(|list| !list.is_empty())
+    };
     let segments = space.segments.values();
     let ports = segments.clone().flat_map(|segment| &segment.ports).filter(|(_, port)| !is_lacking(port));
     is_there(&links::vrf(space.slot))

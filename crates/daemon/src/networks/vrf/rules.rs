@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 
 use fief_host::nft::idiom::{self, state};
 use fief_host::nft::{
-    ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Table, Type,
-    Value,
+    ChainKind, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set, Table, Type, Value,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -51,10 +50,10 @@ fn outwards() -> Expr {
 
 fn zones<'a>(table: &mut Table, spaces: impl Iterator<Item = &'a Space>) {
     let zones = Set::new("zones", &[Type::Group]).map(&[Type::Zone]);
-    let both = spaces.flat_map(|space| [links::inside, links::door].map(|group| (group(space.slot), space.slot)));
-    let elements = both.map(|(group, slot)| {
-        Element::new(&[Value::Group(group)]).to(&[Value::Zone(slot.number())])
-    });
+    let both =
+        spaces.flat_map(|space| [links::inside, links::door].map(|group| (group(space.slot), space.slot)));
+    let elements =
+        both.map(|(group, slot)| Element::new(&[Value::Group(group)]).to(&[Value::Zone(slot.number())]));
     table.set(&zones, elements.collect());
     let by = |field| idiom::set_zone_from_map(Direction::Both, &zones, &[field]);
     table.base_chain("zone", Hook::new(ChainKind::Filter, HookPoint::Prerouting, RAW));
@@ -103,9 +102,8 @@ fn inwards<'a>(table: &mut Table, spaces: impl Iterator<Item = &'a Space>) {
 /// to no device would be reached too, if net.ipv4.tcp_l3mdev_accept or its like say so.
 fn to_gateway(table: &mut Table) {
     let services = Set::new("services", &[Type::Protocol, Type::Port]);
-    let elements = SERVICES.map(|(protocol, port)| {
-        Element::new(&[Value::Protocol(protocol as u8), Value::Port(port)])
-    });
+    let elements =
+        SERVICES.map(|(protocol, port)| Element::new(&[Value::Protocol(protocol as u8), Value::Port(port)]));
     table.set(&services, elements.to_vec());
     table.base_chain("to-gateway", Hook::new(ChainKind::Filter, HookPoint::Input, FILTER));
     let from = |more: &[Expr]| [&[idiom::iifgroup_in(INSIDE, KIND)], more].concat();

@@ -98,7 +98,8 @@ impl Link {
     /// unreachable, in both families.
     pub fn inside(&self, observed: &Observed) -> Vec<Route> {
         let Some(table) = self.vrf else { return Vec::new() };
-        let mut routes: Vec<Route> = observed.families().map(crate::plan::desire::unreachable_default).collect();
+        let mut routes: Vec<Route> =
+            observed.families().map(crate::plan::desire::unreachable_default).collect();
         let inner = observed.link(&links::inner(self.slot)).filter(|link| link.up && self.is_there);
         if let Some(inner) = inner {
             let gateway = IpAddr::V4(self.gateway);
