@@ -196,6 +196,31 @@ fn an_address_may_be_another_tenants_too() {
 }
 
 #[test]
+fn a_kernel_without_vrfs_is_told_so_and_serves_the_others() {
+    let Some(node) = Node::open("vrf-none", 1) else { return };
+    if node.town.host.sh("ip link add probe type vrf table 77 && ip link del probe").success() {
+        return fief_testkit::skip("this kernel has VRFs");
+    }
+    let before = Snapshot::of(&node.town.host);
+    let [with, without] = ["vrf", "netns"].map(|isolation| {
+        format!(
+            "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: in-{isolation} }}\n\
+             spec: {{ isolation: {isolation} }}\n"
+        )
+    });
+    let net = |tenant: &str| network(tenant, "10.10.1.0/24", &["uplinks: [eth0]"]);
+    node.apply(&[with, without, net("in-vrf"), net("in-netns")]);
+    let status = node.wait_phase("network", "in-vrf", "net", "Pending");
+    let reason = status["conditions"][0]["reason"].as_str().unwrap_or_default();
+    assert!(["VrfRulesMissing", "VrfIncomplete"].contains(&reason), "{status}");
+    node.place("in-netns", "a", A).reaches(&http(Town::SITE), "site");
+    for name in ["in-vrf", "in-netns"] {
+        node.daemon.cli(&["delete", "tenant", name]).ok();
+    }
+    eventually(SOON, || before.diff(&Snapshot::of(&node.town.host)).map_or(Ok(()), Err));
+}
+
+#[test]
 fn a_name_that_the_host_has_given_is_not_taken() {
     let Some(node) = open("vrf-name") else { return };
     node.town.host.ip("link add vm3 type bridge\n");

@@ -157,7 +157,11 @@ impl Networks {
             if space.vrf.is_some() && !vrfs {
                 // The plan is about to set them.
                 incomplete = true;
+                self.trouble.entry(tenant.clone()).or_insert_with(|| (space.clone(), vrf::rules_missing()));
                 continue;
+            }
+            if self.trouble.get(tenant).is_some_and(|(_, reason)| *reason == vrf::rules_missing()) {
+                self.trouble.remove(tenant);
             }
             let is_same = before.is_some_and(|standing| standing.space == *space);
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
@@ -186,9 +190,10 @@ impl Networks {
                 }
                 Err(error) => {
                     incomplete = true;
-                    let reason = condition("NamespaceIncomplete", error.to_string());
+                    let lack = if space.vrf.is_some() { "VrfIncomplete" } else { "NamespaceIncomplete" };
+                    let reason = condition(lack, error.to_string());
                     if self.trouble.get(tenant).map(|(_, known)| known) != Some(&reason) {
-                        tracing::warn!(tenant, %error, "a tenant's namespace is not as it is wanted");
+                        tracing::warn!(tenant, %error, "a tenant's place is not as it is wanted");
                         did = true;
                     }
                     self.trouble.insert(tenant.clone(), (space.clone(), reason));

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fief_api::Condition;
 use fief_host::devices::{self, Build, Device, Named, Neighbour, NewLink, Settings, Veth, Vrf};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
@@ -38,6 +39,14 @@ pub struct Home {
     pub master: Option<u32>,
     /// The group of its devices.
     pub group: Option<u32>,
+}
+
+/// Without them a tenant's packets would meet the host's own addresses and routes first.
+pub fn rules_missing() -> Condition {
+    condition(
+        "VrfRulesMissing",
+        "the rules that look into VRFs' tables first do not stand; a kernel without VRFs refuses them (modprobe vrf)",
+    )
 }
 
 /// A number for the services that no namespace has, which tells VRFs apart.
