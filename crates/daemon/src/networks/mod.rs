@@ -242,7 +242,11 @@ impl Networks {
         closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
         let mut standing = match space.vrf {
-            Some(table) => vrf::build(tenant, space, table)?,
+            // A failure may have left something behind.
+            Some(table) => {
+                let is_first = self.begun && before.is_none() && !self.trouble.contains_key(tenant);
+                vrf::build(tenant, space, table, is_first)?
+            }
             None => space::build(&self.path(tenant), tenant, space, before, closing)?,
         };
         if closing.len() >= CLOSING {

@@ -175,7 +175,7 @@ pub fn connect(standing: &Standing) -> Result<(), HostError> {
         },
     ];
     let wanted: HashSet<IpNet> = space.transit.values().map(|a| IpNet::from(IpAddr::V4(*a))).collect();
-    builds.extend(addresses(&mut socket, transit, &wanted)?);
+    builds.extend(addresses(&mut socket, transit, false, &wanted)?);
     builds.push(Build::SetNeighbour(Neighbour { device: transit, address: gateway, mac: HOST_MAC }));
     builds.push(Build::SetRoute(route(IpNet::from(gateway), transit)));
     let default = Route {
@@ -301,7 +301,7 @@ pub(super) fn bridge(
     if segment.services.subnet6.is_some() {
         wanted.insert(IpNet::new_assert(IpAddr::V6(ROUTER), 64));
     }
-    builds.extend(addresses(socket, index, &wanted)?);
+    builds.extend(addresses(socket, index, is_fresh, &wanted)?);
     carry_out(socket, &builds)?;
     Ok((index, is_fresh))
 }
@@ -310,10 +310,12 @@ pub(super) fn bridge(
 pub(super) fn addresses(
     socket: &mut Socket,
     device: u32,
+    is_new: bool,
     wanted: &HashSet<IpNet>,
 ) -> Result<Vec<Build>, HostError> {
-    let there: HashSet<IpNet> =
-        devices::addresses(socket)?.into_iter().filter(|a| a.device == device).map(|a| a.net).collect();
+    // A new one has none, and the kernel would list those of all devices.
+    let there = if is_new { Vec::new() } else { devices::addresses(socket)? };
+    let there: HashSet<IpNet> = there.into_iter().filter(|a| a.device == device).map(|a| a.net).collect();
     let surplus = there.iter().filter(|net| !wanted.contains(net));
     let surplus =
         surplus.map(|net| Build::DeleteAddress(InterfaceAddress { device, net: *net, noprefixroute: false }));

@@ -54,16 +54,20 @@ pub fn number(vrf: u32) -> u64 {
     1 << 63 | u64::from(vrf)
 }
 
-/// Makes a tenant's VRF as it is wanted, with its bridges and ports. The link is not looked at.
-pub fn build(tenant: &str, space: &Space, number_of_table: u32) -> Result<Standing, HostError> {
+/// Makes a tenant's VRF as it is wanted, with its bridges and ports. The link is not looked at. Where it `is_first` nothing
+/// of the tenant's can be there.
+pub fn build(
+    tenant: &str,
+    space: &Space,
+    number_of_table: u32,
+    is_first: bool,
+) -> Result<Standing, HostError> {
     let mut socket = Socket::open(libc::NETLINK_ROUTE)?;
     let (slot, name) = (space.slot, links::vrf(space.slot));
     let group = links::inside(slot);
-    let (ours, others): (Vec<Device>, Vec<Device>) =
-        devices::list(&mut socket)?.into_iter().partition(|device| device.group == group);
-    let taken: HashSet<&str> = others.iter().map(|device| device.name.as_str()).collect();
-    let bridges = space.segments.values().map(|segment| segment.bridge.as_str());
-    if let Some(other) = bridges.chain([name.as_str()]).find(|wanted| taken.contains(wanted)) {
+    let (ours, taken) = devices_of(&mut socket, space, is_first)?;
+    let bridges = space.segments.values().map(|segment| &segment.bridge);
+    if let Some(other) = bridges.chain([&name]).find(|wanted| taken.contains(*wanted)) {
         return Err(HostError::Missing(format!(
             "{tenant}'s device {other}: one of this name is there already and is not fief's; rename it"
         )));
@@ -73,7 +77,8 @@ pub fn build(tenant: &str, space: &Space, number_of_table: u32) -> Result<Standi
     let ends: Vec<Build> =
         fief_host::Family::present().iter().map(|family| Build::SetRoute(end(*family))).collect();
     carry_out(&mut socket, &ends)?;
-    if !ours.iter().any(|device| device.name == name) {
+    let is_new = !ours.iter().any(|device| device.name == name);
+    if is_new {
         let alias = Some(space::origin(tenant));
         let link = NewLink { name: name.clone(), group: Some(group), alias, ..NewLink::default() };
         let vrf = Build::AddVrf(Vrf { link, table: number_of_table });
@@ -85,7 +90,8 @@ pub fn build(tenant: &str, space: &Space, number_of_table: u32) -> Result<Standi
     };
     let up = Settings { up: Some(true), ..Settings::default() };
     let mut builds = vec![Build::Set { device: Named::Index(master), settings: up }];
-    builds.extend(space::addresses(&mut socket, master, &[IpNet::from(IpAddr::V4(METADATA))].into())?);
+    let metadata = [IpNet::from(IpAddr::V4(METADATA))].into();
+    builds.extend(space::addresses(&mut socket, master, is_new, &metadata)?);
     carry_out(&mut socket, &builds)?;
     let mut standing = Standing {
         namespace: Arc::new(Namespace::current()),
@@ -102,7 +108,7 @@ pub fn build(tenant: &str, space: &Space, number_of_table: u32) -> Result<Standi
         let (bridge, is_fresh) = space::bridge(&mut socket, key, segment, home)?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
-            let attached = match taken.contains(name.as_str()) {
+            let attached = match taken.contains(name) {
                 true => Err(condition(
                     "NameTaken",
                     format!("the host has a device {name} already, which is not fief's; name another one"),
@@ -119,6 +125,32 @@ pub fn build(tenant: &str, space: &Space, number_of_table: u32) -> Result<Standi
         space::neighbours(&mut socket, bridge, is_fresh, segment)?;
     }
     Ok(standing)
+}
+
+/// The tenant's devices that are there, and names that it wants and others have. For a new tenant not all devices of the
+/// host are listed: its own names are looked for.
+fn devices_of(
+    socket: &mut Socket,
+    space: &Space,
+    is_first: bool,
+) -> Result<(Vec<Device>, HashSet<String>), HostError> {
+    let segments = space.segments.values();
+    let names = segments.flat_map(|segment| segment.ports.keys().chain([&segment.bridge])).cloned();
+    let names: HashSet<String> = names.chain([links::vrf(space.slot)]).collect();
+    if is_first {
+        let mut taken = HashSet::new();
+        for name in names {
+            if devices::index_of(socket, &name)?.is_some() {
+                taken.insert(name);
+            }
+        }
+        return Ok((Vec::new(), taken));
+    }
+    let group = links::inside(space.slot);
+    let (ours, others): (Vec<Device>, Vec<Device>) =
+        devices::list(socket)?.into_iter().partition(|device| device.group == group);
+    let taken = others.into_iter().map(|device| device.name).filter(|name| names.contains(name));
+    Ok((ours, taken.collect()))
 }
 
 /// The link, both ends down, the inner one in the VRF.
@@ -158,7 +190,7 @@ pub fn connect(space: &Space, vrf: u32) -> Result<(), HostError> {
         Build::Set { device: device(), settings: up },
     ];
     let wanted: HashSet<IpNet> = space.transit.values().map(|a| IpNet::from(IpAddr::V4(*a))).collect();
-    builds.extend(space::addresses(&mut socket, inner, &wanted)?);
+    builds.extend(space::addresses(&mut socket, inner, false, &wanted)?);
     let address = IpAddr::V4(space.gateway);
     builds.push(Build::SetNeighbour(Neighbour { device: inner, address, mac: HOST_MAC }));
     carry_out(&mut socket, &builds)

@@ -168,3 +168,29 @@ fn names_of_devices_fit_and_stay_apart() {
     // What looks like a hashed name is hashed.
     assert_ne!(short_name("e", &long[2..], "z"), long);
 }
+
+#[test]
+fn with_a_vrf_names_are_the_hosts_and_the_rest_is_as_without() {
+    let of = |isolation: &str| {
+        let head = HEAD.replacen("blue }", &format!("blue }}\nspec: {{ isolation: {isolation} }}"), 1);
+        let more = "spec: { subnets: [10.10.1.0/24], uplinks: [eth0] }\n---\napiVersion: fief/v1alpha1\n\
+            kind: Endpoint\nmetadata: { name: app, tenant: blue }\n\
+            spec: { networks: [{ network: web }], attach: { netns: app } }\n";
+        let wanted =
+            Stock::of(&format!("{head}{NETWORK}{more}")).wanted(&host([true, true]), &HashMap::new());
+        wanted.spaces["blue"].clone()
+    };
+    let (vrf, netns) = (of("vrf"), of("netns"));
+    assert_eq!((vrf.vrf, netns.vrf), (Some(256_000_001), None));
+    let names = |space: &Space| {
+        let segment = &space.segments["blue/web"];
+        (segment.bridge.clone(), segment.ports.keys().next().cloned().unwrap())
+    };
+    assert_eq!(names(&netns), ("n-web".to_owned(), "e-app".to_owned()));
+    let (bridge, port) = names(&vrf);
+    assert!(bridge.len() == 14 && port.len() == 14 && bridge != "n-web", "{bridge} {port}");
+    assert_eq!(
+        (&vrf.transit, vrf.segments["blue/web"].exit),
+        (&netns.transit, netns.segments["blue/web"].exit)
+    );
+}
