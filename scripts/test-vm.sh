@@ -1,56 +1,92 @@
 #!/bin/sh
 # Runs tests under other kernels than this machine's, in QEMU, without KVM and without root: scripts/test-vm.sh [NAME]
 # Linux 6.12 is fief's floor: the programs must load there, and it has devices that many build machines lack. Debian's
-# own 6.1 must be refused. NAME is a part of "package target test"; a NAME that matches nothing is an error.
+# own 6.1 must be refused. The networks' acceptance scenarios run in 6.12 once more, with VRFs. NAME is a part of
+# "package target test"; a NAME that matches nothing is an error.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 SUITES="smoke vm"
+# With FIEF_TEST_ISOLATION=vrf, in a machine of their own: the suite, and a part of the names of its tests.
+NETWORKS="networks"
+SCENARIOS="evenet::"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
 
 name="${1:-}"
 target=$(target_dir)
 vm="$target/vm"
 scripts/vm/fetch.sh
+scripts/peers.sh
 
 say "building the programs and the tests"
 messages="$target/vm-executables.json"
 cargo build --locked --workspace --bins
 # shellcheck disable=SC2046
-cargo test --locked --package fief-tests $(printf -- '--test %s ' $SUITES) --no-run \
+cargo test --locked --package fief-tests $(printf -- '--test %s ' $SUITES $NETWORKS) --no-run \
 	--message-format=json-render-diagnostics >"$messages"
 
 # The tests under their plain names, and what fief-test-runner reads about them in there.
 stage="$vm/stage"
-rm -rf "$stage"
-mkdir -p "$stage"
-for suite in $SUITES; do
-	executable=$(jq -r --arg suite "$suite" \
-		'select(.reason == "compiler-artifact" and .target.name == $suite) | .executable // empty' "$messages")
-	cp "$executable" "$stage/$suite"
-	jq -nc --arg suite "$suite" '{executable: "/opt/fief/\($suite)", manifest_path: "/opt/fief/Cargo.toml",
-		profile: {test: true}, target: {name: $suite}}' >>"$stage/executables.json"
-done
-cp "$target/debug/fief" "$target/debug/fiefd" "$target/debug/fief-peer" "$target/debug/fief-test-runner" "$stage"
+put_on_stage() {
+	rm -rf "$stage"
+	mkdir -p "$stage"
+	for suite in "$@"; do
+		executable=$(jq -r --arg suite "$suite" \
+			'select(.reason == "compiler-artifact" and .target.name == $suite) | .executable // empty' "$messages")
+		cp "$executable" "$stage/$suite"
+		jq -nc --arg suite "$suite" '{executable: "/opt/fief/\($suite)", manifest_path: "/opt/fief/Cargo.toml",
+			profile: {test: true}, target: {name: $suite}}' >>"$stage/executables.json"
+	done
+	cp "$target/debug/fief" "$target/debug/fiefd" "$target/debug/fief-peer" "$target/debug/fief-test-runner" "$stage"
+}
 
 passed=0 failed=0 skipped=0 matched=no
 
-say "Linux 6.12"
-scripts/vm/initramfs.sh 6.12 "$vm/6.12.cpio" "$stage"/*
-status=0
-scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
-counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$vm/console-6.12.log")
-if [ -n "$counts" ]; then
-	matched=yes
-	read -r passed failed skipped <<-END
-		$counts
-	END
-	# Died after the last test: that is a failure too.
-	[ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
-elif ! grep -q 'no test has' "$vm/console-6.12.log"; then
-	matched=yes
-	failed=1
+# Boots Linux 6.12 with what is on the stage, for so many seconds, and runs a command that ends with the runner's count.
+run_on_stage() {
+	scripts/vm/initramfs.sh 6.12 "$vm/6.12.cpio" "$stage"/*
+	status=0
+	scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" "$1" "$2" || status=$?
+	counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$vm/console-6.12.log")
+	if [ -n "$counts" ]; then
+		matched=yes
+		read -r more_passed more_failed more_skipped <<-END
+			$counts
+		END
+		# Died after the last test: that is a failure too.
+		[ "$status" -eq 0 ] || [ "$more_failed" -gt 0 ] || more_failed=1
+		passed=$((passed + more_passed)) failed=$((failed + more_failed)) skipped=$((skipped + more_skipped))
+	elif ! grep -q 'no test has' "$vm/console-6.12.log"; then
+		matched=yes
+		failed=$((failed + 1))
+	fi
+}
+
+# Has a suite on the stage a test with this part, and what was asked for, in its name? A boot would take longer to say so.
+has_test() {
+	part="$1"
+	shift
+	for suite in "$@"; do
+		"$stage/$suite" --list --format terse | sed "s/^/fief $suite /"
+	done | grep -F -- "$part" | grep -F -- "$name" >/dev/null
+}
+
+# shellcheck disable=SC2086
+put_on_stage $SUITES
+# shellcheck disable=SC2086
+if has_test "" $SUITES; then
+	say "Linux 6.12"
+	run_on_stage 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
+fi
+
+put_on_stage "$NETWORKS"
+if has_test "$SCENARIOS" "$NETWORKS"; then
+	say "Linux 6.12: networks in VRFs"
+	export FIEF_VM_PEERS=yes
+	run_on_stage "${FIEF_VM_SECONDS:-600}" \
+		"env,FIEF_TEST_ISOLATION=vrf,FIEF_TEST_JOBS=2,fief-test-runner,/opt/fief/executables.json,$SCENARIOS${name:+,$name}"
+	unset FIEF_VM_PEERS
 fi
 
 case "$REFUSAL" in

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT FILE...
 # In /opt/fief are the files, which are programs or end in .json. Beside them: libraries, a shell, ip, tc, nft, wg and
-# ovs-dpctl; and the kernel modules that they need.
+# ovs-dpctl; and the kernel modules that they need. With FIEF_VM_PEERS=yes the programs of the networks' tests as well.
 set -eu
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 
 # What the kernel would load by itself if it found a modprobe; cloud kernels have all of it as modules.
-MODULES="af_packet veth bridge 8021q
-	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet
+MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
+	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet nft_chain_nat nf_conntrack_netlink
 	inet_diag tcp_diag udp_diag netlink_diag
 	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
@@ -41,6 +41,18 @@ put() {
 	install -D -m 755 "$1" "$2"
 }
 
+# One of scripts/peers.sh, with the libraries that came with it.
+put_peer() {
+	peers="$(target_dir)/peers"
+	program="$peers/root/$(sed -n 's/^exec "$root\/\([^"]*\)".*/\1/p' "$peers/bin/$1")"
+	for library in $(LD_LIBRARY_PATH="$peers/root/usr/lib/x86_64-linux-gnu:$peers/root/lib/x86_64-linux-gnu" \
+		ldd "$program" 2>/dev/null | sed -n 's/^.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p'); do
+		there="$root${library#"$peers/root"}"
+		[ -e "$there" ] || install -D -m 755 "$library" "$there"
+	done
+	install -D -m 755 "$program" "$root/opt/fief/peers/bin/$1"
+}
+
 for file in "$@"; do
 	program="$root/opt/fief/${file##*/}"
 	put "$file" "$program"
@@ -57,11 +69,23 @@ put "$(command -v tc)" "$root/bin/tc"
 put "$(command -v nft)" "$root/bin/nft"
 put "$vm/root/usr/bin/wg" "$root/bin/wg"
 put "$vm/root/usr/bin/ovs-dpctl" "$root/bin/ovs-dpctl"
+if [ "${FIEF_VM_PEERS:-no}" = yes ]; then
+	for name in nginx curl dig conntrack dhclient dnsmasq busybox; do
+		put_peer "$name"
+	done
+	for name in unshare nsenter mount umount ping; do
+		put "$(command -v "$name")" "$root/bin/$name"
+	done
+	# Mounted over by tests that have a resolver of their own.
+	echo >"$root/etc/resolv.conf"
+	# DHCP's and dnsmasq's own users, and what a server says when it has no other word.
+	install -d "$root/var/log/nginx" "$root/var/lib/misc" "$root/var/lib/dhcp"
+fi
 # tc knows its ematches from this file alone.
 install -D -m 644 /etc/iproute2/ematch_map "$root/etc/iproute2/ematch_map"
 install -m 755 "$vm/root/bin/busybox" "$root/bin/busybox"
-for applet in cat echo env grep insmod ln ls mkdir mount rm sed sleep true; do
-	ln -s busybox "$root/bin/$applet"
+for applet in cat chmod cp cut dmesg echo env grep head hostname insmod ln ls mkdir mount mv rm sed sleep sort tail true; do
+	[ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
 done
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 printf 'root:x:0:\nfief:x:990:\n' >"$root/etc/group"

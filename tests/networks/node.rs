@@ -75,6 +75,12 @@ impl Node {
         u32::try_from(slot).expect("a slot is small")
     }
 
+    /// A tenant's VRF.
+    #[track_caller]
+    pub fn vrf(&self, tenant: &str) -> String {
+        format!("vrf{}", self.slot(tenant))
+    }
+
     /// The file that stands for a tenant's namespace.
     pub fn inside(&self, tenant: &str) -> PathBuf {
         self.daemon.root().join(format!("run/netns/fief-{tenant}"))
@@ -87,16 +93,35 @@ impl Node {
         self.town.host.run(&[&["nsenter", &door], words].concat())
     }
 
-    /// Connections in a tenant's namespace.
+    /// Connections in a tenant's namespace; of a tenant with a VRF those of the host that are in its zone.
     #[track_caller]
     pub fn entries(&self, tenant: &str) -> Vec<Entry> {
+        if in_vrfs() {
+            let zone = Some(self.slot(tenant));
+            return self.all_entries().into_iter().filter(|entry| entry.zone == zone).collect();
+        }
         let conntrack = self.town.tools.conntrack.display().to_string();
         entries(&self.run_inside(tenant, &[&conntrack, "-L"]))
     }
 
-    /// Connections on the host.
+    /// Connections on the host, without those in the zones of tenants with a VRF.
     #[track_caller]
     pub fn host_entries(&self) -> Vec<Entry> {
+        let mut entries = self.all_entries();
+        let zones: Vec<Option<u32>> = if in_vrfs() { self.zones() } else { Vec::new() };
+        entries.retain(|entry| !zones.contains(&entry.zone));
+        entries
+    }
+
+    #[track_caller]
+    fn zones(&self) -> Vec<Option<u32>> {
+        let listed = self.daemon.cli(&["get", "tenants", "-o", "json"]).ok().json();
+        let slots = listed.as_array().into_iter().flatten().map(|view| view["status"]["slot"].as_u64());
+        slots.map(|slot| slot.and_then(|slot| u32::try_from(slot).ok())).collect()
+    }
+
+    #[track_caller]
+    fn all_entries(&self) -> Vec<Entry> {
         let conntrack = self.town.tools.conntrack.display().to_string();
         entries(&self.town.host.run(&[conntrack.as_str(), "-L"]))
     }
@@ -121,9 +146,15 @@ impl Node {
     }
 }
 
+/// Are tenants with networks to have VRFs, not namespaces? So says `FIEF_TEST_ISOLATION=vrf`.
+pub fn in_vrfs() -> bool {
+    std::env::var_os("FIEF_TEST_ISOLATION").is_some_and(|isolation| isolation == "vrf")
+}
+
 /// A tenant's document.
 pub fn tenant(name: &str) -> String {
-    format!("apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: {name} }}\n")
+    let isolation = if in_vrfs() { "spec: { isolation: vrf }\n" } else { "" };
+    format!("apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: {name} }}\n{isolation}")
 }
 
 /// The document of a tenant's network `net`, with more of its spec: `uplinks: [eth0]`, ...

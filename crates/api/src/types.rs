@@ -142,10 +142,14 @@ pub struct NetworkStatus {
     pub phase: Phase,
     /// Why it stands there; one condition for each thing it lacks.
     pub conditions: Vec<Condition>,
-    /// The conntrack zone of its packets in its namespace: its tenant's slot.
+    /// The conntrack zone of its packets: its tenant's slot.
     pub zone: u16,
-    /// Where its tenant's namespace has its name.
-    pub namespace: String,
+    /// Where its tenant's namespace has its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its tenant's VRF, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// Its bridge there.
     pub bridge: String,
     /// The uplink in use.

@@ -8,7 +8,7 @@ use crate::table::Table;
 /// The table of networks.
 pub fn networks(views: &[NetworkView]) -> Table {
     let mut table =
-        Table::new(&["NETWORK", "SUBNETS", "UPLINK", ">LEASES", "PHASE", ">ZONE", "BRIDGE", "NAMESPACE"]);
+        Table::new(&["NETWORK", "SUBNETS", "UPLINK", ">LEASES", "PHASE", ">ZONE", "BRIDGE", "PLACE"]);
     for view in views {
         let subnets: Vec<String> = view.network.spec.subnets.iter().map(ToString::to_string).collect();
         let status = &view.status;
@@ -20,7 +20,10 @@ pub fn networks(views: &[NetworkView]) -> Table {
             phase(status.phase).into(),
             status.zone.to_string(),
             status.bridge.clone(),
-            status.namespace.clone(),
+            match &status.vrf {
+                Some(vrf) => format!("vrf {vrf}"),
+                None => status.namespace.clone().unwrap_or_default(),
+            },
         ]);
     }
     table

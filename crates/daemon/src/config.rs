@@ -106,8 +106,8 @@ impl Config {
             config.table_base
         );
         anyhow::ensure!(
-            (1..=32_763).contains(&config.rule_preference),
-            "rulePreference {} must lie between 1 and 32763: it and the two behind it lie between local and main",
+            (3..=32_763).contains(&config.rule_preference),
+            "rulePreference {} must lie between 3 and 32763: it, two before and two behind it lie between local and main",
             config.rule_preference
         );
         let class_e = Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4);
@@ -157,8 +157,8 @@ mod tests {
         for (text, says) in [
             ("markMask: \"0xf0f0\"", "adjacent"),
             ("tableBase: 1000", "multiple of 256"),
-            ("rulePreference: 0", "between 1 and 32763"),
-            ("rulePreference: 32764", "between 1 and 32763"),
+            ("rulePreference: 2", "between 3 and 32763"),
+            ("rulePreference: 32764", "between 3 and 32763"),
             ("localrule: move", "localrule"),
             ("aliasRange: 10.0.0.0/8", "240.0.0.0/4"),
             ("aliasRange: 240.0.0.0/24", "at most 16 bits"),

@@ -32,6 +32,14 @@ pub fn forget(addresses: &HashSet<IpAddr>) -> Result<usize, HostError> {
     ask_about_each(|ends, body| ends.iter().any(|end| addresses.contains(end)).then(|| deletion(body)))
 }
 
+/// Forgets every connection of a zone, and says how many.
+pub fn forget_zone(zone: u16) -> Result<usize, HostError> {
+    ask_about_each(|_, body| {
+        let of = body.get(Nfgenmsg::len()..).and_then(|attributes| find(attributes, CTA_ZONE));
+        (of == Some(&zone.to_be_bytes())).then(|| deletion(body))
+    })
+}
+
 /// Changes marks: `wanted` sees a mark and the two addresses of the direction that opened the connection, and says what
 /// the mark shall be. Returns how many were changed.
 pub fn remark(wanted: impl Fn(u32, &[IpAddr]) -> Option<u32>) -> Result<usize, HostError> {

@@ -134,7 +134,7 @@ fn try_to_listen(device: u32) -> io::Result<OwnedFd> {
     let mut filter = [u32::MAX; 8];
     filter[SOLICITATION / 32] &= !(1 << (SOLICITATION % 32));
     set(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter)?;
-    set(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &device.cast_signed())?;
+    bind_to_device(&socket, device)?;
     set(&socket, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, &HOPS)?;
     set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &HOPS)?;
     // Advertisements are for others; and of several devices, the one that they leave by.
@@ -222,6 +222,11 @@ impl From<Arp> for OwnedFd {
     fn from(arp: Arp) -> OwnedFd {
         arp.socket
     }
+}
+
+/// What the socket sends leaves by this device, and it gets what comes in there (SO_BINDTOIFINDEX).
+pub(crate) fn bind_to_device(socket: &OwnedFd, device: u32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &device.cast_signed())
 }
 
 /// Sets an option to a value of the type that it has in C.

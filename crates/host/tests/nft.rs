@@ -51,6 +51,10 @@ fn matches_and_verdicts_are_what_nft_reads() {
         batch.add_table();
         batch.add_set(&ports);
         batch.add_set(&ways);
+        let homes = Set::new("homes", &[Type::Ifname, Type::Ipv4]).with_intervals();
+        let zones = Set::new("zones", &[Type::Group]).map(&[Type::Zone]);
+        batch.add_set(&homes);
+        batch.add_set(&zones);
         batch.add_chain("far");
         let net = |text: &str| text.parse().unwrap();
         let mixed = Expr::All(vec![
@@ -66,6 +70,19 @@ fn matches_and_verdicts_are_what_nft_reads() {
             (idiom::oif_is_not(1), "oif != \"lo\""),
             (idiom::iifname_is("eth0"), "iifname \"eth0\""),
             (idiom::oifname_is("eth1"), "oifname \"eth1\""),
+            (idiom::iifgroup_in(0xf1_0007, 0xffff_0000), "iifgroup 15794176/16"),
+            (idiom::oifgroup_in(0xf1_0007, u32::MAX), "oifgroup 15794183"),
+            (
+                Expr::All(vec![
+                    idiom::family_is(fief_host::Family::V4),
+                    idiom::in_set(&[Field::SdifName, Field::IpSource], &homes),
+                ]),
+                "meta sdifname . ip saddr @homes",
+            ),
+            (
+                idiom::set_zone_from_map(Direction::Both, &zones, &[Field::IifGroup]),
+                "ct zone set iifgroup map @zones",
+            ),
             (idiom::l4_is(6), "meta l4proto tcp"),
             (idiom::family_is(fief_host::Family::V6), "meta nfproto ipv6"),
             (idiom::mark_is(0x700, 0xff00), "meta mark & 0x0000ff00 == 0x00000700"),

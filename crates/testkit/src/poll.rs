@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many times longer everything takes here: an emulated processor is as much slower.
+pub fn slowness() -> u32 {
+    if std::env::var_os("FIEF_TEST_VM").is_some() { 6 } else { 1 }
+}
+
 /// Calls `probe` until it succeeds, and fails the test with its last complaint when `timeout` is over.
 #[track_caller]
 pub fn eventually<T>(timeout: Duration, probe: impl FnMut() -> Result<T, String>) -> T {
@@ -16,7 +21,7 @@ pub fn eventually<T>(timeout: Duration, probe: impl FnMut() -> Result<T, String>
 
 /// Calls `probe` until it succeeds, or gives its last complaint when `timeout` is over. It is called once at least.
 pub fn attempt<T>(timeout: Duration, mut probe: impl FnMut() -> Result<T, String>) -> Result<T, String> {
-    let end = Instant::now() + timeout;
+    let end = Instant::now() + timeout * slowness();
     let mut pause = FIRST_PAUSE;
     loop {
         let complaint = match probe() {

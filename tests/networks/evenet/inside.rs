@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Evenet, NI1_GATEWAY, NI2_GATEWAY};
 use crate::app::App;
 use crate::conntrack::{all_in, opened};
-use crate::node::http;
+use crate::node::{http, in_vrfs};
 use crate::town::Town;
 
 /// Is the address in NI1's or NI2's range?
@@ -102,12 +102,36 @@ fn evenet_e09() {
     assert_eq!(scene.app1.reaches("http://site.example/", "site"), Town::host_address(0));
 }
 
+/// A socket of the host's that is bound to the tenant's VRF is in it.
+#[track_caller]
+fn is_reached_by_the_device(scene: &Evenet, ask: &[&str]) {
+    let (host, node) = (&scene.node.town.host, &scene.node);
+    let of = |tenant: &str, words: &[&str], option: &str| {
+        let vrf = node.vrf(tenant);
+        let (program, rest) = words.split_first().expect("words");
+        host.run(&[&[*program, option, &vrf], rest].concat())
+    };
+    let seen = of("ni1", ask, "--interface").ok();
+    assert!(seen.stdout.starts_with("app1 sees "), "{seen}");
+    let address = scene.one.address.to_string();
+    let ping = ["ping", "-n", "-c", "1", "-W", "5", &address];
+    of("ni1", &ping, "-I").ok();
+    // The address is app1's in NI1 only: in NI3, with the same subnet, nobody has it, and outside of VRFs neither.
+    of("ni3", ask, "--interface").fails();
+    host.run(ask).fails();
+    let told = node.daemon.cli(&[&["exec", "ni1", "--"], ask].concat()).fails();
+    assert!(told.stderr.contains(&format!("ip vrf exec {}", node.vrf("ni1"))), "{told}");
+}
+
 #[test]
 fn evenet_e18() {
     let Some(scene) = Evenet::open("e18", "") else { return };
     let (node, url) = (&scene.node, http(scene.one.address));
     let curl = node.town.tools.curl.display().to_string();
     let ask = [curl.as_str(), "-sS", "--fail", "--noproxy", "*", "--max-time", "2", url.as_str()];
+    if in_vrfs() {
+        return is_reached_by_the_device(&scene, &ask);
+    }
     let by_fief = node.daemon.cli(&[&["exec", "ni1", "--"], &ask[..]].concat()).ok();
     assert!(by_fief.stdout.starts_with("app1 sees "), "{by_fief}");
     let by_hand = node.run_inside("ni1", &ask).ok();

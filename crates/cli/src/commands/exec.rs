@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use fief_host::HostError;
+use fief_host::devices::{self, Device};
 use fief_host::namespaces::Namespace;
+use fief_host::netlink::Socket;
 use libfief::Whose;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -28,7 +30,7 @@ pub fn run(args: ExecArgs, context: &Context) -> anyhow::Result<ExitCode> {
         }
         _ => libfief::any_socket()
             .and_then(|any| libfief::set(&any, Whose::Process, &tenant))
-            .map_err(|error| reason(&tenant, &error)),
+            .map_err(|error| reason_of_vrf(&tenant, &error).unwrap_or_else(|| reason(&tenant, &error))),
     };
     if let Err(reason) = entered {
         eprintln!("error: {reason}");
@@ -65,6 +67,22 @@ fn reason_of_namespace(tenant: &str, error: &HostError) -> String {
         }
         _ => format!("cannot enter {tenant}: {error}"),
     }
+}
+
+/// A tenant with networks in a VRF is none that the kernel's programs know.
+fn reason_of_vrf(tenant: &str, error: &io::Error) -> Option<String> {
+    let is_unknown = [Some(libc::ENOENT), Some(libc::ENOPROTOOPT), Some(libc::EOPNOTSUPP)];
+    if tenant.is_empty() || !is_unknown.contains(&error.raw_os_error()) {
+        return None;
+    }
+    let alias = format!("fief tenant {tenant}");
+    let is_its =
+        |device: &Device| device.kind.as_deref() == Some("vrf") && device.alias.as_ref() == Some(&alias);
+    let listed = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| devices::list(&mut socket)).ok()?;
+    let vrf = listed.into_iter().find(is_its)?.name;
+    Some(format!(
+        "the networks of tenant {tenant} are in VRF {vrf}; an administrator enters it by: ip vrf exec {vrf}"
+    ))
 }
 
 fn reason(tenant: &str, error: &io::Error) -> String {

@@ -35,7 +35,10 @@ impl Engine {
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);
         let switched = self.switched();
-        self.segments.build(wanted, self.settings.positions, &switched)
+        let observed = &self.observed;
+        let is_there = |device: &str| observed.link(device).is_some();
+        let vrfs = observed.asks_vrfs_first();
+        self.segments.build(wanted, self.settings.positions, &switched, vrfs, &is_there)
     }
 
     /// Opens links, unless the host is not ready for what comes from there.
@@ -64,6 +67,7 @@ impl Engine {
         Ground {
             links: self.segments.links(),
             leases: &self.leases,
+            table_base: self.tree.table_base,
             uplinks: &self.config.uplinks,
             silent: self.segments.silent(),
         }
@@ -126,7 +130,8 @@ impl Engine {
     pub(crate) fn view_network(&self, stored: &StoredNetwork) -> NetworkView {
         let key = stored.network.metadata.key();
         let Standing { phase, conditions } = self.network_standing(stored);
-        let (namespace, bridge, uplink) = self.segments.place_of(&key);
+        let (place, is_vrf, bridge, uplink) = self.segments.place_of(&key);
+        let (namespace, vrf) = if is_vrf { (None, Some(place)) } else { (Some(place), None) };
         let uplinks = stored.network.spec.uplinks.iter().map(|device| UplinkStatus {
             device: device.clone(),
             lacks: self.segments.lacking_of_uplink(device),
@@ -142,6 +147,7 @@ impl Engine {
                 conditions,
                 zone: slot,
                 namespace,
+                vrf,
                 bridge,
                 uplink,
                 uplinks,

@@ -21,7 +21,7 @@ impl Networks {
         closing: &mut Vec<Socket>,
     ) -> bool {
         let links = wanted.links();
-        if links.is_empty() && wanted.exits.is_empty() {
+        if !links.iter().any(|link| link.is_there) && wanted.exits.is_empty() {
             return self.remove_rules();
         }
         let next = self.host_rules(wanted, positions, switched).table();

@@ -29,6 +29,39 @@ pub const SPACE_MAC: [u8; 6] = [0x02, 0xf1, 0xef, 0, 0, 2];
 /// The group of devices (`ip link`, IFLA_GROUP) that the host's ends are in: fief's protocol number.
 pub const GROUP: u32 = fief_host::PROTOCOL as u32;
 
+/// The groups of what a tenant with a VRF has on the host: one for its VRF, its bridges and their ports, one for the inner
+/// end of its link, each with the slot in its low half. So a rule knows a tenant's devices before they are there.
+pub const INSIDE: u32 = 0x00f1_0000;
+/// See [`INSIDE`].
+pub const DOOR: u32 = 0x00f2_0000;
+/// The bits of such a group that say which kind it is.
+pub const KIND: u32 = 0xffff_0000;
+
+/// The group of a tenant's VRF, bridges and ports.
+pub fn inside(slot: Slot) -> u32 {
+    INSIDE | u32::from(slot.number())
+}
+
+/// The group of the inner end of a tenant's link.
+pub fn door(slot: Slot) -> u32 {
+    DOOR | u32::from(slot.number())
+}
+
+/// Is a device of this group in some tenant's VRF?
+pub fn is_in_a_vrf(group: u32) -> bool {
+    [INSIDE, DOOR].contains(&(group & KIND))
+}
+
+/// A tenant's VRF.
+pub fn vrf(slot: Slot) -> String {
+    format!("vrf{}", slot.number())
+}
+
+/// The inner end of the link of a tenant with a VRF.
+pub fn inner(slot: Slot) -> String {
+    format!("t{}", slot.number())
+}
+
 /// The range that addresses of links are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Links(pub Ipv4Net);

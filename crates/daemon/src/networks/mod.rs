@@ -19,6 +19,7 @@ mod rules;
 mod services;
 mod space;
 mod views;
+mod vrf;
 pub mod wanted;
 mod workload;
 
@@ -67,6 +68,8 @@ pub struct Networks {
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
     table: Option<Table>,
+    /// That of tenants with a VRF; `None` if there is none.
+    vrf_table: Option<Table>,
     /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
     trouble: BTreeMap<String, (Space, Condition)>,
     /// What the documents lack.
@@ -102,6 +105,7 @@ impl Networks {
             local_moved,
             spaces: BTreeMap::new(),
             table: None,
+            vrf_table: None,
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), on_lease),
@@ -161,12 +165,22 @@ impl Networks {
     }
 
     /// Makes everything but open links. Says whether anything was done.
-    pub fn build(&mut self, wanted: Wanted, positions: Positions, switched: &BTreeSet<String>) -> bool {
+    ///
+    /// `vrfs` is whether the rules that VRFs need stand, without which none is made; `is_there` knows the host's devices.
+    pub fn build(
+        &mut self,
+        wanted: Wanted,
+        positions: Positions,
+        switched: &BTreeSet<String>,
+        vrfs: bool,
+        is_there: &dyn Fn(&str) -> bool,
+    ) -> bool {
         let now = Instant::now();
         let mut closing = Vec::new();
         let due = self.again.is_some_and(|(at, _)| at <= now);
         let mut did = self.remove_surplus(&wanted);
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        did |= self.set_vrf_rules(&wanted, &mut closing);
         let mut incomplete = false;
         if !wanted.spaces.is_empty() && self.ports.is_none() {
             let loaded = Ports::load();
@@ -174,10 +188,21 @@ impl Networks {
         }
         for (tenant, space) in &wanted.spaces {
             let before = self.spaces.get(tenant);
+            if space.vrf.is_some() && !vrfs {
+                // The plan is about to set them.
+                incomplete = true;
+                self.trouble.entry(tenant.clone()).or_insert_with(|| (space.clone(), vrf::rules_missing()));
+                continue;
+            }
+            if self.trouble.get(tenant).is_some_and(|(_, reason)| *reason == vrf::rules_missing()) {
+                self.trouble.remove(tenant);
+            }
             let is_same = before.is_some_and(|standing| standing.space == *space);
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
-            let is_suspect = self.suspects.remove(tenant);
+            let is_suspect = self.suspects.remove(tenant)
+                || before
+                    .is_some_and(|standing| standing.vrf.is_some() && !vrf::is_whole(standing, is_there));
             // What failed is tried again after a pause, or at once if something else is wanted.
             let has_failed = self.trouble.get(tenant).is_some_and(|(tried, _)| tried == space);
             if (is_same && !is_suspect && (is_whole || !due)) || (has_failed && !due) {
@@ -199,9 +224,10 @@ impl Networks {
                 }
                 Err(error) => {
                     incomplete = true;
-                    let reason = condition("NamespaceIncomplete", error.to_string());
+                    let lack = if space.vrf.is_some() { "VrfIncomplete" } else { "NamespaceIncomplete" };
+                    let reason = condition(lack, error.to_string());
                     if self.trouble.get(tenant).map(|(_, known)| known) != Some(&reason) {
-                        tracing::warn!(tenant, %error, "a tenant's namespace is not as it is wanted");
+                        tracing::warn!(tenant, %error, "a tenant's place is not as it is wanted");
                         did = true;
                     }
                     self.trouble.insert(tenant.clone(), (space.clone(), reason));
@@ -228,7 +254,10 @@ impl Networks {
     }
 
     fn listen_to(&mut self, tenant: &str, standing: &Standing) {
-        if self.elsewhere.is_none() || self.numbers.values().any(|known| known == tenant) {
+        if standing.vrf.is_some()
+            || self.elsewhere.is_none()
+            || self.numbers.values().any(|known| known == tenant)
+        {
             return;
         }
         let number = Socket::open(libc::NETLINK_ROUTE)
@@ -247,7 +276,14 @@ impl Networks {
         closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
         let programs = self.ports.as_ref().and_then(Option::as_ref);
-        let mut standing = space::build(&self.path(tenant), tenant, space, before, programs, closing)?;
+        let mut standing = match space.vrf {
+            // A failure may have left something behind.
+            Some(table) => {
+                let is_first = self.begun && before.is_none() && !self.trouble.contains_key(tenant);
+                vrf::build(tenant, space, table, is_first)?
+            }
+            None => space::build(&self.path(tenant), tenant, space, before, programs, closing)?,
+        };
         if closing.len() >= CLOSING {
             close(std::mem::take(closing));
         }
@@ -262,7 +298,11 @@ impl Networks {
         }
         // A link whose other end went with a namespace is gone as well.
         if there.is_none() {
-            space::carry_out(&mut socket, &[space::link(&device, space.slot, tenant, &standing.namespace)])?;
+            let link = match standing.vrf {
+                Some(vrf) => vrf::link(&device, tenant, space.slot, vrf),
+                None => space::link(&device, space.slot, tenant, &standing.namespace),
+            };
+            space::carry_out(&mut socket, &[link])?;
             let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
             // Whose a source is, the host's table says; the kernel would look through all rules for it, for each packet
             // (fib_validate_source).
@@ -279,7 +319,10 @@ impl Networks {
             Build::SetNeighbour(Neighbour { device: index, address, mac: SPACE_MAC })
         });
         space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
-        space::connect(&standing, programs)?;
+        match standing.vrf {
+            Some(vrf) => vrf::connect(space, vrf)?,
+            None => space::connect(&standing, programs)?,
+        }
         standing.link = Some(index);
         Ok(standing)
     }
@@ -308,12 +351,20 @@ impl Networks {
 
     /// Removes what no document wants any more; the first time, what an earlier daemon may have left as well.
     fn remove_surplus(&mut self, wanted: &Wanted) -> bool {
-        let mut gone: BTreeSet<String> =
-            self.spaces.keys().filter(|tenant| !wanted.spaces.contains_key(*tenant)).cloned().collect();
+        // One that becomes another kind is another.
+        let stays = |tenant: &String, standing: &Standing| {
+            let space = wanted.spaces.get(tenant);
+            space.is_some_and(|space| (space.slot, space.vrf) == (standing.space.slot, standing.space.vrf))
+        };
+        let gone = self.spaces.iter().filter(|(tenant, standing)| !stays(tenant, standing));
+        let mut gone: BTreeSet<String> = gone.map(|(tenant, _)| tenant.clone()).collect();
         if !self.begun {
+            vrf::left(wanted).into_iter().for_each(vrf::remove);
             let left = Namespace::list(&self.paths.namespaces());
             let left = left.iter().filter_map(|name| name.strip_prefix(NAMESPACE));
-            let left = left.filter(|tenant| !wanted.spaces.contains_key(*tenant));
+            let has_namespace =
+                |tenant: &str| wanted.spaces.get(tenant).is_some_and(|space| space.vrf.is_none());
+            let left = left.filter(|tenant| !has_namespace(tenant));
             gone.extend(left.filter(|tenant| space::is_ours(&self.path(tenant), tenant)).map(str::to_owned));
         }
         self.trouble.retain(|tenant, _| wanted.spaces.contains_key(tenant));

@@ -6,10 +6,14 @@ use fief_host::devices::{self, Build, Named};
 use fief_host::netlink::Socket;
 
 use super::space::{self, Standing};
-use super::{links, wanted::Space};
+use super::{links, vrf, wanted::Space};
 
 /// Removes a tenant's namespace with the link to it.
 pub(super) fn remove(path: &Path, standing: Option<&Standing>) {
+    if let Some(space) = standing.map(|standing| &standing.space).filter(|space| space.vrf.is_some()) {
+        vrf::remove(space.slot);
+        return cut(space);
+    }
     if let Err(error) = space::remove(path) {
         tracing::warn!(path = %path.display(), %error, "a tenant's namespace stays");
     }

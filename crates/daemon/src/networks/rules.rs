@@ -19,23 +19,23 @@ use fief_host::teeth::is_off;
 use fief_marks::Positions;
 use ipnet::{IpNet, Ipv4Net};
 
-use super::links::{GROUP, Links, TRANSIT};
+use super::links::{DOOR, GROUP, INSIDE, KIND, Links, TRANSIT};
 use super::wanted::{Exit, Space};
 
 /// The table's name, in every namespace.
 pub const TABLE: &str = "fief";
 
 /// NF_IP_PRI_RAW, before connection tracking (linux/netfilter_ipv4.h).
-const RAW: i32 = -300;
+pub const RAW: i32 = -300;
 const MANGLE: i32 = -150;
-const DSTNAT: i32 = -100;
-const FILTER: i32 = 0;
-const SRCNAT: i32 = 100;
+pub const DSTNAT: i32 = -100;
+pub const FILTER: i32 = 0;
+pub const SRCNAT: i32 = 100;
 /// Behind source translation, before the datapath's last look at 300.
 const LAST: i32 = 200;
 
 /// What a port map is found by.
-const BY_PORT: [Field; 3] = [Field::IpDestination, Field::L4Proto, Field::DestinationPort];
+pub const BY_PORT: [Field; 3] = [Field::IpDestination, Field::L4Proto, Field::DestinationPort];
 
 /// The host's side of all links.
 #[derive(Debug)]
@@ -194,12 +194,15 @@ impl HostRules {
 
         for (chain, point) in [("called", HookPoint::Prerouting), ("called-here", HookPoint::Output)] {
             table.base_chain(chain, Hook::new(ChainKind::Nat, point, DSTNAT));
+            let in_a_vrf = if point == HookPoint::Output { idiom::oifgroup_in } else { idiom::iifgroup_in };
+            not_here(table, chain, in_a_vrf);
             if self.local_moved && chain == "called" {
                 self.keep_apart(table);
             }
             table.rule(chain, &[idiom::dnat_from_map(&called(), &BY_PORT)], Some("port maps"));
         }
         table.base_chain("behind", Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
+        not_here(table, "behind", idiom::oifgroup_in);
         let tenants = [idiom::source_in(IpNet::V4(self.links.0)), Expr::Masquerade];
         table.rule("behind", &tenants, Some("tenants, behind the address of whatever they leave by"));
         let fields = [Field::IpSource, Field::IpDestination];
@@ -303,13 +306,13 @@ pub fn space(space: &Space) -> Table {
 }
 
 /// Adds a rule that keeps something out.
-fn wall(table: &mut Table, tooth: &str, chain: &str, rule: &[Expr], comment: Option<&str>) {
+pub fn wall(table: &mut Table, tooth: &str, chain: &str, rule: &[Expr], comment: Option<&str>) {
     if !is_off(tooth) {
         table.rule(chain, rule, comment);
     }
 }
 
-fn ports<T>(map: &BTreeMap<(Ipv4Addr, u8, u16), T>, to: impl Fn(&T) -> Vec<Value>) -> Vec<Element> {
+pub fn ports<T>(map: &BTreeMap<(Ipv4Addr, u8, u16), T>, to: impl Fn(&T) -> Vec<Value>) -> Vec<Element> {
     let key = |(address, protocol, port): &(Ipv4Addr, u8, u16)| {
         [Value::Ipv4(*address), Value::Protocol(*protocol), Value::Port(*port)]
     };
@@ -321,8 +324,15 @@ fn called() -> Set {
     Set::new("called", &[Type::Ipv4, Type::Protocol, Type::Port]).map(&[Type::Ipv4])
 }
 
-fn v4() -> Expr {
+pub fn v4() -> Expr {
     idiom::family_is(fief_host::Family::V4)
+}
+
+/// What is in a tenant's VRF is not the host's to translate.
+fn not_here(table: &mut Table, chain: &str, is_group: impl Fn(u32, u32) -> Expr) {
+    for kind in [INSIDE, DOOR] {
+        table.rule(chain, &[is_group(kind, KIND), idiom::accept()], None);
+    }
 }
 
 fn via(number: u16) -> String {

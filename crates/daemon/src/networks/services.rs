@@ -1,18 +1,19 @@
-//! Letting the services attend to networks: sockets opened inside namespaces, leases kept on the disk.
+//! Letting the services attend to networks: sockets opened inside namespaces and VRFs, leases kept on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use fief_host::HostError;
 use fief_host::namespaces::Namespace;
-use fief_host::packet;
+use fief_host::{bound, packet};
 use fief_model::Mac;
 use fief_services::{Lease, LeaseStore, NetworkConfig, Services, Sockets};
 
 use super::space::{METADATA, Standing};
+use super::vrf;
 use crate::store::leases::Leases;
 
 const DNS: u16 = 53;
@@ -41,7 +42,10 @@ impl Attendance {
             self.begin();
         }
         let Some(services) = &self.services else { return };
-        let namespace = standing.namespace.inode().unwrap_or(0);
+        let namespace = match standing.vrf {
+            Some(vrf) => vrf::number(vrf),
+            None => standing.namespace.inode().unwrap_or(0),
+        };
         for (key, segment) in &standing.space.segments {
             let Some(bridge) = standing.bridges.get(key) else { continue };
             let config = NetworkConfig { namespace, bridge: *bridge, ..segment.services.clone() };
@@ -65,7 +69,7 @@ impl Attendance {
                 let is_served =
                     |key| self.served.get(key).is_some_and(|served| served.namespace == namespace);
                 let metadata = !standing.space.segments.keys().any(is_served);
-                match sockets(&standing.namespace, &config, metadata) {
+                match sockets(&standing.namespace, standing.vrf, &config, metadata) {
                     Ok(sockets) => Some(sockets),
                     Err(error) => {
                         tracing::error!(network = key, %error, "a network's services cannot listen");
@@ -130,7 +134,14 @@ impl LeaseStore for Ringing {
 }
 
 /// Everything that a network's services listen on and speak through.
-fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -> Result<Sockets, HostError> {
+fn sockets(
+    namespace: &Arc<Namespace>,
+    vrf: Option<u32>,
+    config: &NetworkConfig,
+    metadata: bool,
+) -> Result<Sockets, HostError> {
+    // In the host's namespace a network's addresses are its own by the device.
+    let bridge = vrf.map(|_| config.bridge);
     let gateways: Vec<IpAddr> =
         std::iter::once(IpAddr::V4(config.gateway)).chain(config.gateway6.map(IpAddr::V6)).collect();
     let open = || -> Result<Sockets, HostError> {
@@ -138,23 +149,22 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
         let (mut dns_udp, mut dns_tcp) = (Vec::new(), Vec::new());
         for gateway in &gateways {
             let at = SocketAddr::new(*gateway, DNS);
-            dns_udp.push(UdpSocket::bind(at).map_err(failed(format!("bind UDP {at}")))?);
-            dns_tcp.push(TcpListener::bind(at).map_err(failed(format!("bind TCP {at}")))?);
+            dns_udp.push(bound::udp(at, bridge).map_err(failed(format!("bind UDP {at}")))?);
+            dns_tcp.push(bound::tcp_listener(at, bridge).map_err(failed(format!("bind TCP {at}")))?);
         }
         let (mut dhcp, mut dhcp_quiet, mut dhcp6) = (None, None, None);
         if config.dhcp.is_some() {
             dhcp = Some(packet::udp_on_device(config.bridge, DHCP)?);
-            let at = (config.gateway, DHCP);
-            dhcp_quiet =
-                Some(UdpSocket::bind(at).map_err(failed(format!("bind UDP {}:{DHCP}", config.gateway)))?);
+            let at = SocketAddr::from((config.gateway, DHCP));
+            dhcp_quiet = Some(bound::udp(at, bridge).map_err(failed(format!("bind UDP {at}")))?);
         }
         if config.dhcp.is_some() && config.subnet6.is_some() {
             dhcp6 = Some(packet::udp6_on_device(config.bridge, DHCP6)?);
         }
         let icmp6 = config.subnet6.map(|_| packet::router_solicitations(config.bridge)).transpose()?;
-        let at = (METADATA, HTTP);
+        let at = SocketAddr::from((METADATA, HTTP));
         let metadata = match metadata {
-            true => Some(TcpListener::bind(at).map_err(failed(format!("bind TCP {METADATA}:{HTTP}")))?),
+            true => Some(bound::tcp_listener(at, vrf).map_err(failed(format!("bind TCP {at}")))?),
             false => None,
         };
         let inside = namespace.clone();
@@ -167,7 +177,7 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
             dns_udp,
             dns_tcp,
             metadata,
-            upstream: Box::new(move |server| ask(&inside, &sources, server)),
+            upstream: Box::new(move |server| ask(&inside, vrf, &sources, server)),
             upstream_tcp: None,
         })
     };
@@ -175,11 +185,16 @@ fn sockets(namespace: &Arc<Namespace>, config: &NetworkConfig, metadata: bool) -
 }
 
 /// A socket for a question to another server. It has the gateway's address, by which the rules know its network.
-fn ask(namespace: &Namespace, sources: &[IpAddr], server: SocketAddr) -> io::Result<UdpSocket> {
+fn ask(
+    namespace: &Namespace,
+    vrf: Option<u32>,
+    sources: &[IpAddr],
+    server: SocketAddr,
+) -> io::Result<UdpSocket> {
     let source = sources.iter().find(|source| source.is_ipv4() == server.is_ipv4());
     let source = source.ok_or(io::ErrorKind::AddrNotAvailable)?;
     let open = || {
-        let socket = UdpSocket::bind((*source, 0))?;
+        let socket = bound::udp(SocketAddr::new(*source, 0), vrf)?;
         socket.connect(server)?;
         Ok(socket)
     };

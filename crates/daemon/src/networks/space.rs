@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::numbers::{Last, Numbers};
 use super::rules;
+use super::vrf::{self, Home};
 use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
 
@@ -63,12 +64,14 @@ const TRACKED: [(&str, &str); 4] = [
 /// A namespace that stands.
 #[derive(Debug)]
 pub struct Standing {
-    /// The namespace.
+    /// The namespace; of a tenant with a VRF the host's.
     pub namespace: Arc<Namespace>,
+    /// The VRF's number, if it has one.
+    pub vrf: Option<u32>,
     /// What it was made as.
     pub space: Space,
-    /// Its table.
-    pub table: Table,
+    /// Its table; those with a VRF share one.
+    pub table: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
     pub link: Option<u32>,
     /// The bridges' numbers, by the key of their network.
@@ -80,7 +83,7 @@ pub struct Standing {
 }
 
 /// The mark of origin on the loopback device of a namespace that fief made.
-fn origin(tenant: &str) -> String {
+pub(super) fn origin(tenant: &str) -> String {
     format!("fief tenant {tenant}")
 }
 
@@ -130,7 +133,7 @@ pub fn build(
         carry_out(&mut socket, &[loopback, metadata])?;
     }
     let table = rules::space(space);
-    let stands = before.filter(|_| !is_new).map(|standing| &standing.table);
+    let stands = before.filter(|_| !is_new).and_then(|standing| standing.table.as_ref());
     if stands != Some(&table) {
         let mut netfilter = Socket::open_in(&namespace, libc::NETLINK_NETFILTER)?;
         match is_empty {
@@ -141,22 +144,25 @@ pub fn build(
     }
     let mut standing = Standing {
         namespace,
-        table,
+        vrf: None,
+        table: Some(table),
         space: space.clone(),
         link: None,
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
         last_ports: Last::default(),
     };
-    let there = remove_surplus(&mut socket, space)?;
+    let there = devices::list(&mut socket)?;
+    let there = remove_surplus(&mut socket, space, there)?;
     let numbered: Vec<u32> = there.values().map(|device| device.index).collect();
     let last = before.filter(|_| !is_new).map(|before| before.last_ports).unwrap_or_default();
     let mut numbers = Numbers::beside(&numbered, space.slot, last);
     for (key, segment) in &space.segments {
-        let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
+        let (bridge, is_fresh) = bridge(&mut socket, key, segment, Home::default())?;
         standing.bridges.insert(key.clone(), bridge);
         for (name, port) in &segment.ports {
-            let place = Place { namespace: &standing.namespace, bridge, segment, programs };
+            let home = Home::default();
+            let place = Place { namespace: &standing.namespace, bridge, segment, home, programs };
             let attached = resize(there.get(name), segment, port)
                 .and_then(|()| attach(&mut socket, &place, &mut numbers, name, port));
             if let Err(reason) = attached {
@@ -186,15 +192,12 @@ pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), Host
         },
     ];
     let wanted: HashSet<IpNet> = space.transit.values().map(|a| IpNet::from(IpAddr::V4(*a))).collect();
-    builds.extend(addresses(&mut socket, transit, &wanted)?);
+    builds.extend(addresses(&mut socket, transit, false, &wanted)?);
     builds.push(Build::SetNeighbour(Neighbour { device: transit, address: gateway, mac: HOST_MAC }));
     builds.push(Build::SetRoute(route(IpNet::from(gateway), transit)));
-    // What the namespace sends by itself has an address that the rules translate to the uplink in use.
-    let source = space.segments.values().find(|segment| segment.exit.is_some());
-    let source = source.map(|segment| IpAddr::V4(segment.services.gateway));
     let default = Route {
         via: Some(gateway),
-        source,
+        source: space.source(),
         ..route(IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), transit)
     };
     builds.push(Build::SetRoute(default));
@@ -251,9 +254,12 @@ fn is_port(device: &Device, all: &[Device]) -> bool {
             .is_some_and(|master| all.iter().any(|other| other.index == master && is_bridge(other)))
 }
 
-/// Removes what no document wants; returns what stays, by name.
-fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<HashMap<String, Device>, HostError> {
-    let there = devices::list(socket)?;
+/// Removes what no document wants among these devices, which are the tenant's; returns what stays, by name.
+pub(super) fn remove_surplus(
+    socket: &mut Socket,
+    space: &Space,
+    there: Vec<Device>,
+) -> Result<HashMap<String, Device>, HostError> {
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
     let ports: HashMap<&str, String> = space
         .segments
@@ -276,7 +282,7 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<HashMap<String, 
 
 /// Gives the far end of a port that stands the network's MTU, where the near end has another; that is set behind it, so
 /// that an attempt that failed is made again. What a workload does with its interface otherwise is its own affair.
-fn resize(near: Option<&Device>, segment: &Segment, port: &Port) -> Result<(), Condition> {
+pub(super) fn resize(near: Option<&Device>, segment: &Segment, port: &Port) -> Result<(), Condition> {
     match near {
         Some(near) if near.mtu != segment.mtu => workload::resize(port, near, segment.mtu),
         _ => Ok(()),
@@ -284,7 +290,12 @@ fn resize(near: Option<&Device>, segment: &Segment, port: &Port) -> Result<(), C
 }
 
 /// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.
-fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, bool), HostError> {
+pub(super) fn bridge(
+    socket: &mut Socket,
+    key: &str,
+    segment: &Segment,
+    home: Home,
+) -> Result<(u32, bool), HostError> {
     let name = Named::Name(segment.bridge.clone());
     let is_fresh = devices::index_of(socket, &segment.bridge)?.is_none();
     if is_fresh {
@@ -292,30 +303,52 @@ fn bridge(socket: &mut Socket, key: &str, segment: &Segment) -> Result<(u32, boo
             name: segment.bridge.clone(),
             mac: Some(segment.services.mac),
             alias: Some(format!("fief network {key}")),
+            group: home.group,
+            master: home.master,
             ..NewLink::default()
         };
-        let bridge =
-            Bridge { link, forward_delay: Some(0), multicast_snooping: Some(false), ..Bridge::default() };
+        let bridge = Bridge {
+            link,
+            forward_delay: Some(0),
+            multicast_snooping: Some(false),
+            // The switch of a whole namespace is not ours where that is the host's.
+            netfilter: home.master.map(|_| true),
+            ..Bridge::default()
+        };
         carry_out(socket, &[Build::AddBridge(bridge), Build::NoAddressGeneration(name.clone())])?;
     }
     let Some(index) = devices::index_of(socket, &segment.bridge)? else {
         return Err(HostError::Missing(format!("bridge {}", segment.bridge)));
     };
-    let settings = Settings { up: Some(true), mtu: Some(segment.mtu), ..Settings::default() };
+    if home.master.is_some() {
+        vrf::switches(&segment.bridge)?;
+    }
+    let settings = Settings {
+        up: Some(true),
+        mtu: Some(segment.mtu),
+        master: home.master.map(|master| Some(Named::Index(master))),
+        ..Settings::default()
+    };
     let mut builds = vec![Build::Set { device: name, settings }];
     let mut wanted: HashSet<IpNet> = segment.gateways.iter().copied().collect();
     if segment.services.subnet6.is_some() {
         wanted.insert(IpNet::new_assert(IpAddr::V6(ROUTER), 64));
     }
-    builds.extend(addresses(socket, index, &wanted)?);
+    builds.extend(addresses(socket, index, is_fresh, &wanted)?);
     carry_out(socket, &builds)?;
     Ok((index, is_fresh))
 }
 
 /// What leads from the addresses that a device has to those that it shall have.
-fn addresses(socket: &mut Socket, device: u32, wanted: &HashSet<IpNet>) -> Result<Vec<Build>, HostError> {
-    let there: HashSet<IpNet> =
-        devices::addresses(socket)?.into_iter().filter(|a| a.device == device).map(|a| a.net).collect();
+pub(super) fn addresses(
+    socket: &mut Socket,
+    device: u32,
+    is_new: bool,
+    wanted: &HashSet<IpNet>,
+) -> Result<Vec<Build>, HostError> {
+    // A new one has none, and the kernel would list those of all devices.
+    let there = if is_new { Vec::new() } else { devices::addresses(socket)? };
+    let there: HashSet<IpNet> = there.into_iter().filter(|a| a.device == device).map(|a| a.net).collect();
     let surplus = there.iter().filter(|net| !wanted.contains(net));
     let surplus =
         surplus.map(|net| Build::DeleteAddress(InterfaceAddress { device, net: *net, noprefixroute: false }));
@@ -328,27 +361,40 @@ fn add_address(device: u32, net: IpNet) -> Build {
 }
 
 /// Where ports are made.
-struct Place<'a> {
-    namespace: &'a Namespace,
-    bridge: u32,
-    segment: &'a Segment,
-    programs: Option<&'a Ports>,
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The namespace of the bridge.
+    pub namespace: &'a Namespace,
+    /// The bridge.
+    pub bridge: u32,
+    /// Its network.
+    pub segment: &'a Segment,
+    /// What its devices are under.
+    pub home: Home,
+    /// The programs of the short way, if ports are to have them.
+    pub programs: Option<&'a Ports>,
 }
 
 /// Attaches an endpoint, unless it is.
-fn attach(
+pub(super) fn attach(
     socket: &mut Socket,
     place: &Place<'_>,
     numbers: &mut Numbers,
     name: &str,
     port: &Port,
 ) -> Result<(), Condition> {
-    let Place { namespace, bridge, segment, programs } = *place;
+    let Place { namespace, bridge, segment, home, programs } = *place;
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
         let index = numbers.take(port.attach.tap.is_some());
-        let link = NewLink { name: name.to_owned(), index, mtu: Some(segment.mtu), ..NewLink::default() };
+        let link = NewLink {
+            name: name.to_owned(),
+            index,
+            mtu: Some(segment.mtu),
+            group: home.group,
+            ..NewLink::default()
+        };
         workload::plug(socket, namespace, link, port)?;
     }
     let device = || Named::Name(name.to_owned());
@@ -359,8 +405,12 @@ fn attach(
         bpdu_guard: Some(true),
         ..PortSettings::default()
     };
-    let settings =
-        Settings { master: Some(Some(Named::Index(bridge))), mtu: Some(segment.mtu), ..Settings::default() };
+    let settings = Settings {
+        master: Some(Some(Named::Index(bridge))),
+        mtu: Some(segment.mtu),
+        group: home.group,
+        ..Settings::default()
+    };
     let up = Settings { up: Some(true), ..Settings::default() };
     let done = Settings { alias: Some(fingerprint(port)), ..Settings::default() };
     carry_out(
@@ -406,7 +456,12 @@ fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) -> Result
 }
 
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.
-fn neighbours(socket: &mut Socket, bridge: u32, is_fresh: bool, segment: &Segment) -> Result<(), HostError> {
+pub(super) fn neighbours(
+    socket: &mut Socket,
+    bridge: u32,
+    is_fresh: bool,
+    segment: &Segment,
+) -> Result<(), HostError> {
     let known = segment.services.endpoints.iter().flat_map(|endpoint| {
         let v4 = endpoint.address.map(IpAddr::V4);
         let v6 = endpoint.address6.map(IpAddr::V6);

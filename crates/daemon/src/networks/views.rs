@@ -3,7 +3,9 @@
 use fief_api::Condition;
 
 use super::rules::TABLE;
-use super::{Networks, Wanted};
+use super::vrf::TABLE as VRF_TABLE;
+use super::wanted::Space;
+use super::{Networks, Wanted, links};
 
 impl Networks {
     /// What would be done, in words.
@@ -14,8 +16,9 @@ impl Networks {
             if before == Some(space) {
                 continue;
             }
+            let place = self.place(tenant, space);
             if before.is_none() {
-                steps.push(format!("create network namespace {}", self.path(tenant).display()));
+                steps.push(format!("create {place}"));
             }
             for (key, segment) in &space.segments {
                 let old = before.and_then(|before| before.segments.get(key));
@@ -29,15 +32,28 @@ impl Networks {
                     steps.push(format!("attach endpoint {} as port {name}", port.endpoint));
                 }
             }
-            steps.push(format!("set nftables table {TABLE} in {}", self.path(tenant).display()));
+            steps.push(match space.vrf {
+                Some(_) => format!("set elements of {place} in nftables table {VRF_TABLE} on the host"),
+                None => format!("set nftables table {TABLE} in {}", self.path(tenant).display()),
+            });
         }
-        for tenant in self.spaces.keys().filter(|tenant| !wanted.spaces.contains_key(*tenant)) {
-            steps.push(format!("remove network namespace {}", self.path(tenant).display()));
+        for (tenant, standing) in &self.spaces {
+            let space = &standing.space;
+            if wanted.spaces.get(tenant).is_none_or(|wanted| wanted.vrf != space.vrf) {
+                steps.push(format!("remove {}", self.place(tenant, space)));
+            }
         }
         if !steps.is_empty() && !wanted.exits.is_empty() {
             steps.push(format!("set nftables table {TABLE} on the host"));
         }
         steps
+    }
+
+    fn place(&self, tenant: &str, space: &Space) -> String {
+        match space.vrf {
+            Some(table) => format!("VRF {} with table {table}", links::vrf(space.slot)),
+            None => format!("network namespace {}", self.path(tenant).display()),
+        }
     }
 
     /// What a tenant's namespace lacks as a whole.
@@ -64,17 +80,19 @@ impl Networks {
         self.wanted.exits.get(device)?.lacks.clone()
     }
 
-    /// A network's place: its namespace, its bridge, the uplink in use.
-    pub fn place_of(&self, key: &str) -> (String, String, Option<String>) {
+    /// A network's place: its namespace or, with `true`, its VRF; its bridge; the uplink in use.
+    pub fn place_of(&self, key: &str) -> (String, bool, String, Option<String>) {
         let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
-        let path = self.path(tenant).display().to_string();
         let space = self.spaces.get(tenant).map(|standing| &standing.space);
+        let vrf = self.wanted.spaces.get(tenant).filter(|space| space.vrf.is_some());
+        let place = vrf.map(|space| links::vrf(space.slot));
+        let (is_vrf, path) = (place.is_some(), self.path(tenant).display().to_string());
         let segment = space.and_then(|space| space.segments.get(key));
         let bridge = segment.map(|segment| segment.bridge.clone()).unwrap_or_default();
         let index = segment.and_then(|segment| segment.exit).and_then(|exit| {
             space?.transit.iter().find(|(_, address)| **address == exit).map(|(index, _)| *index)
         });
         let exit = self.wanted.exits.iter().find(|(_, exit)| Some(exit.uplink.index) == index);
-        (path, bridge, exit.map(|(name, _)| name.clone()))
+        (place.unwrap_or(path), is_vrf, bridge, exit.map(|(name, _)| name.clone()))
     }
 }

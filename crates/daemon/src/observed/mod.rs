@@ -89,6 +89,8 @@ impl Observed {
             }
             Event::Link(link) => self.link_changed(link),
             Event::LinkGone(index) => self.link_gone(index),
+            // What is in a tenant's VRF is no address of the host's.
+            Event::Address(address) if self.is_in_a_vrf(address.device) => return false,
             Event::Address(address) => {
                 self.awaited.remove(&(address.device, address.net.addr()));
                 self.addresses.insert((address.device, address.net.addr()), address);
@@ -170,6 +172,18 @@ impl Observed {
     /// Is there a device with this index?
     pub fn has_link(&self, index: u32) -> bool {
         self.links.contains_key(&index)
+    }
+
+    /// Do the rules that VRFs of ours need stand, in both families?
+    pub fn asks_vrfs_first(&self) -> bool {
+        self.families().all(|family| {
+            let asks = self.rules(family).any(|rule| rule.action == fief_host::RuleAction::LookupOfVrf);
+            asks && !self.local_first.contains(&family)
+        })
+    }
+
+    fn is_in_a_vrf(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|link| crate::networks::links::is_in_a_vrf(link.group))
     }
 
     /// Is this device up?

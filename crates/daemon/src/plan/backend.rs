@@ -28,6 +28,23 @@ impl Backend for Fib {
     }
 }
 
+/// `vrf`: a VRF in the host's own stack; addresses may be anybody's.
+pub struct Vrf;
+
+impl Backend for Vrf {
+    fn name(&self) -> &'static str {
+        "vrf"
+    }
+
+    fn can_hold(&self, tenant: &Tenant, segmented: bool) -> Result<(), String> {
+        let spec = &tenant.spec;
+        if segmented && spec.interfaces.is_empty() && spec.routes.is_empty() {
+            return Ok(());
+        }
+        Err("it holds tenants with networks, and without interfaces or routes of the host".into())
+    }
+}
+
 impl Backend for Netns {
     fn name(&self) -> &'static str {
         "netns"
@@ -47,7 +64,7 @@ pub fn choose(tenant: &Tenant, segmented: bool) -> Result<&'static dyn Backend, 
     let candidates: &[&'static dyn Backend] = match tenant.spec.isolation {
         Isolation::Auto => &[&Fib, &Netns],
         Isolation::Fib => &[&Fib],
-        Isolation::Vrf => return Err("vrf: not here yet".into()),
+        Isolation::Vrf => &[&Vrf],
         Isolation::Netns => &[&Netns],
     };
     let mut reasons = Vec::new();

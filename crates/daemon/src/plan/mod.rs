@@ -56,7 +56,11 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     let mut plan = Plan::default();
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
     gather(tree, tenants, observed, &mut plan);
-    let wanted_rules = tree.rules(&slots);
+    let has_vrfs = links.iter().any(|link| link.vrf.is_some());
+    let mut wanted_rules = tree.rules(&slots);
+    if has_vrfs {
+        wanted_rules.extend(tree.rules_of_vrfs(!slots.is_empty()));
+    }
     // For each rule that comes or goes, and each address that goes, IPv6 walks all routes of all tables
     // (rt_genid_bump_ipv6, rt6_remove_prefsrc). So routes come last and go first, or thousands of tenants take minutes.
     // Without its routes a tenant's packets fall through its leaf to the guard of its bucket.
@@ -75,7 +79,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     compare_routes(tree, tenants, links, observed, &mut plan);
     for family in observed.families() {
         let first = observed.local_first.contains(&family);
-        match (tree.move_local && !slots.is_empty(), first) {
+        match ((tree.move_local && !slots.is_empty()) || has_vrfs, first) {
             (true, true) => plan.add.push(Change::LocalRuleAway(family)),
             (false, false) => plan.add.push(Change::LocalRuleFirst(family)),
             _ => {}
@@ -202,6 +206,7 @@ fn compare_routes(
     for route in links.iter().filter_map(|link| link.route(observed)) {
         want(Route { table: tree.table_base, ..route }, plan);
     }
+    links.iter().flat_map(|link| link.inside(observed)).for_each(|route| want(route, plan));
     let mut slots: Vec<&Slot> = tenants.keys().collect();
     slots.sort();
     for slot in slots {

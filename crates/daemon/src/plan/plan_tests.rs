@@ -47,6 +47,7 @@ fn host() -> FakeHost {
         carrier: true,
         loopback,
         ethernet: true,
+        group: 0,
     };
     let mut host = FakeHost::default();
     host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
@@ -84,6 +85,55 @@ fn settle(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) {
     }
     let (again, _) = planned(tree, tenants, host);
     assert!(again.is_quiet(), "still to do: {:?} {:?}", again.add, again.remove);
+}
+
+#[test]
+fn vrfs_are_asked_before_the_hosts_own_addresses_and_leave_the_rules_as_they_were() {
+    let vrf = |number: u16| crate::networks::Link {
+        slot: Slot::new(number).unwrap(),
+        gateway: "248.0.0.1".parse().unwrap(),
+        block: "248.0.0.16/28".parse().unwrap(),
+        is_there: false,
+        vrf: Some(256_000_000 + u32::from(number)),
+        source: None,
+    };
+    for (move_local, tenants) in [(false, 0), (true, 0), (false, 3), (true, 3)] {
+        let tree = tree(move_local);
+        let (mut host, tenants) = (host(), (1..=tenants).map(|n| (n, tenant(n, ""))).collect::<Vec<_>>());
+        settle(&tree, &tenants, &mut host);
+        let before = (host.listing.rules.clone(), host.listing.local_first.clone());
+        for links in [&[vrf(7), vrf(8)][..], &[vrf(8)], &[]] {
+            let planned = |host: &mut FakeHost| {
+                let (_, desired) = planned(&tree, &tenants, host);
+                let mut observed = Observed::from_listing(host.list().unwrap(), Default::default());
+                observed.has_ipv6 = true;
+                plan(&tree, &desired, links, &observed)
+            };
+            let first = planned(&mut host);
+            for change in first.add.iter().chain(&first.remove) {
+                host.change(std::slice::from_ref(change)).remove(0).unwrap();
+                // At no time is there no lookup of local.
+                for family in Family::BOTH {
+                    let local = fief_host::RuleAction::Lookup(255);
+                    let is_local = |(f, r): &(Family, Rule)| *f == family && r.action == local;
+                    assert!(
+                        host.listing.local_first.contains(&family) || host.listing.rules.iter().any(is_local)
+                    );
+                }
+            }
+            assert!(planned(&mut host).is_quiet());
+            let first_rule = host.listing.rules.iter().find(|(f, _)| *f == Family::V4).map(|(_, r)| *r);
+            let observed = Observed::from_listing(host.list().unwrap(), Default::default());
+            assert_eq!(observed.asks_vrfs_first(), !links.is_empty());
+            if !links.is_empty() {
+                assert_eq!(first_rule.map(|rule| rule.action), Some(fief_host::RuleAction::LookupOfVrf));
+                let ends = host.listing.routes.iter().filter(|route| route.table == 256_000_008);
+                assert_eq!(ends.filter(|route| route.kind == fief_host::RouteKind::Unreachable).count(), 2);
+            }
+        }
+        assert_eq!((host.listing.rules.clone(), host.listing.local_first.clone()), before);
+        assert!(host.listing.routes.iter().all(|route| ![256_000_007, 256_000_008].contains(&route.table)));
+    }
 }
 
 #[test]

@@ -81,6 +81,17 @@ impl Tree {
         rules
     }
 
+    /// What comes before everything else where there are VRFs of ours: a packet in a VRF is looked up in that one's table,
+    /// or it would meet the host's own addresses first. `local` is next, before the tree or, if it is to move, behind it.
+    pub fn rules_of_vrfs(&self, has_slots: bool) -> Vec<Rule> {
+        let mut rules = vec![everything(self.entry.saturating_sub(2), RuleAction::LookupOfVrf)];
+        if !(self.move_local && has_slots) {
+            let local = RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL));
+            rules.push(everything(self.entry.saturating_sub(1), local));
+        }
+        rules
+    }
+
     /// Where `local` stands in the mode `localRule: move`: next behind the entry, for packets without a slot.
     fn moved_local(&self) -> Rule {
         everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
@@ -152,7 +163,7 @@ pub fn changes(family: Family, there: &[Rule], wanted: &[Rule]) -> (Vec<Change>,
 fn rank(rule: &Rule) -> u8 {
     match rule.action {
         RuleAction::Unreachable => 0,
-        RuleAction::Lookup(_) => 1,
+        RuleAction::Lookup(_) | RuleAction::LookupOfVrf => 1,
         RuleAction::Goto(_) if rule.invert => 3,
         RuleAction::Goto(_) => 2,
     }

@@ -36,6 +36,7 @@ fn walk(list: &[Rule], mark: u32) -> (Option<u32>, usize) {
         match rule.action {
             _ if !hit => {}
             RuleAction::Unreachable => return (None, looked),
+            RuleAction::LookupOfVrf => {}
             RuleAction::Lookup(table) => return (Some(table), looked),
             // An unresolved goto is passed over.
             RuleAction::Goto(target) => {

@@ -45,6 +45,15 @@ static __always_inline long read_packet(struct bpf_nf_ctx *ctx, __u32 offset, vo
 	return bpf_probe_read_kernel(to, length, head + ctx->skb->network_header + offset);
 }
 
+/* A device in the VRF of a tenant with networks, by its group (links.rs of the daemon): addresses there may be anybody's,
+ * and are none of the host's stack's. */
+static __always_inline bool is_of_networks(const struct net_device *device)
+{
+	__u32 kind = device->group >> 16;
+
+	return kind == 0xf1 || kind == 0xf2;
+}
+
 /* An address of a tenant is called on that tenant's devices, or not at all. */
 static __always_inline int guard_delivery(struct bpf_nf_ctx *ctx, const struct owner *called)
 {
@@ -59,7 +68,7 @@ static __always_inline int guard_in4(struct bpf_nf_ctx *ctx)
 	__be32 address;
 
 	/* The ingress program there has judged it. */
-	if (is_device(ctx->state->in->ifindex, FIEF_NAMED))
+	if (is_device(ctx->state->in->ifindex, FIEF_NAMED) || is_of_networks(ctx->state->in))
 		return NF_ACCEPT;
 	if (read_packet(ctx, offsetof(struct iphdr, daddr), &address, sizeof(address)))
 		return NF_DROP;
@@ -71,7 +80,7 @@ static __always_inline int guard_in6(struct bpf_nf_ctx *ctx)
 	struct in6 address;
 
 	/* The ingress program there has judged it. */
-	if (is_device(ctx->state->in->ifindex, FIEF_NAMED))
+	if (is_device(ctx->state->in->ifindex, FIEF_NAMED) || is_of_networks(ctx->state->in))
 		return NF_ACCEPT;
 	if (read_packet(ctx, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
 		return NF_DROP;
@@ -107,7 +116,8 @@ static __always_inline int guard_unmarked(struct bpf_nf_ctx *ctx, const struct o
 {
 	int out = ctx->state->out->ifindex;
 
-	if (!source || !source->slot || out == FIEF_LOOPBACK || is_off(TOOTH_GUARD_SOURCE))
+	if (!source || !source->slot || out == FIEF_LOOPBACK || is_off(TOOTH_GUARD_SOURCE) ||
+	    is_of_networks(ctx->state->out))
 		return NF_ACCEPT;
 	/* It is translated behind this hook, and comes here once more; the egress program there stops what is not. */
 	if (is_to_alias && is_device(out, FIEF_NAMED))

@@ -10,6 +10,7 @@
 
 struct net_device {
 	int ifindex;
+	unsigned int group;
 };
 
 struct nf_hook_state {

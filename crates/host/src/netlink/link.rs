@@ -17,6 +17,8 @@ pub struct Link {
     pub loopback: bool,
     /// Do its frames have an Ethernet header (ARPHRD_ETHER)?
     pub ethernet: bool,
+    /// Its group (`ip link set group`).
+    pub group: u32,
 }
 
 impl Link {
@@ -35,6 +37,7 @@ impl Link {
             carrier: flags & libc::IFF_LOWER_UP != 0,
             loopback: flags & libc::IFF_LOOPBACK != 0,
             ethernet: header.ifi_type == libc::ARPHRD_ETHER,
+            group: attributes.get_group().unwrap_or(0),
         })
     }
 }

@@ -34,6 +34,8 @@ pub enum RuleAction {
     Goto(u32),
     /// Looks into this table, and goes on if that has no answer.
     Lookup(u32),
+    /// Looks into the table of the VRF that the packet is in, and goes on if it is in none.
+    LookupOfVrf,
     /// Ends with ENETUNREACH.
     Unreachable,
 }
@@ -67,6 +69,7 @@ impl Rule {
             return None;
         }
         let action = match header.action {
+            FR_ACT_TO_TBL if attributes.get_l3mdev().is_ok_and(|is| is != 0) => RuleAction::LookupOfVrf,
             FR_ACT_TO_TBL => RuleAction::Lookup(attributes.get_table().unwrap_or(u32::from(header.table))),
             FR_ACT_GOTO => RuleAction::Goto(attributes.get_goto().ok()?),
             FR_ACT_UNREACHABLE => RuleAction::Unreachable,
@@ -99,6 +102,7 @@ impl Rule {
         let action = match self.action {
             RuleAction::Goto(target) => format!("goto {target}"),
             RuleAction::Lookup(table) => format!("lookup {table}"),
+            RuleAction::LookupOfVrf => "lookup [l3mdev-table]".to_owned(),
             RuleAction::Unreachable => "unreachable".to_owned(),
         };
         format!("{family} {}: {selector} {action}", self.preference)
@@ -110,7 +114,7 @@ impl Rule {
         header.flags = if self.invert { FIB_RULE_INVERT } else { 0 };
         header.action = match self.action {
             RuleAction::Goto(_) => FR_ACT_GOTO,
-            RuleAction::Lookup(_) => FR_ACT_TO_TBL,
+            RuleAction::Lookup(_) | RuleAction::LookupOfVrf => FR_ACT_TO_TBL,
             RuleAction::Unreachable => FR_ACT_UNREACHABLE,
         };
         header
@@ -124,6 +128,7 @@ impl Rule {
         match self.action {
             RuleAction::Goto(target) => drop(attributes.push_goto(target)),
             RuleAction::Lookup(table) => drop(attributes.push_table(table)),
+            RuleAction::LookupOfVrf => drop(attributes.push_l3mdev(1)),
             RuleAction::Unreachable => {}
         }
     }

@@ -14,10 +14,13 @@ pub enum Field {
     IifName,
     /// `oifname`, of `Ifname`.
     OifName,
-    /// `iifgroup`, of `Integer(4)` in the host's order: the group of the device that brought it.
+    /// `iifgroup`, of `Group`: the group of the device that brought it.
     IifGroup,
     /// `oifgroup`, the same of the device that it leaves by.
     OifGroup,
+    /// `meta sdifname`, of `Ifname`: the device under a VRF that brought it; empty where none did. In the hooks input and
+    /// forward only.
+    SdifName,
     /// `meta l4proto`, of `Protocol`.
     L4Proto,
     /// `meta nfproto`, of `Integer(1)`: 2 is IPv4, 10 is IPv6.
@@ -100,6 +103,7 @@ impl Field {
             Field::OifName => (Source::Meta(7), 16),
             Field::IifGroup => (Source::Meta(21), 4),
             Field::OifGroup => (Source::Meta(22), 4),
+            Field::SdifName => (Source::Meta(34), 16),
             Field::NfProto => (Source::Meta(15), 1),
             Field::L4Proto => (Source::Meta(16), 1),
             Field::PacketType => (Source::Meta(19), 1),

@@ -85,6 +85,16 @@ pub fn oifgroup_is(group: u32) -> Expr {
     is(Field::OifGroup, Value::Bytes(group.to_ne_bytes().to_vec()))
 }
 
+/// `iifgroup and MASK == GROUP`.
+pub fn iifgroup_in(group: u32, mask: u32) -> Expr {
+    of_groups(Field::IifGroup, group, mask)
+}
+
+/// `oifgroup and MASK == GROUP`.
+pub fn oifgroup_in(group: u32, mask: u32) -> Expr {
+    of_groups(Field::OifGroup, group, mask)
+}
+
 /// `meta nfproto ipv4` or `meta nfproto ipv6`: not in the family bridge, where [`ether_type_is`] says it.
 pub fn family_is(family: Family) -> Expr {
     is(Field::NfProto, Value::Bytes(vec![family.af()]))
@@ -290,6 +300,11 @@ fn address(net: IpNet, [v4, v6]: [Field; 2], comparison: Comparison) -> Expr {
 fn masked(field: Field, value: u32, mask: u32, comparison: Comparison) -> Expr {
     let mask_value = (mask != u32::MAX).then_some(Value::Mark(mask));
     Expr::Compare { field, mask: mask_value, comparison, value: Value::Mark(value & mask) }
+}
+
+fn of_groups(field: Field, group: u32, mask: u32) -> Expr {
+    let value = Value::Group(group & mask);
+    Expr::Compare { field, mask: Some(Value::Group(mask)), comparison: Comparison::Equal, value }
 }
 
 fn any_of(field: Field, bits: u32) -> Expr {

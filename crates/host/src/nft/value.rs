@@ -17,6 +17,8 @@ pub enum Type {
     Port,
     /// `mark`: a mark of packets or of connections.
     Mark,
+    /// `devgroup`: a group of devices.
+    Group,
     /// `iface_index`: a device by number. nft shows the name of the device that has it.
     Ifindex,
     /// `ifname`: a device by name.
@@ -44,6 +46,8 @@ pub enum Value {
     Port(u16),
     /// Of [`Type::Mark`].
     Mark(u32),
+    /// Of [`Type::Group`].
+    Group(u32),
     /// Of [`Type::Ifindex`].
     Ifindex(u32),
     /// Of [`Type::Ifname`].
@@ -69,6 +73,7 @@ impl Type {
             Type::Mark => 19,
             Type::Ifindex => 20,
             Type::Direction => 27,
+            Type::Group => 35,
             Type::Ifname => 41,
         }
     }
@@ -78,7 +83,7 @@ impl Type {
         match self {
             Type::Protocol | Type::Direction => 1,
             Type::Port | Type::Zone => 2,
-            Type::Ipv4 | Type::Mark | Type::Ifindex => 4,
+            Type::Ipv4 | Type::Mark | Type::Group | Type::Ifindex => 4,
             Type::Ether => 6,
             Type::Ipv6 | Type::Ifname => 16,
             Type::Integer(bytes) => usize::from(bytes),
@@ -88,7 +93,7 @@ impl Type {
     /// nft's number of its byte order: 1 the host's, 2 the network's.
     pub(super) fn order(self) -> u32 {
         match self {
-            Type::Mark | Type::Ifindex | Type::Ifname | Type::Zone | Type::Direction => 1,
+            Type::Mark | Type::Group | Type::Ifindex | Type::Ifname | Type::Zone | Type::Direction => 1,
             _ => 2,
         }
     }
@@ -104,7 +109,7 @@ impl Value {
             Value::Protocol(byte) | Value::Direction(byte) => vec![*byte],
             Value::Port(port) => port.to_be_bytes().to_vec(),
             Value::Zone(zone) => zone.to_ne_bytes().to_vec(),
-            Value::Mark(word) | Value::Ifindex(word) => word.to_ne_bytes().to_vec(),
+            Value::Mark(word) | Value::Group(word) | Value::Ifindex(word) => word.to_ne_bytes().to_vec(),
             Value::Ifname(name) => {
                 let mut bytes = name.as_bytes().to_vec();
                 bytes.resize(16, 0);

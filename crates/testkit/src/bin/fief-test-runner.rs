@@ -1,8 +1,8 @@
 //! Runs test executables: each test in a process of its own, two at a time, none longer than agreed.
 //!
 //! A process each, because tests change what belongs to a process or a thread: mount namespaces, signals, cgroups.
-//! Usage: `fief-test-runner MESSAGES [--all] [NAME]`, where MESSAGES is what
-//! `cargo test --no-run --message-format=json` printed, `--all` runs ignored tests too, and NAME is a part of the names
+//! Usage: `fief-test-runner MESSAGES [--all] [NAME]...`, where MESSAGES is what
+//! `cargo test --no-run --message-format=json` printed, `--all` runs ignored tests too, and each NAME is a part of the names
 //! of the tests to run. Environment: `FIEF_TEST_TIMEOUT` in seconds, `FIEF_TEST_JOBS`.
 #![expect(clippy::disallowed_methods, reason = "starting programs is what a runner is for")]
 
@@ -37,18 +37,16 @@ fn main() -> ExitCode {
 fn run() -> Result<bool, String> {
     let mut words: Vec<String> = std::env::args().skip(1).filter(|word| !word.is_empty()).collect();
     let all = words.iter().position(|word| word == "--all").map(|at| words.remove(at)).is_some();
-    let (messages, name) = match words.as_slice() {
-        [messages] => (messages, ""),
-        [messages, name] => (messages, name.as_str()),
-        _ => return Err("usage: fief-test-runner MESSAGES [--all] [NAME]".to_owned()),
+    let [messages, names @ ..] = words.as_slice() else {
+        return Err("usage: fief-test-runner MESSAGES [--all] [NAME]...".to_owned());
     };
     let text = std::fs::read_to_string(messages).map_err(|error| format!("{messages}: {error}"))?;
     let mut tests = Vec::new();
     for suite in suites(&text) {
-        tests.extend(suite.tests(name)?);
+        tests.extend(suite.tests(names)?);
     }
     if tests.is_empty() {
-        return Err(format!("no test has {name:?} in its name"));
+        return Err(format!("no test has {:?} in its name", names.join(" and ")));
     }
     Ok(report(&run_all(&tests, all)?))
 }
@@ -89,11 +87,12 @@ fn suites(messages: &str) -> BTreeSet<Suite> {
 }
 
 impl Suite {
-    /// Its tests with `part` in their names.
-    fn tests(&self, part: &str) -> Result<Vec<Test>, String> {
+    /// Its tests with all of these in their names.
+    fn tests(&self, parts: &[String]) -> Result<Vec<Test>, String> {
         let ignored: HashSet<String> = self.list(&["--ignored"])?.into_iter().collect();
         let test = |name: String| Test { suite: self.clone(), ignored: ignored.contains(&name), name };
-        Ok(self.list(&[])?.into_iter().map(test).filter(|test| test.to_string().contains(part)).collect())
+        let has_all = |test: &Test| parts.iter().all(|part| test.to_string().contains(part.as_str()));
+        Ok(self.list(&[])?.into_iter().map(test).filter(has_all).collect())
     }
 
     fn list(&self, more: &[&str]) -> Result<Vec<String>, String> {

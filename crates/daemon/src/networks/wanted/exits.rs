@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::super::links;
 use super::super::probe::Probe;
-use super::{Ground, Wanted};
+use super::{Ground, Space, Wanted};
 use crate::config::uplinks::{self, ProbeSettings};
 use crate::observed::Observed;
 use crate::plan::Desired;
@@ -50,8 +50,16 @@ impl Wanted {
 
     /// The links to namespaces.
     pub fn links(&self) -> Vec<Link> {
-        let linked = self.spaces.values().filter(|space| !space.transit.is_empty());
-        linked.map(|space| Link { slot: space.slot, gateway: space.gateway, block: space.block }).collect()
+        let linked = self.spaces.values().filter(|space| !space.transit.is_empty() || space.vrf.is_some());
+        let link = |space: &Space| Link {
+            slot: space.slot,
+            gateway: space.gateway,
+            block: space.block,
+            is_there: !space.transit.is_empty(),
+            vrf: space.vrf,
+            source: space.source(),
+        };
+        linked.map(link).collect()
     }
 }
 
@@ -64,30 +72,67 @@ pub struct Link {
     pub gateway: Ipv4Addr,
     /// The prefix of the addresses at its other end.
     pub block: Ipv4Net,
+    /// Is there one? A tenant with a VRF that reaches nobody outside has routes only.
+    pub is_there: bool,
+    /// The routing table of the tenant's VRF, whose routes are the host's; `None`: it has a namespace.
+    pub vrf: Option<u32>,
+    /// The address of what the tenant's side sends by itself.
+    pub source: Option<IpAddr>,
+}
+
+impl Space {
+    /// What the tenant's side sends by itself has an address that the rules translate to the uplink in use.
+    pub fn source(&self) -> Option<IpAddr> {
+        let source = self.segments.values().find(|segment| segment.exit.is_some());
+        source.map(|segment| IpAddr::V4(segment.services.gateway))
+    }
 }
 
 impl Link {
     /// The host's address on the device, if that is there.
     pub fn address(&self, observed: &Observed) -> Option<Address> {
+        if !self.is_there {
+            return None;
+        }
         let device = observed.link(&links::device(self.slot))?.index;
         Some(Address { device, net: IpNet::from(IpAddr::V4(self.gateway)), ours: true })
     }
 
     /// The route to the other end, once the device is up.
     pub fn route(&self, observed: &Observed) -> Option<Route> {
-        let device = observed.link(&links::device(self.slot)).filter(|link| link.up)?;
-        Some(Route {
-            table: 0,
-            prefix: IpNet::V4(self.block),
-            metric: 0,
-            kind: RouteKind::Unicast,
-            device: Some(device.index),
-            via: None,
-            source: None,
-            on_link: false,
-            mtu: None,
-            detour: None,
-        })
+        let device = observed.link(&links::device(self.slot)).filter(|link| link.up && self.is_there)?;
+        Some(by(device.index, IpNet::V4(self.block)))
+    }
+
+    /// The routes of the tenant's VRF, with their table. Other tables are never asked for its packets: this one ends
+    /// unreachable, in both families.
+    pub fn inside(&self, observed: &Observed) -> Vec<Route> {
+        let Some(table) = self.vrf else { return Vec::new() };
+        let mut routes: Vec<Route> =
+            observed.families().map(crate::plan::desire::unreachable_default).collect();
+        let inner = observed.link(&links::inner(self.slot)).filter(|link| link.up && self.is_there);
+        if let Some(inner) = inner {
+            let gateway = IpAddr::V4(self.gateway);
+            let any = IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+            routes.push(by(inner.index, IpNet::from(gateway)));
+            routes.push(Route { via: Some(gateway), source: self.source, ..by(inner.index, any) });
+        }
+        routes.into_iter().map(|route| Route { table, ..route }).collect()
+    }
+}
+
+fn by(device: u32, prefix: IpNet) -> Route {
+    Route {
+        table: 0,
+        prefix,
+        metric: 0,
+        kind: RouteKind::Unicast,
+        device: Some(device),
+        via: None,
+        source: None,
+        on_link: false,
+        mtu: None,
+        detour: None,
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Ground<'a> {
     pub uplinks: &'a Uplinks,
     /// Uplinks that do not answer.
     pub silent: BTreeMap<String, Silence>,
+    /// The table of slot n is this plus n.
+    pub table_base: u32,
 }
 
 /// Everything networks need of this host.
@@ -62,11 +64,13 @@ pub struct Wanted {
     pub endpoints: BTreeMap<String, Vec<Condition>>,
 }
 
-/// The namespace of one tenant.
+/// The namespace or the VRF of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
     /// The tenant's number: the conntrack zone of everything inside.
     pub slot: Slot,
+    /// The routing table of its VRF; `None`: it has a namespace.
+    pub vrf: Option<u32>,
     /// The link's addresses inside, by the uplink's index; empty for a tenant that reaches nobody outside.
     pub transit: BTreeMap<u8, Ipv4Addr>,
     /// The host's address on the link.
@@ -150,7 +154,7 @@ pub fn wanted(documents: &Documents<'_>, observed: &Observed, ground: &Ground<'_
     let attached = attached(documents);
     for (name, stored) in &documents.tenants {
         if documents.is_segmented(&stored.tenant) {
-            let space = space(name, stored.slot, documents, ground, &attached, &mut wanted);
+            let space = space(name, stored, documents, ground, &attached, &mut wanted);
             wanted.spaces.insert(name.clone(), space);
         }
     }
@@ -218,14 +222,17 @@ fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<Member<'a>>> {
 
 fn space(
     tenant: &str,
-    slot: Slot,
+    stored: &Stored,
     documents: &Documents<'_>,
     ground: &Ground<'_>,
     attached: &HashMap<String, Vec<Member<'_>>>,
     wanted: &mut Wanted,
 ) -> Space {
+    let slot = stored.slot;
+    let is_vrf = stored.tenant.spec.isolation == fief_model::Isolation::Vrf;
     let mut space = Space {
         slot,
+        vrf: is_vrf.then(|| ground.table_base + u32::from(slot.number())),
         transit: BTreeMap::new(),
         gateway: ground.links.gateway(),
         block: ground.links.block(slot),
@@ -236,7 +243,7 @@ fn space(
     for (key, network) in documents.networks_of(tenant) {
         let mut conditions = Vec::new();
         let members = attached.get(key).map(Vec::as_slice).unwrap_or_default();
-        let mut segment = segment(key, network, members);
+        let mut segment = segment(key, network, members, is_vrf);
         let macs = members.iter().map(|member| member.endpoint.mac_of(member.attachment));
         let leased = macs.filter_map(|mac| Some((*ground.leases.get(&(key.clone(), mac))?, mac)));
         segment.leased = leased.collect();

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
 use super::super::links::HOST_MAC;
-use super::names::{device_name, short_name};
+use super::names::{device_name, hashed, short_name};
 use super::port_maps::reserved;
 use super::{Member, Port, Segment};
 
@@ -18,7 +18,7 @@ const DOMAIN: &str = "internal";
 /// DNS (RFC 1035).
 const DNS: u16 = 53;
 
-pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>]) -> Segment {
+pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>], is_vrf: bool) -> Segment {
     let spec = &network.spec;
     let gateways: Vec<IpNet> =
         spec.subnets.iter().map(|net| IpNet::new_assert(network.gateway(*net), net.prefix_len())).collect();
@@ -36,12 +36,12 @@ pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>]) -> S
         };
         let device = match &endpoint.spec.attach.tap {
             Some(name) => name.clone(),
-            None => device_name("e", network, endpoint),
+            None => device_name("e", network, endpoint, is_vrf),
         };
         ports.insert(device, port);
     }
     Segment {
-        bridge: short_name("n", &network.metadata.name, key),
+        bridge: if is_vrf { hashed("n", key) } else { short_name("n", &network.metadata.name, key) },
         gateways,
         mtu: spec.mtu,
         mss: match spec.mss {

@@ -56,7 +56,7 @@ impl Stock {
         };
         let links = Links("248.0.0.0/12".parse().unwrap());
         let (uplinks, silent) = (&self.probed, self.silent.clone());
-        wanted(&documents, observed, &Ground { links, leases, uplinks, silent })
+        wanted(&documents, observed, &Ground { links, leases, table_base: 256_000_000, uplinks, silent })
     }
 }
 
@@ -65,7 +65,15 @@ fn host(carriers: [bool; 2]) -> Observed {
     let mut listing = Listing::default();
     for (at, carrier) in (0..).zip(carriers) {
         let (index, name) = (2 + at, format!("eth{at}"));
-        listing.links.push(Device { index, name, up: true, carrier, loopback: false, ethernet: true });
+        listing.links.push(Device {
+            index,
+            name,
+            up: true,
+            carrier,
+            loopback: false,
+            ethernet: true,
+            group: 0,
+        });
         let net = format!("192.168.{at}.2/24").parse().unwrap();
         listing.addresses.push(Address { device: index, net, ours: false });
         listing.main.push(Route {
@@ -197,4 +205,30 @@ fn names_of_devices_fit_and_stay_apart() {
     assert_ne!(long, short_name("e", "a-name-that-is-long", "y"));
     // What looks like a hashed name is hashed.
     assert_ne!(short_name("e", &long[2..], "z"), long);
+}
+
+#[test]
+fn with_a_vrf_names_are_the_hosts_and_the_rest_is_as_without() {
+    let of = |isolation: &str| {
+        let head = HEAD.replacen("blue }", &format!("blue }}\nspec: {{ isolation: {isolation} }}"), 1);
+        let more = "spec: { subnets: [10.10.1.0/24], uplinks: [eth0] }\n---\napiVersion: fief/v1alpha1\n\
+            kind: Endpoint\nmetadata: { name: app, tenant: blue }\n\
+            spec: { networks: [{ network: web }], attach: { netns: app } }\n";
+        let wanted =
+            Stock::of(&format!("{head}{NETWORK}{more}")).wanted(&host([true, true]), &HashMap::new());
+        wanted.spaces["blue"].clone()
+    };
+    let (vrf, netns) = (of("vrf"), of("netns"));
+    assert_eq!((vrf.vrf, netns.vrf), (Some(256_000_001), None));
+    let names = |space: &Space| {
+        let segment = &space.segments["blue/web"];
+        (segment.bridge.clone(), segment.ports.keys().next().cloned().unwrap())
+    };
+    assert_eq!(names(&netns), ("n-web".to_owned(), "e-app".to_owned()));
+    let (bridge, port) = names(&vrf);
+    assert!(bridge.len() == 14 && port.len() == 14 && bridge != "n-web", "{bridge} {port}");
+    assert_eq!(
+        (&vrf.transit, vrf.segments["blue/web"].exit),
+        (&netns.transit, netns.segments["blue/web"].exit)
+    );
 }
