@@ -30,6 +30,8 @@ mod node;
 mod refused;
 #[path = "networks/six.rs"]
 mod six;
+#[path = "networks/switch.rs"]
+mod switch;
 #[path = "networks/tools.rs"]
 mod tools;
 #[path = "networks/topology.rs"]
@@ -40,3 +42,5 @@ mod town;
 mod uplinks;
 #[path = "networks/walls.rs"]
 mod walls;
+#[path = "networks/yard.rs"]
+mod yard;

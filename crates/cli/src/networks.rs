@@ -1,21 +1,31 @@
 //! Networks and endpoints as rows and as documents.
 
-use fief_api::{EndpointView, NetworkView, Phase};
+use fief_api::{EndpointView, NetworkStatus, NetworkView, Phase, PortStatus};
 use fief_model::{Attach, Document};
 
 use crate::table::Table;
 
 /// The table of networks.
 pub fn networks(views: &[NetworkView]) -> Table {
-    let mut table =
-        Table::new(&["NETWORK", "SUBNETS", "UPLINK", ">LEASES", "PHASE", ">ZONE", "BRIDGE", "NAMESPACE"]);
+    let mut table = Table::new(&[
+        "NETWORK",
+        "TYPE",
+        "SUBNETS",
+        "UPLINK",
+        ">LEASES",
+        "PHASE",
+        ">ZONE",
+        "BRIDGE",
+        "NAMESPACE",
+    ]);
     for view in views {
         let subnets: Vec<String> = view.network.spec.subnets.iter().map(ToString::to_string).collect();
         let status = &view.status;
         table.row([
             view.network.metadata.key(),
-            subnets.join(","),
-            status.uplink.clone().unwrap_or_else(|| "-".into()),
+            if view.network.is_switch() { "switch" } else { "local" }.into(),
+            if subnets.is_empty() { "-".into() } else { subnets.join(",") },
+            uplinks(status),
             status.leases.to_string(),
             phase(status.phase).into(),
             status.zone.to_string(),
@@ -24,6 +34,17 @@ pub fn networks(views: &[NetworkView]) -> Table {
         ]);
     }
     table
+}
+
+/// The uplink in use; of a switch each port, with its VLAN and with its state where that is not `forwarding`.
+fn uplinks(status: &NetworkStatus) -> String {
+    let port = |port: &PortStatus| {
+        let vlan = port.vlan.map(|vlan| format!(".{vlan}")).unwrap_or_default();
+        let state = if port.state == "forwarding" { String::new() } else { format!("({})", port.state) };
+        format!("{}{vlan}{state}", port.uplink)
+    };
+    let uplinks: Vec<String> = status.uplink.iter().cloned().chain(status.ports.iter().map(port)).collect();
+    if uplinks.is_empty() { "-".into() } else { uplinks.join(",") }
 }
 
 /// The table of endpoints: a row for each of their interfaces.

@@ -108,7 +108,8 @@ fn steady(text: &str) -> String {
     let line = |line: &str| {
         let mut previous = "";
         let mut kept = Vec::new();
-        for word in line.split(' ') {
+        // ip(8) pads some numbers with spaces.
+        for word in line.split(' ').filter(|word| !word.is_empty() || previous.is_empty()) {
             let fixed = !restless(previous) || word == "forever";
             kept.push(if fixed { word } else { "~" });
             previous = word;

@@ -20,7 +20,9 @@ impl Engine {
         if self.leased.swap(false, Ordering::AcqRel) {
             self.leases = self.segments.leases();
         }
-        if self.observed.ask(self.uplinks.keys().cloned().collect()) && self.list().is_err() {
+        let ports = self.networks.values().flat_map(|stored| stored.network.ports());
+        let asked = self.uplinks.keys().chain(ports).cloned().collect();
+        if self.observed.ask(asked) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
         let documents = self.documents();
@@ -121,11 +123,22 @@ impl Engine {
         let Standing { phase, conditions } = self.network_standing(stored);
         let (namespace, bridge, uplink) = self.segments.place_of(&key);
         let slot = self.tenants.get(&stored.network.metadata.tenant).map_or(0, |tenant| tenant.slot.number());
+        let (trunk, ports) = self.segments.ports_of(&key).unzip();
         let leases = self.leases.keys().filter(|(network, _)| *network == key).count();
         NetworkView {
             network: stored.network.clone(),
             set: stored.set.clone(),
-            status: NetworkStatus { phase, conditions, zone: slot, namespace, bridge, uplink, leases },
+            status: NetworkStatus {
+                phase,
+                conditions,
+                zone: slot,
+                namespace,
+                bridge,
+                uplink,
+                leases,
+                trunk,
+                ports: ports.unwrap_or_default(),
+            },
         }
     }
 

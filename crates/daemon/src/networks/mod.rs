@@ -16,6 +16,7 @@ mod removal;
 mod rules;
 mod services;
 mod space;
+mod switch;
 mod views;
 pub mod wanted;
 mod workload;
@@ -42,6 +43,7 @@ use links::{Links, SPACE_MAC};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
+use switch::Trunks;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
 use wanted::{Space, condition};
 
@@ -61,6 +63,8 @@ pub struct Networks {
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
     table: Option<Table>,
+    /// The parts of switches that lie on the host.
+    trunks: Trunks,
     /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
     trouble: BTreeMap<String, (Space, Condition)>,
     /// What the documents lack.
@@ -91,6 +95,7 @@ impl Networks {
             local_moved,
             spaces: BTreeMap::new(),
             table: None,
+            trunks: Trunks::default(),
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), bell),
@@ -181,6 +186,8 @@ impl Networks {
         }
         // New links have numbers now, which the host's table names.
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        did |= self.trunks.build(&wanted.trunks, &mut closing);
+        incomplete |= self.trunks.is_incomplete();
         close(closing);
         let pause = self.again.map_or(FIRST, |(_, pause)| pause);
         self.again = match (incomplete, due || did) {

@@ -21,9 +21,9 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
-use super::rules;
 use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
+use super::{rules, switch};
 
 /// Where every cloud's metadata service is.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -63,9 +63,11 @@ pub struct Standing {
     pub space: Space,
     /// Its table.
     pub table: Table,
+    /// Its table of frames, if it has switches.
+    pub frames: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
     pub link: Option<u32>,
-    /// The bridges' numbers, by the key of their network.
+    /// The numbers of the bridges that are served, by the key of their network.
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
     pub lacking: BTreeMap<String, Vec<Condition>>,
@@ -130,9 +132,12 @@ pub fn build(
         }
         closing.push(netfilter);
     }
+    let before = before.filter(|_| !is_new).and_then(|standing| standing.frames.as_ref());
+    let frames = switch::guard(&namespace, space, before, closing)?;
     let mut standing = Standing {
         namespace,
         table,
+        frames,
         space: space.clone(),
         link: None,
         bridges: BTreeMap::new(),
@@ -141,7 +146,10 @@ pub fn build(
     remove_surplus(&mut socket, space)?;
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment)?;
-        standing.bridges.insert(key.clone(), bridge);
+        match &segment.cable {
+            Some(_) => switch::plug(&mut socket, &standing.namespace, bridge, key, segment)?,
+            None => drop(standing.bridges.insert(key.clone(), bridge)),
+        }
         for (name, port) in &segment.ports {
             if let Err(reason) = attach(&mut socket, &standing.namespace, bridge, segment, name, port) {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
@@ -234,6 +242,8 @@ fn is_port(device: &Device, all: &[Device]) -> bool {
 fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
     let there = devices::list(socket)?;
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
+    let cables = space.segments.values().filter_map(|segment| segment.cable.as_ref());
+    let cables: HashSet<&str> = cables.map(|cable| cable.inner.as_str()).collect();
     let ports: HashMap<&str, String> = space
         .segments
         .values()
@@ -242,6 +252,7 @@ fn remove_surplus(socket: &mut Socket, space: &Space) -> Result<(), HostError> {
     let is_surplus = |device: &&Device| match ports.get(device.name.as_str()) {
         // One that was made for something else, or not to its end, is made anew.
         Some(fingerprint) => device.alias.as_ref() != Some(fingerprint),
+        None if cables.contains(device.name.as_str()) => false,
         None if is_bridge(device) => !bridges.contains(device.name.as_str()),
         None => is_port(device, &there),
     };
@@ -335,7 +346,7 @@ fn attach(
     let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
-    let entry = Fdb { device: index, mac: port.mac.0, state: FdbState::Static };
+    let entry = Fdb { device: index, mac: port.mac.0, state: FdbState::Sticky };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
         .map_err(refused)?;
     if there.is_none()

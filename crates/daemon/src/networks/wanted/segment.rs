@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::links::HOST_MAC;
 use super::names::{device_name, short_name};
 use super::port_maps::reserved;
+use super::switch::cable;
 use super::{Member, Port, Segment};
 
 /// Names end in this where no tenant says otherwise (RFC 9476 has `internal` for private use).
@@ -44,6 +45,7 @@ pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>]) -> S
         bridge: short_name("n", &network.metadata.name, key),
         gateways,
         mtu: spec.mtu,
+        cable: cable(key, network),
         exit: None,
         ports,
         leased: BTreeMap::new(),
