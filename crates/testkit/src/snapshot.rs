@@ -108,8 +108,11 @@ fn steady(text: &str) -> String {
     let line = |line: &str| {
         let mut previous = "";
         let mut kept = Vec::new();
-        // ip(8) pads some numbers with spaces.
-        for word in line.split(' ').filter(|word| !word.is_empty() || previous.is_empty()) {
+        for word in line.split(' ') {
+            // ip(8) pads some numbers with spaces.
+            if word.is_empty() && restless(previous) {
+                continue;
+            }
             let fixed = !restless(previous) || word == "forever";
             kept.push(if fixed { word } else { "~" });
             previous = word;
