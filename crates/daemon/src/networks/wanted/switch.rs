@@ -105,7 +105,7 @@ fn port(
         Some(link) if !link.ethernet || link.loopback => {
             Some(("PortUnfit", format!("{name} is no Ethernet device; name another one in `uplinks`")))
         }
-        Some(link) if vlan.is_none() => own_of_host(name, link.index, observed).map(|own| {
+        Some(link) if vlan.is_none() => own_of_host(link.index, observed).map(|own| {
             let text = format!(
                 "{name} has {own} of this host, which would stop working on a port: give the host another device and \
                  remove it there (`ip addr`, `ip route`), or write a `vlan`"
@@ -125,7 +125,7 @@ fn port(
 }
 
 /// An address of the host's own on a device, or a route over it. The kernel gives every device a link-local address.
-fn own_of_host(name: &str, index: u32, observed: &Observed) -> Option<String> {
+fn own_of_host(index: u32, observed: &Observed) -> Option<String> {
     let is_own = |address: IpAddr| match address {
         IpAddr::V4(_) => true,
         IpAddr::V6(v6) => !v6.is_unicast_link_local(),
@@ -136,7 +136,7 @@ fn own_of_host(name: &str, index: u32, observed: &Observed) -> Option<String> {
     let address = addresses.first().map(|net| format!("address {net}"));
     address.or_else(|| {
         let routes = observed.routes_by(Some(index));
-        routes.first().map(|route| format!("a route to {} over {name}", route.prefix))
+        routes.first().map(|route| format!("a route to {}", route.prefix))
     })
 }
 
