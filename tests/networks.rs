@@ -32,6 +32,8 @@ mod refused;
 mod six;
 #[path = "networks/switch.rs"]
 mod switch;
+#[path = "networks/switch_tree.rs"]
+mod switch_tree;
 #[path = "networks/switch_walls.rs"]
 mod switch_walls;
 #[path = "networks/tools.rs"]
