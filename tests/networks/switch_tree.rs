@@ -136,6 +136,14 @@ fn switch_without_the_tree_is_a_storm_where_cables_are_a_loop() {
     let before = came();
     let scissors = Scissors(&core);
     core.ip("link set p9 up\n");
+    eventually(SOON, || {
+        let far = core.sh("bridge link show dev p9").ok().stdout;
+        let near = states(&node);
+        if near == ["forwarding", "forwarding"] && far.contains("state forwarding") {
+            return Ok(());
+        }
+        Err(format!("{near:?}, {far}"))
+    });
     for _ in 0..10 {
         inject(&app.ns, "eth0", &Frame::new(app.ns.mac("eth0"), BROADCAST).payload(EXPERIMENT, &[b'x'; 60]));
         wait(Duration::from_millis(2));
