@@ -11,11 +11,18 @@ use crate::{Network, Tenant};
 /// Who uses which device how, so far.
 #[derive(Default)]
 pub(super) struct Ports<'a> {
-    by_device: HashMap<&'a str, Vec<Use<'a>>>,
+    by_device: HashMap<&'a str, Held<'a>>,
+}
+
+/// Who uses one device. Thousands of tenants may share it, and one of them is enough to know.
+#[derive(Default)]
+struct Held<'a> {
+    untagged: Option<Use<'a>>,
+    vlans: HashMap<u16, Use<'a>>,
+    shared: Option<Use<'a>>,
 }
 
 /// A use of a device.
-#[derive(Clone)]
 struct Use<'a> {
     how: How,
     /// A network's key or a tenant's name.
@@ -67,16 +74,30 @@ impl<'a> Ports<'a> {
     fn claim(&mut self, uses: impl Iterator<Item = Use<'a>>, mut findings: Option<&mut Findings<'_>>) {
         for own in uses {
             let held = self.by_device.entry(own.device).or_default();
-            let other = held.iter().find(|held| held.who != own.who && excludes(held.how, own.how));
-            if let (Some(other), Some(findings)) = (other, &mut findings) {
-                findings.refuse(
-                    &own.path,
-                    format!("`{}` {}", own.device, other.describe()),
-                    remedy(own.how, other.how),
-                );
+            let is_other = |held: &&Use<'a>| held.who != own.who;
+            if let (Some(other), Some(findings)) = (held.against(own.how).find(is_other), &mut findings) {
+                let message = format!("`{}` {}", own.device, other.describe());
+                findings.refuse(&own.path, message, remedy(own.how, other.how));
             }
-            held.push(own);
+            match own.how {
+                How::Untagged => drop(held.untagged.get_or_insert(own)),
+                How::Vlan(vlan) => drop(held.vlans.entry(vlan).or_insert(own)),
+                How::Uplink | How::Interface => drop(held.shared.get_or_insert(own)),
+            }
         }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Those that cannot be at once with such a use.
+    fn against(&self, how: How) -> impl Iterator<Item = &Use<'a>> {
+        let (untagged, shared) = (self.untagged.iter(), self.shared.iter());
+        let (vlan, untagged, shared) = match how {
+            How::Vlan(vlan) => (self.vlans.get(&vlan), None, None),
+            How::Untagged => (None, Some(untagged), Some(shared)),
+            How::Uplink | How::Interface => (None, Some(untagged), None),
+        };
+        vlan.into_iter().chain(untagged.into_iter().flatten()).chain(shared.into_iter().flatten())
     }
 }
 
@@ -89,15 +110,6 @@ impl Use<'_> {
             How::Uplink => format!("is an uplink of network `{who}`, which needs the host's address there"),
             How::Interface => format!("is an interface of tenant `{who}`"),
         }
-    }
-}
-
-/// Can these two not be at once?
-fn excludes(one: How, other: How) -> bool {
-    match (one, other) {
-        (How::Vlan(one), How::Vlan(other)) => one == other,
-        (How::Vlan(_), _) | (_, How::Vlan(_)) => false,
-        _ => one == How::Untagged || other == How::Untagged,
     }
 }
 

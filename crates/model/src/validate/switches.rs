@@ -11,7 +11,7 @@ pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
     let of_local = [
         ("subnets", "subnets", !spec.subnets.is_empty()),
         ("gateways", "gateways", !spec.gateways.is_empty()),
-        ("dhcp", "a DHCP server", spec.dhcp.is_some()),
+        ("dhcp", "DHCP server", spec.dhcp.is_some()),
         ("dns", "names", !spec.dns.is_empty()),
         ("portMaps", "port maps", !spec.port_maps.is_empty()),
         ("ntp", "time servers", !spec.ntp.is_empty()),
