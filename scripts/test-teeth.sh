@@ -51,6 +51,11 @@ net-zone                            evenet_e02
 net-collision                       evenet_e10
 net-apart                           evenet_e10
 net-locked                          an_endpoint_with_another_ethernet_address_loses_its_own_traffic_only
+switch-host                         switch_frames_reach_no_other_switch_and_not_the_host
+switch-gateway                      switch_frames_reach_no_other_switch_and_not_the_host
+switch-tag                          switch_endpoints_send_no_tags
+switch-guard                        switch_endpoint_that_speaks_the_trees_language
+switch-sticky                       switch_endpoint_that_speaks_as_somebody_else
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

@@ -195,3 +195,16 @@ fn switch_that_is_deleted_leaves_nothing() {
         bare.assert_same(&Snapshot::of(&app.ns));
     }
 }
+
+/// Some kernels, that of the machine that runs this test among them, have no VLANs; `make test-vm` has.
+#[test]
+fn switch_on_a_vlan_says_that_this_kernel_has_none() {
+    let Some(town) = Town::open("no-vlan", 2) else { return };
+    if town.host.sh("ip link add link eth1 name probe type vlan id 7 && ip link del probe").success() {
+        return fief_testkit::skip("this kernel has 802.1q devices");
+    }
+    let node = node(town, &[]);
+    node.apply(&[tenant("ni6"), switch("ni6", &["uplinks: [eth1]", "vlan: 20"])]);
+    // The host's addresses on the device are no matter: they have no tag.
+    wait_reasons(&node, "network", "ni6", "lan", &["VlanUnsupported"]);
+}

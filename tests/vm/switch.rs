@@ -82,7 +82,7 @@ impl Scene {
         for app in &self.apps {
             eventually(SOON, || {
                 let shown = app.sh("ip link show dev eth0");
-                if shown.success() { Ok(()) } else { Err(shown.to_string()) }
+                if shown.success() { Ok(()) } else { Err(format!("{shown}\n{}", self.daemon.log())) }
             });
             app.ip("addr replace 10.20.0.2/24 dev eth0\n");
         }

@@ -346,7 +346,8 @@ fn attach(
     let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
-    let entry = Fdb { device: index, mac: port.mac.0, state: FdbState::Sticky };
+    let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
+    let entry = Fdb { device: index, mac: port.mac.0, state };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
         .map_err(refused)?;
     if there.is_none()
