@@ -56,6 +56,11 @@ net-chaddr                          who_names_another_in_dhcp_gets_nothing_and_t
 net-asker                           a_networks_names_are_for_those_who_are_on_it
 net-caller                          who_has_no_address_of_this_network_is_told_nothing
 net-metadata                        each_caller_hears_of_its_own_network
+switch-host                         switch_frames_reach_no_other_switch_and_not_the_host
+switch-gateway                      switch_frames_reach_no_other_switch_and_not_the_host
+switch-tag                          switch_endpoints_send_no_tags
+switch-guard                        switch_endpoint_that_speaks_the_trees_language
+switch-sticky                       switch_endpoint_that_speaks_as_somebody_else
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

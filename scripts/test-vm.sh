@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs tests under other kernels than this machine's, in QEMU, without KVM and without root: scripts/test-vm.sh [NAME]
+# And one the other way round, which does want root: a guest of QEMU on a TAP device, under this machine's kernel.
 # Linux 6.12 is fief's floor: the programs must load there, and it has devices that many build machines lack. Debian's
 # own 6.1 must be refused. The networks' acceptance scenarios run in 6.12 once more, with VRFs. NAME is a part of
 # "package target test"; a NAME that matches nothing is an error.
@@ -11,6 +12,7 @@ SUITES="smoke vm"
 # With FIEF_TEST_ISOLATION=vrf, in a machine of their own: the suite, and a part of the names of its tests.
 NETWORKS="networks"
 SCENARIOS="evenet::"
+GUEST="tests networks evenet::guest::evenet_e09_and_e10_with_a_guest_of_qemu"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
 
 name="${1:-}"
@@ -104,6 +106,31 @@ case "$REFUSAL" in
 	else
 		echo "FAIL  $REFUSAL"
 		failed=$((failed + 1))
+	fi
+	;;
+esac
+
+case "$GUEST" in
+*"$name"*)
+	matched=yes
+	if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+		echo "SKIP  $GUEST: neither root nor sudo"
+		skipped=$((skipped + 1))
+	else
+		say "a guest on a TAP device"
+		scripts/peers.sh
+		scripts/vm/guest.sh "$vm/guest.cpio"
+		networks="$vm/guest-executables.json"
+		cargo test --locked --package fief-tests --test networks --no-run \
+			--message-format=json-render-diagnostics >"$networks"
+		export FIEF_BIN_DIR="${FIEF_BIN_DIR:-$target/debug}"
+		# It says SKIP where something is missing, which is a failure here.
+		if as_root "$target/debug/fief-test-runner" "$networks" "${GUEST##* }" | tee "$vm/guest.log" &&
+			grep -q '^1 passed' "$vm/guest.log"; then
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
 	fi
 	;;
 esac

@@ -40,6 +40,12 @@ mod short;
 mod six;
 #[path = "networks/sizes.rs"]
 mod sizes;
+#[path = "networks/switch.rs"]
+mod switch;
+#[path = "networks/switch_tree.rs"]
+mod switch_tree;
+#[path = "networks/switch_walls.rs"]
+mod switch_walls;
 #[path = "networks/tools.rs"]
 mod tools;
 #[path = "networks/topology.rs"]
@@ -50,3 +56,5 @@ mod town;
 mod uplinks;
 #[path = "networks/walls.rs"]
 mod walls;
+#[path = "networks/yard.rs"]
+mod yard;

@@ -2,6 +2,8 @@
 
 #[path = "vm/marks.rs"]
 mod marks;
+#[path = "vm/switch.rs"]
+mod switch;
 
 use std::time::Duration;
 

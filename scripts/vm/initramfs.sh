@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 
 # What the kernel would load by itself if it found a modprobe; cloud kernels have all of it as modules.
 MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
-	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet nft_chain_nat nf_conntrack_netlink
+	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet nft_chain_nat nft_meta_bridge
+	nf_conntrack_netlink
 	inet_diag tcp_diag udp_diag netlink_diag
 	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake

@@ -8,10 +8,12 @@
 //!   app3 [tap]─── ni3 10.10.1.0/24 ────────── eth1      the subnet of ni1
 //! ```
 //!
-//! Instances 4 to 6 need kinds of networks that are not here: VPN and switch.
+//! Instance 6 is a switch (`switch.rs`); 4 and 5 need a kind of network that is not here: VPN.
 
 #[path = "evenet/apart.rs"]
 mod apart;
+#[path = "evenet/guest.rs"]
+mod guest;
 #[path = "evenet/inside.rs"]
 mod inside;
 #[path = "evenet/ports.rs"]

@@ -160,6 +160,27 @@ pub struct NetworkStatus {
     pub uplinks: Vec<UplinkStatus>,
     /// Addresses that are leased.
     pub leases: usize,
+    /// Of a switch: its bridge on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    /// Of a switch: its ports there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortStatus>,
+}
+
+/// A device of the host as the port of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortStatus {
+    /// The uplink as the document names it.
+    pub uplink: String,
+    /// The VLAN that it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// The device that is the port: the uplink, or one of its VLAN.
+    pub device: String,
+    /// `forwarding`, `blocking`, `listening`, `learning` or `disabled` (IEEE 802.1D), or `absent`: it is no port yet.
+    pub state: String,
 }
 
 /// Does an uplink work?

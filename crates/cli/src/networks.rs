@@ -1,6 +1,6 @@
 //! Networks and endpoints as rows and as documents.
 
-use fief_api::{EndpointView, NetworkStatus, NetworkView, Phase};
+use fief_api::{EndpointView, NetworkStatus, NetworkView, Phase, PortStatus};
 use fief_model::{Attach, Document};
 
 use crate::table::Table;
@@ -8,14 +8,15 @@ use crate::table::Table;
 /// The table of networks.
 pub fn networks(views: &[NetworkView]) -> Table {
     let mut table =
-        Table::new(&["NETWORK", "SUBNETS", "UPLINK", ">LEASES", "PHASE", ">ZONE", "BRIDGE", "PLACE"]);
+        Table::new(&["NETWORK", "TYPE", "SUBNETS", "UPLINK", ">LEASES", "PHASE", ">ZONE", "BRIDGE", "PLACE"]);
     for view in views {
         let subnets: Vec<String> = view.network.spec.subnets.iter().map(ToString::to_string).collect();
         let status = &view.status;
         table.row([
             view.network.metadata.key(),
-            subnets.join(","),
-            uplink(status),
+            if view.network.is_switch() { "switch" } else { "local" }.into(),
+            if subnets.is_empty() { "-".into() } else { subnets.join(",") },
+            if view.network.is_switch() { ports(status) } else { uplink(status) },
             status.leases.to_string(),
             phase(status.phase).into(),
             status.zone.to_string(),
@@ -54,6 +55,17 @@ pub fn documents(networks: &[NetworkView], endpoints: &[EndpointView]) -> Vec<St
     let networks = networks.iter().map(|view| Document::Network(view.network.clone()).to_yaml());
     let endpoints = endpoints.iter().map(|view| Document::Endpoint(view.endpoint.clone()).to_yaml());
     networks.chain(endpoints).collect()
+}
+
+/// The ports of a switch, each with its VLAN, and with its state where that is not `forwarding`.
+fn ports(status: &NetworkStatus) -> String {
+    let port = |port: &PortStatus| {
+        let vlan = port.vlan.map(|vlan| format!(".{vlan}")).unwrap_or_default();
+        let state = if port.state == "forwarding" { String::new() } else { format!("({})", port.state) };
+        format!("{}{vlan}{state}", port.uplink)
+    };
+    let ports: Vec<String> = status.ports.iter().map(port).collect();
+    if ports.is_empty() { "-".into() } else { ports.join(",") }
 }
 
 /// The uplink in use, and why none of those before it is: `eth1 (eth0 has no carrier)`.

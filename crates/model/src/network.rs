@@ -48,16 +48,23 @@ pub struct NetworkSpec {
     /// What kind of segment it is.
     #[serde(default, rename = "type")]
     pub kind: NetworkKind,
-    /// Its prefixes, host bits zero: one of IPv4, and one of IPv6 at most.
+    /// Its prefixes, host bits zero: one of IPv4, and one of IPv6 at most. A switch has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub subnets: Vec<IpNet>,
     /// The gateway's addresses, one of a subnet at most; left out, the first address of the subnet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<IpAddr>,
     /// Devices of the host by which its packets may leave, behind the device's own address: the first that works. None:
-    /// it reaches nobody outside.
+    /// it reaches nobody outside. Of a switch: its ports, all of them at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uplinks: Vec<String>,
+    /// Of a switch: the VLAN (IEEE 802.1Q) that it is on its uplinks, 1..=4094; left out, frames without a tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Of a switch: does it take part in the spanning tree (IEEE 802.1D)? Left out, with more than one uplink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stp: Option<bool>,
     /// Addresses on request (DHCPv4); left out, every endpoint needs an address in its document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<Dhcp>,
@@ -88,6 +95,8 @@ pub enum NetworkKind {
     /// A bridge in the tenant's namespace, with addresses of fief's and a way out behind the uplink's address.
     #[default]
     Local,
+    /// A bridge with devices of the host as its ports, and no addresses of fief's.
+    Switch,
 }
 
 /// What the DHCP server gives.
@@ -169,6 +178,26 @@ impl Protocol {
 }
 
 impl Network {
+    /// Is it a switch?
+    pub fn is_switch(&self) -> bool {
+        self.spec.kind == NetworkKind::Switch
+    }
+
+    /// The uplinks whose addresses its packets may leave behind: none of a switch, whose packets keep their own.
+    pub fn exits(&self) -> &[String] {
+        if self.is_switch() { &[] } else { &self.spec.uplinks }
+    }
+
+    /// The devices that are a switch's ports.
+    pub fn ports(&self) -> &[String] {
+        if self.is_switch() { &self.spec.uplinks } else { &[] }
+    }
+
+    /// Does it take part in the spanning tree?
+    pub fn spans(&self) -> bool {
+        self.spec.stp.unwrap_or(self.ports().len() > 1)
+    }
+
     /// Its IPv4 prefix.
     pub fn subnet4(&self) -> Option<ipnet::Ipv4Net> {
         self.spec.subnets.iter().find_map(|net| match net {

@@ -13,6 +13,8 @@ mod nouns;
 mod reading;
 #[path = "refusals/routes.rs"]
 mod routes;
+#[path = "refusals/switches.rs"]
+mod switches;
 #[path = "refusals/types.rs"]
 mod types;
 

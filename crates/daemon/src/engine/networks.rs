@@ -21,7 +21,9 @@ impl Engine {
         if self.leased.swap(false, Ordering::AcqRel) {
             self.leases = self.segments.leases();
         }
-        if self.observed.ask(self.uplinks.keys().cloned().collect()) && self.list().is_err() {
+        let ports = self.networks.values().flat_map(|stored| stored.network.ports());
+        let asked = self.uplinks.keys().chain(ports).cloned().collect();
+        if self.observed.ask(asked) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
         let documents = self.documents();
@@ -138,6 +140,7 @@ impl Engine {
         });
         let uplinks = uplinks.collect();
         let slot = self.tenants.get(&stored.network.metadata.tenant).map_or(0, |tenant| tenant.slot.number());
+        let (trunk, ports) = self.segments.ports_of(&key).unzip();
         let leases = self.leases.keys().filter(|(network, _)| *network == key).count();
         NetworkView {
             network: stored.network.clone(),
@@ -152,6 +155,8 @@ impl Engine {
                 uplink,
                 uplinks,
                 leases,
+                trunk,
+                ports: ports.unwrap_or_default(),
             },
         }
     }

@@ -56,7 +56,7 @@ impl Networks {
         for (tenant, space) in &wanted.spaces {
             called.extend(space.called.iter().map(|(at, to)| (*at, *to)));
             let mapped: BTreeSet<Ipv4Addr> = space.mapped.keys().map(|(address, ..)| *address).collect();
-            for segment in space.segments.values() {
+            for segment in space.segments.values().filter(|segment| segment.cable.is_none()) {
                 collisions.extend(mapped.iter().map(|address| (segment.services.subnet, *address)));
             }
             let standing = self.spaces.get(tenant).and_then(|standing| standing.link);

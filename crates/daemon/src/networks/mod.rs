@@ -18,6 +18,7 @@ mod removal;
 mod rules;
 mod services;
 mod space;
+mod switch;
 mod views;
 mod vrf;
 pub mod wanted;
@@ -49,6 +50,7 @@ use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
+use switch::Trunks;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
 use wanted::{Space, condition};
 
@@ -70,6 +72,8 @@ pub struct Networks {
     table: Option<Table>,
     /// That of tenants with a VRF; `None` if there is none.
     vrf_table: Option<Table>,
+    /// The parts of switches that lie on the host.
+    trunks: Trunks,
     /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
     trouble: BTreeMap<String, (Space, Condition)>,
     /// What the documents lack.
@@ -106,6 +110,7 @@ impl Networks {
             spaces: BTreeMap::new(),
             table: None,
             vrf_table: None,
+            trunks: Trunks::default(),
             trouble: BTreeMap::new(),
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), on_lease),
@@ -241,6 +246,8 @@ impl Networks {
         }
         // New links have numbers now, which the host's table names.
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        did |= self.trunks.build(&wanted.trunks, &mut closing);
+        incomplete |= self.trunks.is_incomplete();
         close(closing);
         let pause = self.again.map_or(FIRST, |(_, pause)| pause);
         self.again = match (incomplete, due || did) {

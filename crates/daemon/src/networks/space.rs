@@ -25,10 +25,10 @@ use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::numbers::{Last, Numbers};
-use super::rules;
 use super::vrf::{self, Home};
 use super::wanted::{Port, Segment, Space, condition};
 use super::workload;
+use super::{rules, switch};
 
 /// Where every cloud's metadata service is.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -72,9 +72,11 @@ pub struct Standing {
     pub space: Space,
     /// Its table; those with a VRF share one.
     pub table: Option<Table>,
+    /// Its table of frames, if it has switches.
+    pub frames: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
     pub link: Option<u32>,
-    /// The bridges' numbers, by the key of their network.
+    /// The numbers of the bridges that are served, by the key of their network.
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
     pub lacking: BTreeMap<String, Vec<Condition>>,
@@ -142,10 +144,13 @@ pub fn build(
         }
         closing.push(netfilter);
     }
+    let stood = before.filter(|_| !is_new).and_then(|standing| standing.frames.as_ref());
+    let frames = switch::guard(&namespace, space, stood, closing)?;
     let mut standing = Standing {
         namespace,
         vrf: None,
         table: Some(table),
+        frames,
         space: space.clone(),
         link: None,
         bridges: BTreeMap::new(),
@@ -159,7 +164,10 @@ pub fn build(
     let mut numbers = Numbers::beside(&numbered, space.slot, last);
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment, Home::default())?;
-        standing.bridges.insert(key.clone(), bridge);
+        match &segment.cable {
+            Some(_) => switch::plug(&mut socket, &standing.namespace, bridge, key, segment)?,
+            None => drop(standing.bridges.insert(key.clone(), bridge)),
+        }
         for (name, port) in &segment.ports {
             let home = Home::default();
             let place = Place { namespace: &standing.namespace, bridge, segment, home, programs };
@@ -261,6 +269,8 @@ pub(super) fn remove_surplus(
     there: Vec<Device>,
 ) -> Result<HashMap<String, Device>, HostError> {
     let bridges: HashSet<&str> = space.segments.values().map(|segment| segment.bridge.as_str()).collect();
+    let cables = space.segments.values().filter_map(|segment| segment.cable.as_ref());
+    let cables: HashSet<&str> = cables.map(|cable| cable.inner.as_str()).collect();
     let ports: HashMap<&str, String> = space
         .segments
         .values()
@@ -269,6 +279,7 @@ pub(super) fn remove_surplus(
     let is_surplus = |device: &&Device| match ports.get(device.name.as_str()) {
         // One that was made for something else, or not to its end, is made anew.
         Some(fingerprint) => device.alias.as_ref() != Some(fingerprint),
+        None if cables.contains(device.name.as_str()) => false,
         None if is_bridge(device) => !bridges.contains(device.name.as_str()),
         None => is_port(device, &there),
     };
@@ -426,7 +437,8 @@ pub(super) fn attach(
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
     shorten(socket, index, programs).map_err(refused)?;
-    let entry = Fdb { device: index, mac: port.mac.0, state: FdbState::Static };
+    let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
+    let entry = Fdb { device: index, mac: port.mac.0, state };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
         .map_err(refused)?;
     if there.is_none()

@@ -1,11 +1,11 @@
 //! What there is of networks, and what they lack, in words.
 
-use fief_api::Condition;
+use fief_api::{Condition, PortStatus};
 
 use super::rules::TABLE;
 use super::vrf::TABLE as VRF_TABLE;
-use super::wanted::Space;
-use super::{Networks, Wanted, links};
+use super::wanted::{Space, condition};
+use super::{Networks, Wanted, links, switch};
 
 impl Networks {
     /// What would be done, in words.
@@ -43,6 +43,7 @@ impl Networks {
                 steps.push(format!("remove {}", self.place(tenant, space)));
             }
         }
+        steps.extend(self.trunks.describe(&wanted.trunks));
         if !steps.is_empty() && !wanted.exits.is_empty() {
             steps.push(format!("set nftables table {TABLE} on the host"));
         }
@@ -65,14 +66,40 @@ impl Networks {
     pub fn lacking_of_network(&self, key: &str) -> Vec<Condition> {
         let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
         let own = self.wanted.networks.get(key).cloned().unwrap_or_default();
-        own.into_iter().chain(self.trouble_of(tenant).cloned()).collect()
+        let on_host = self.trunks.lacking_of(key).iter().cloned();
+        own.into_iter().chain(self.trouble_of(tenant).cloned()).chain(on_host).collect()
     }
 
     /// What an endpoint lacks.
     pub fn lacking_of_endpoint(&self, key: &str) -> Vec<Condition> {
         let own = self.wanted.endpoints.get(key).cloned().unwrap_or_default();
         let built = self.spaces.values().filter_map(|standing| standing.lacking.get(key));
-        own.into_iter().chain(built.flatten().cloned()).collect()
+        own.into_iter().chain(built.flatten().cloned()).chain(self.guarded(key)).collect()
+    }
+
+    /// Which of an endpoint's ports are shut because of what it said.
+    fn guarded(&self, key: &str) -> Vec<Condition> {
+        let mut shut = Vec::new();
+        for standing in self.spaces.values().filter(|standing| standing.frames.is_some()) {
+            let switches = standing.space.segments.iter().filter(|(_, segment)| segment.cable.is_some());
+            for (network, segment) in switches {
+                for (port, _) in segment.ports.iter().filter(|(_, port)| port.endpoint == key) {
+                    if switch::is_guarded(&standing.namespace, port).unwrap_or(false) {
+                        let minutes = switch::PAUSE.as_secs() / 60;
+                        let text = format!(
+                            "it spoke the language of the spanning tree (BPDU) on {network}, so its port {port} is shut;                              stop that, then delete the endpoint and apply it again, or wait {minutes} minutes"
+                        );
+                        shut.push(condition("BpduSeen", text));
+                    }
+                }
+            }
+        }
+        shut
+    }
+
+    /// A switch's bridge on the host, and its ports; of another network nothing.
+    pub fn ports_of(&self, key: &str) -> Option<(String, Vec<PortStatus>)> {
+        self.trunks.view(key)
     }
 
     /// Why an uplink does not work; `None` if it does.

@@ -146,6 +146,7 @@ impl Observed {
             route.source.is_some_and(|source| sources.contains(&source))
                 || (lost_device && route.family() == Family::V4)
         });
+        self.main.retain(|(_, by, _)| by.is_none_or(|device| !bare.contains(&device)));
     }
 
     /// Did a device come, go, rise, fall or change its name since this was last asked?

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::classifier;
 use super::settings::{change, no_address_generation};
-use super::{Bridge, Build, Named, NewLink, Settings, Veth, Vrf, index_of};
+use super::{Bridge, Build, Named, NewLink, Settings, Veth, Vlan, Vrf, index_of};
 use crate::HostError;
 use crate::namespaces::Namespace;
 use crate::netlink::attribute::push;
@@ -66,6 +66,7 @@ impl Work<'_> {
         Ok(match build {
             Build::AddBridge(bridge) => bridge.message(what),
             Build::AddVrf(vrf) => vrf.message(what),
+            Build::AddVlan(vlan) => vlan.message(what),
             Build::AddVeth(Veth {
                 link: NewLink { index: None, .. },
                 peer: NewLink { index: Some(_), .. },
@@ -149,7 +150,9 @@ fn rest_of(build: &Build) -> Vec<(Option<Arc<Namespace>>, Build)> {
         (settings != Settings::default()).then_some(Build::Set { device, settings })
     };
     match build {
-        Build::AddBridge(Bridge { link, .. }) | Build::AddVrf(Vrf { link, .. }) => {
+        Build::AddBridge(Bridge { link, .. })
+        | Build::AddVrf(Vrf { link, .. })
+        | Build::AddVlan(Vlan { link, .. }) => {
             let settings = Settings { mtu: link.mtu, ..Settings::default() };
             rest(link, settings).map(|rest| (None, rest)).into_iter().collect()
         }

@@ -1,4 +1,5 @@
-//! New devices: the attributes of RTM_NEWLINK (IFLA_*, IFLA_BR_* and IFLA_VRF_* of linux/if_link.h, VETH_INFO_PEER of linux/veth.h).
+//! New devices: the attributes of RTM_NEWLINK (IFLA_*, IFLA_BR_*, IFLA_VRF_* and IFLA_VLAN_* of linux/if_link.h,
+//! VETH_INFO_PEER of linux/veth.h).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -10,13 +11,17 @@ use crate::netlink::Message;
 use crate::netlink::attribute::{nest, push, push_text};
 
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BR_HELLO_TIME: u16 = 2;
+const IFLA_BR_MAX_AGE: u16 = 3;
 const IFLA_BR_AGEING_TIME: u16 = 4;
 const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_BR_PRIORITY: u16 = 6;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
 const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_VRF_TABLE: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
 
 /// What every new device has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +55,12 @@ pub struct Bridge {
     /// How long a port that comes up listens and learns before it forwards, in hundredths of a second; without STP 0 is
     /// allowed.
     pub forward_delay: Option<u32>,
+    /// How often a root bridge speaks (IEEE 802.1D), in hundredths of a second: 100 to 1000.
+    pub hello: Option<u32>,
+    /// After what time of silence of the root bridge another one is chosen, in hundredths of a second: 600 to 4000.
+    pub max_age: Option<u32>,
+    /// The first 16 bits of its bridge identifier: the lowest of all bridges is the root.
+    pub priority: Option<u16>,
     /// After what time of silence an address is forgotten, in hundredths of a second.
     pub ageing: Option<u32>,
     /// Does it listen to IGMP and MLD, and send multicast only where it is wanted?
@@ -81,6 +92,24 @@ pub struct Vrf {
     pub table: u32,
 }
 
+/// A new VLAN device (net/8021q): frames of one IEEE 802.1Q tag on another device, without the tag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// What every device has.
+    pub link: NewLink,
+    /// The device that it lies on, by number.
+    pub parent: u32,
+    /// The VLAN, 1 to 4094. Refused with EEXIST if the parent has a device for it.
+    pub id: u16,
+}
+
+impl Vlan {
+    pub(super) fn message(&self, what: String) -> Message {
+        let data = |data: &mut Vec<u8>| push(data, IFLA_VLAN_ID, &self.id.to_ne_bytes());
+        self.link.message_on(Some(self.parent), what, "vlan", data)
+    }
+}
+
 impl Vrf {
     pub(super) fn message(&self, what: String) -> Message {
         self.link.message(what, "vrf", |data| push(data, IFLA_VRF_TABLE, &self.table.to_ne_bytes()))
@@ -91,11 +120,19 @@ impl Bridge {
     pub(super) fn message(&self, what: String) -> Message {
         let data = |data: &mut Vec<u8>| {
             push(data, IFLA_BR_STP_STATE, &u32::from(self.stp).to_ne_bytes());
-            let numbers = [(IFLA_BR_FORWARD_DELAY, self.forward_delay), (IFLA_BR_AGEING_TIME, self.ageing)];
+            let numbers = [
+                (IFLA_BR_FORWARD_DELAY, self.forward_delay),
+                (IFLA_BR_HELLO_TIME, self.hello),
+                (IFLA_BR_MAX_AGE, self.max_age),
+                (IFLA_BR_AGEING_TIME, self.ageing),
+            ];
             for (kind, value) in numbers {
                 if let Some(value) = value {
                     push(data, kind, &value.to_ne_bytes());
                 }
+            }
+            if let Some(priority) = self.priority {
+                push(data, IFLA_BR_PRIORITY, &priority.to_ne_bytes());
             }
             let (snooping, netfilter) = (self.multicast_snooping, self.netfilter);
             let switches = [
@@ -133,11 +170,25 @@ impl Veth {
 
 impl NewLink {
     fn message(&self, what: String, kind: &str, data: impl FnOnce(&mut Vec<u8>)) -> Message {
+        self.message_on(None, what, kind, data)
+    }
+
+    /// The request for a device that lies on another one (IFLA_LINK).
+    fn message_on(
+        &self,
+        parent: Option<u32>,
+        what: String,
+        kind: &str,
+        data: impl FnOnce(&mut Vec<u8>),
+    ) -> Message {
         // Without NLM_F_EXCL it would change a device that is there already.
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         Message::new(libc::RTM_NEWLINK, flags, what, |body| {
             body.extend(self.header().as_slice());
             self.attributes(body);
+            if let Some(parent) = parent {
+                push(body, libc::IFLA_LINK, &parent.to_ne_bytes());
+            }
             if let Some(master) = self.master {
                 push(body, libc::IFLA_MASTER, &master.to_ne_bytes());
             }

@@ -39,6 +39,34 @@ pub struct Device {
     pub alias: Option<String>,
     /// Of a bridge's port, how it is set.
     pub port: Option<Port>,
+    /// Of a bridge's port, what it does with frames.
+    pub port_state: Option<PortState>,
+    /// Of a VLAN device, which VLAN.
+    pub vlan: Option<u16>,
+}
+
+/// What a bridge's port does with frames (BR_STATE_* of linux/if_bridge.h, IEEE 802.1D).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the standard's words")]
+pub enum PortState {
+    Disabled,
+    Listening,
+    Learning,
+    Forwarding,
+    Blocking,
+}
+
+impl PortState {
+    fn from_number(number: u8) -> Option<PortState> {
+        use PortState::{Blocking, Disabled, Forwarding, Learning, Listening};
+        [Disabled, Listening, Learning, Forwarding, Blocking].get(usize::from(number)).copied()
+    }
+}
+
+impl std::fmt::Display for PortState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
 }
 
 impl Device {
@@ -48,6 +76,10 @@ impl Device {
         let info = find(raw, libc::IFLA_LINKINFO);
         let of_info = |kind: u16| info.and_then(|info| find(info, kind));
         let is_port = of_info(libc::IFLA_INFO_SLAVE_KIND).is_some_and(|kind| text(kind) == "bridge");
+        let slave = of_info(libc::IFLA_INFO_SLAVE_DATA).filter(|_| is_port);
+        let is_vlan = of_info(libc::IFLA_INFO_KIND).is_some_and(|kind| text(kind) == "vlan");
+        let vlan =
+            of_info(libc::IFLA_INFO_DATA).filter(|_| is_vlan).and_then(|data| find(data, IFLA_VLAN_ID));
         let flags = header.ifi_flags.cast_signed();
         Some(Device {
             index: header.ifi_index.cast_unsigned(),
@@ -62,10 +94,18 @@ impl Device {
             peer: attributes.get_link().ok().filter(|peer| *peer != 0),
             peer_namespace: attributes.get_link_netnsid().ok(),
             alias: attributes.get_ifalias().ok().map(|alias| alias.to_string_lossy().into_owned()),
-            port: of_info(libc::IFLA_INFO_SLAVE_DATA).filter(|_| is_port).map(Port::decode),
+            port: slave.map(Port::decode),
+            port_state: slave
+                .and_then(|data| find(data, IFLA_BRPORT_STATE))
+                .and_then(|state| PortState::from_number(*state.first()?)),
+            vlan: vlan.and_then(|id| Some(u16::from_ne_bytes(*id.first_chunk()?))),
         })
     }
 }
+
+/// IFLA_BRPORT_STATE and IFLA_VLAN_ID (linux/if_link.h).
+const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
 
 /// Every device of the socket's network namespace, by number.
 pub fn list(socket: &mut Socket) -> Result<Vec<Device>, HostError> {
@@ -104,13 +144,18 @@ pub fn fdb(socket: &mut Socket) -> Result<Vec<Fdb>, HostError> {
 
 /// The number of the device with this name; `None` if there is none.
 pub fn index_of(socket: &mut Socket, name: &str) -> Result<Option<u32>, HostError> {
+    Ok(find_named(socket, name)?.map(|device| device.index))
+}
+
+/// The device with this name; `None` if there is none.
+pub fn find_named(socket: &mut Socket, name: &str) -> Result<Option<Device>, HostError> {
     let encode = |body: &mut Vec<u8>| name_device(body, &Named::Name(name.to_owned()), 0, 0);
     let question = Message::new(libc::RTM_GETLINK, 0, format!("look for device {name}"), encode);
-    let mut index = None;
-    let answer = socket.ask(question, |_, body| index = Device::decode(body).map(|device| device.index));
+    let mut device = None;
+    let answer = socket.ask(question, |_, body| device = Device::decode(body));
     match answer {
         Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
-        other => other.map(|()| index),
+        other => other.map(|()| device),
     }
 }
 

@@ -28,8 +28,8 @@ use std::sync::Arc;
 pub use address::InterfaceAddress;
 pub use carry_out::carry_out;
 pub use classifier::{Classifier, Direction};
-pub use link::{Bridge, NewLink, Veth, Vrf};
-pub use list::{Device, addresses, fdb, index_of, list, neighbours};
+pub use link::{Bridge, NewLink, Veth, Vlan, Vrf};
+pub use list::{Device, PortState, addresses, fdb, find_named, index_of, list, neighbours};
 pub use neighbour::{Fdb, FdbState, Neighbour};
 pub use port::Port;
 pub use settings::Settings;
@@ -62,6 +62,8 @@ pub enum Build {
     AddBridge(Bridge),
     /// A new VRF.
     AddVrf(Vrf),
+    /// A new VLAN device. Refused with EOPNOTSUPP by a kernel without 802.1Q.
+    AddVlan(Vlan),
     /// Makes a pair of veth devices. Refused with EEXIST if a name is taken.
     AddVeth(Veth),
     /// Changes a device.
@@ -119,6 +121,9 @@ impl std::fmt::Display for Build {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Build::AddBridge(bridge) => write!(f, "add bridge {}", bridge.link.name),
+            Build::AddVlan(vlan) => {
+                write!(f, "add VLAN device {} for VLAN {} of #{}", vlan.link.name, vlan.id, vlan.parent)
+            }
             Build::AddVrf(vrf) => write!(f, "add VRF {}", vrf.link.name),
             Build::AddVeth(veth) => write!(f, "add veth {} with peer {}", veth.link.name, veth.peer.name),
             Build::Set { device, settings } => write!(f, "set device {device}{settings}"),

@@ -10,6 +10,7 @@ use crate::Family;
 use crate::netlink::Message;
 
 const NTF_MASTER: u8 = 0x04;
+const NTF_STICKY: u8 = 0x40;
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
@@ -43,6 +44,8 @@ pub enum FdbState {
     Local,
     /// Frames to it leave by this port, and it does not age (NUD_NOARP, `static`). What a locked port needs.
     Static,
+    /// The same, and it stays at its port whoever sends with its address elsewhere (NTF_STICKY, Linux 4.20).
+    Sticky,
     /// As if it had been learned: it ages and may move (NUD_REACHABLE, `dynamic`).
     Dynamic,
 }
@@ -89,9 +92,12 @@ impl Fdb {
         header.ndm_family = libc::AF_BRIDGE as u8;
         header.ndm_ifindex = self.device.cast_signed();
         header.ndm_flags = NTF_MASTER;
+        if self.state == FdbState::Sticky {
+            header.ndm_flags |= NTF_STICKY;
+        }
         header.ndm_state = match self.state {
             FdbState::Local => NUD_PERMANENT,
-            FdbState::Static => NUD_NOARP,
+            FdbState::Static | FdbState::Sticky => NUD_NOARP,
             FdbState::Dynamic => NUD_REACHABLE,
         };
         header
@@ -120,6 +126,7 @@ impl Fdb {
             mac: attributes.get_lladdr().ok()?.try_into().ok()?,
             state: match header.ndm_state {
                 state if state & NUD_PERMANENT != 0 => FdbState::Local,
+                state if state & NUD_NOARP != 0 && header.ndm_flags & NTF_STICKY != 0 => FdbState::Sticky,
                 state if state & NUD_NOARP != 0 => FdbState::Static,
                 _ => FdbState::Dynamic,
             },

@@ -84,6 +84,13 @@ pub enum Expr {
         /// Shall they be in it?
         inside: bool,
     },
+    /// `add @SET { FIELD }`: notes the field in a set that remembers ([`super::Set::remembering`]).
+    Remember {
+        /// What is noted.
+        field: Field,
+        /// The set's name.
+        set: String,
+    },
     /// Ends the rule so.
     Verdict(Verdict),
     /// Ends the rule as a map says; a packet that it does not know goes on behind this rule.
@@ -193,6 +200,15 @@ impl Expr {
                     push_text(lookup, 1, set);
                     number(lookup, 2, register(0));
                     number(lookup, 5, u32::from(!inside));
+                });
+            }
+            Expr::Remember { field, set } => {
+                field.load(into, register(0));
+                // NFT_DYNSET_OP_ADD.
+                expression(into, "dynset", |dynset| {
+                    push_text(dynset, 1, set);
+                    number(dynset, 3, 0);
+                    number(dynset, 4, register(0));
                 });
             }
             Expr::Verdict(to) => expression(into, "immediate", |immediate| {

@@ -27,6 +27,8 @@ pub enum Field {
     NfProto,
     /// `meta protocol`, of `Integer(2)`: the EtherType.
     EtherType,
+    /// `ether type`, of `Integer(2)`: as it stands behind the addresses, so that a tag is seen as one (0x8100, 0x88a8).
+    EtherTypeOnWire,
     /// `meta mark`, of `Mark`.
     Mark,
     /// `meta pkttype`, of `Integer(1)`: 0 to this host, 1 broadcast, 2 multicast, 3 to another.
@@ -109,6 +111,7 @@ impl Field {
             Field::PacketType => (Source::Meta(19), 1),
             Field::EtherDestination => (Source::Payload(LINK, 0), 6),
             Field::EtherSource => (Source::Payload(LINK, 6), 6),
+            Field::EtherTypeOnWire => (Source::Payload(LINK, 12), 2),
             Field::IpSource => (Source::Payload(NETWORK, 12), 4),
             Field::IpDestination => (Source::Payload(NETWORK, 16), 4),
             Field::Ip6Source => (Source::Payload(NETWORK, 8), 16),

@@ -1,6 +1,7 @@
 //! Sets and maps (NFTA_SET_*).
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::encode::{LIST_ELEMENT, number};
 use super::value::{type_length, type_number, type_order};
@@ -10,6 +11,8 @@ use crate::netlink::attribute::{nest, push, push_text};
 
 const INTERVAL: u32 = 4;
 const MAP: u32 = 8;
+const TIMEOUT: u32 = 0x10;
+const EVAL: u32 = 0x20;
 const CONCAT: u32 = 0x80;
 /// NFT_DATA_VERDICT.
 const VERDICT: u32 = 0xffff_ff00;
@@ -21,6 +24,7 @@ pub struct Set {
     key: Vec<Type>,
     data: Data,
     intervals: bool,
+    forgets_after: Option<Duration>,
 }
 
 /// What a key leads to.
@@ -34,7 +38,13 @@ enum Data {
 impl Set {
     /// A set of keys of these fields; more than one are a concatenation.
     pub fn new(name: &str, key: &[Type]) -> Set {
-        Set { name: name.to_owned(), key: key.to_vec(), data: Data::None, intervals: false }
+        Set {
+            name: name.to_owned(),
+            key: key.to_vec(),
+            data: Data::None,
+            intervals: false,
+            forgets_after: None,
+        }
     }
 
     /// A map to values of these fields.
@@ -53,6 +63,13 @@ impl Set {
     /// byte order: not of marks, devices and zones, which can be single values of a concatenation though.
     pub fn with_intervals(mut self) -> Set {
         self.intervals = true;
+        self
+    }
+
+    /// Packets may add elements ([`super::Expr::Remember`]), which go after this time (`flags dynamic,timeout`). What is
+    /// in it is nobody's to write.
+    pub fn remembering(mut self, time: Duration) -> Set {
+        self.forgets_after = Some(time);
         self
     }
 
@@ -87,6 +104,7 @@ impl Set {
         let mut flags = if intervals { INTERVAL } else { 0 };
         flags |= if intervals && many { CONCAT } else { 0 };
         flags |= if self.data == Data::None { 0 } else { MAP };
+        flags |= if self.forgets_after.is_some() { TIMEOUT | EVAL } else { 0 };
         push_text(into, 2, &self.name);
         number(into, 3, flags);
         number(into, 4, type_number(&self.key));
@@ -111,6 +129,9 @@ impl Set {
                     }
                 });
             });
+        }
+        if let Some(time) = self.forgets_after {
+            push(into, 11, &u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
         }
         number(into, 10, NUMBERS.fetch_add(1, Ordering::Relaxed));
         let data_order = match &self.data {

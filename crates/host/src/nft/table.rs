@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Batch, Element, Expr, Family, Hook, Set, Type, Value};
 use crate::HostError;
 use crate::netlink::Socket;
-use crate::netlink::attribute::{find, push_text};
+use crate::netlink::attribute::{all, find, push_text};
 
 /// The set whose one element is the digest of its table.
 const MADE_OF: &str = "made-of";
@@ -115,19 +115,7 @@ impl Table {
     /// rules since is not seen.
     pub fn stands(&self, socket: &mut Socket) -> bool {
         let wanted = Value::Bytes(self.sum()).bytes();
-        let mut found = false;
-        let request = |body: &mut Vec<u8>| {
-            body.extend([self.family.number(), 0, 0, 0]);
-            push_text(body, 1, &self.name);
-            push_text(body, 2, MADE_OF);
-        };
-        let listed: Result<(), HostError> =
-            socket.dump(GET_ELEMENTS, "list what a table is made of", request, |_, body| {
-                let element = body.get(4..).and_then(|attributes| find(attributes, 3));
-                let key = element.and_then(|list| find(list, 1)).and_then(|element| find(element, 1));
-                found |= key.and_then(|key| find(key, 1)) == Some(&wanted);
-            });
-        listed.is_ok() && found
+        keys(self.family, &self.name, MADE_OF, socket).is_ok_and(|keys| keys.contains(&wanted))
     }
 
     fn digest(&self) -> Element {
@@ -139,6 +127,22 @@ impl Table {
         let text = format!("{} {self:?}", env!("CARGO_PKG_VERSION"));
         Sha256::digest(text.as_bytes())[..8].to_vec()
     }
+}
+
+/// The keys of a set's elements, as the kernel has them: what packets have put there, see [`Set::remembering`].
+pub fn keys(family: Family, table: &str, set: &str, socket: &mut Socket) -> Result<Vec<Vec<u8>>, HostError> {
+    let request = |body: &mut Vec<u8>| {
+        body.extend([family.number(), 0, 0, 0]);
+        push_text(body, 1, table);
+        push_text(body, 2, set);
+    };
+    let mut keys = Vec::new();
+    socket.dump(GET_ELEMENTS, "list the elements of a set", request, |_, body| {
+        let list = body.get(4..).and_then(|attributes| find(attributes, 3)).unwrap_or_default();
+        let elements = all(list).filter_map(|(_, element)| find(find(element, 1)?, 1));
+        keys.extend(elements.map(<[u8]>::to_vec));
+    })?;
+    Ok(keys)
 }
 
 fn made_of() -> Set {

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::across::place;
 use super::networks::is_host_in;
+use super::ports::Ports;
 use super::{Findings, Kept, tenant_in};
-use crate::{Document, Endpoint, Isolation, Located, Mac, Network, Protocol, Tenant};
+use crate::{Attachment, Document, Endpoint, Isolation, Located, Mac, Network, Protocol, Tenant};
 
 /// Everything there will be, and who has what so far.
 pub(super) struct Belongings<'a> {
@@ -23,6 +24,7 @@ pub(super) struct Belongings<'a> {
     addresses: HashMap<(String, IpAddr), String>,
     macs: HashMap<(String, Mac), String>,
     taps: HashMap<(String, &'a str), String>,
+    devices: Ports<'a>,
     unknown: bool,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Belongings<'a> {
             addresses: HashMap::new(),
             macs: HashMap::new(),
             taps: HashMap::new(),
+            devices: Ports::default(),
             unknown: kept.unknown,
         };
         for tenant in &kept.tenants {
@@ -61,7 +64,11 @@ impl<'a> Belongings<'a> {
             if located.is_none() {
                 all.claim_subnets(network, |_, _| {});
                 all.claim_ports(network, |_, _| {});
+                all.devices.claim_network(network, None);
             }
+        }
+        for tenant in kept.tenants.iter().filter(|t| stays("Tenant", t.metadata.name.clone())) {
+            all.devices.claim_tenant(tenant, None);
         }
         for endpoint in kept.endpoints.iter().filter(|e| stays("Endpoint", e.metadata.key())) {
             all.claim_addresses(endpoint, |_, _, _| {});
@@ -70,7 +77,8 @@ impl<'a> Belongings<'a> {
     }
 
     /// A tenant with networks has a namespace, and so nothing of the host's.
-    pub(super) fn check_tenant(&mut self, tenant: &Tenant, findings: &mut Findings<'_>) {
+    pub(super) fn check_tenant(&mut self, tenant: &'a Tenant, findings: &mut Findings<'_>) {
+        self.devices.claim_tenant(tenant, Some(findings));
         let network = self.segmented.get(tenant.metadata.name.as_str());
         if network.is_none() && tenant.spec.isolation != Isolation::Netns {
             return;
@@ -98,6 +106,7 @@ impl<'a> Belongings<'a> {
             }
             Some(_) => {}
         }
+        self.devices.claim_network(network, Some(findings));
         self.claim_subnets(network, |index, other| {
             findings.refuse(
                 &format!("spec.subnets[{index}]"),
@@ -131,6 +140,10 @@ impl<'a> Belongings<'a> {
             let path = |field: &str| format!("spec.networks[{index}].{field}");
             // A network that is not there yet is no contradiction: the endpoint waits for it.
             let Some(network) = self.networks.get(&endpoint.network_of(attachment)) else { continue };
+            if network.is_switch() {
+                refuse_address(attachment, &path("address"), findings);
+                continue;
+            }
             match attachment.address {
                 None if network.spec.dhcp.is_none() => findings.refuse(
                     &path("network"),
@@ -279,6 +292,13 @@ fn strangers(tenant: &Tenant, network: Option<&str>) -> Vec<(&'static str, Strin
         "delete it; nothing leads from a namespace to the host",
     );
     found
+}
+
+/// A switch has no prefix of its own to set an address with.
+fn refuse_address(attachment: &Attachment, path: &str, findings: &mut Findings<'_>) {
+    let Some(address) = attachment.address else { return };
+    let help = "delete it: the workload asks the DHCP server outside, or sets its address itself";
+    findings.refuse(path, format!("switch `{}` cannot give {address}", attachment.network), help);
 }
 
 fn list(nets: &[IpNet]) -> String {

@@ -76,7 +76,7 @@ fn attach(endpoint: &Endpoint, findings: &mut Findings<'_>) {
     if let Some(name) = tap {
         if let Some((flaw, help)) = names::flaw_of_device(name) {
             findings.refuse("spec.attach.tap", flaw, help);
-        } else if name == "transit" || name.starts_with("n-") || name.starts_with("e-") {
+        } else if name == "transit" || ["n-", "e-", "u-"].iter().any(|own| name.starts_with(own)) {
             let flaw = format!("`{name}` is a name that fief gives to devices of its own");
             findings.refuse("spec.attach.tap", flaw, "write another one, as in `vm0`");
         }

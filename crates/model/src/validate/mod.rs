@@ -10,7 +10,9 @@ mod endpoints;
 mod members;
 mod names;
 mod networks;
+mod ports;
 mod routes;
+mod switches;
 
 use crate::document::MAX_DIAGNOSTICS;
 use crate::{Diagnostic, Document, Endpoint, Located, Network, OwnedMetadata, Tenant};

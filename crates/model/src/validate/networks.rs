@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::addresses::nature;
-use super::{Findings, names};
+use super::{Findings, names, switches};
 use crate::{Mss, Network, PortMap};
 
 /// RFC 791: every host must take 576 bytes whole. RFC 8200: 1280.
@@ -22,12 +22,17 @@ const HEADERS: u32 = 40;
 
 pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
     findings.check_owned(&network.metadata, "a network");
-    subnets(network, findings);
-    gateways(network, findings);
     uplinks(network, findings);
-    dhcp(network, findings);
-    dns(network, findings);
-    port_maps(network, findings);
+    if network.is_switch() {
+        switches::check(network, findings);
+    } else {
+        switches::check_absent(network, findings);
+        subnets(network, findings);
+        gateways(network, findings);
+        dhcp(network, findings);
+        dns(network, findings);
+        port_maps(network, findings);
+    }
     let spec = &network.spec;
     let least = if spec.subnets.iter().any(|net| net.addr().is_ipv6()) { LEAST_MTU_V6 } else { LEAST_MTU };
     if !(least..=65_535).contains(&spec.mtu) {

@@ -98,6 +98,7 @@ pub fn build(
         namespace: Arc::new(Namespace::current()),
         vrf: Some(master),
         table: None,
+        frames: None,
         space: space.clone(),
         link: None,
         bridges: BTreeMap::new(),

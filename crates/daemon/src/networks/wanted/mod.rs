@@ -4,6 +4,7 @@ mod exits;
 mod names;
 mod port_maps;
 mod segment;
+mod switch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +23,7 @@ use exits::exit;
 pub use exits::{Exit, Link};
 use port_maps::port_maps;
 use segment::segment;
+pub use switch::{Cable, Trunk, TrunkPort};
 
 /// Every document that there is, or would be.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub struct Wanted {
     pub spaces: BTreeMap<String, Space>,
     /// Uplinks by device.
     pub exits: BTreeMap<String, Exit>,
+    /// The parts of switches that lie on the host, by key.
+    pub trunks: BTreeMap<String, Trunk>,
     /// What networks lack, by key.
     pub networks: BTreeMap<String, Vec<Condition>>,
     /// What endpoints lack, by key.
@@ -96,6 +100,8 @@ pub struct Segment {
     pub mtu: u32,
     /// Bytes of a TCP segment to and from outside, at most, beside what the way takes.
     pub mss: Option<u16>,
+    /// What leads to the host, if it is a switch.
+    pub cable: Option<Cable>,
     /// The link's address that its packets leave by, if they may and can.
     pub exit: Option<Ipv4Addr>,
     /// Who is attached, by the port's name.
@@ -158,6 +164,7 @@ pub fn wanted(documents: &Documents<'_>, observed: &Observed, ground: &Ground<'_
             wanted.spaces.insert(name.clone(), space);
         }
     }
+    switch::add_trunks(documents, observed, &mut wanted);
     wanted
 }
 
@@ -205,7 +212,7 @@ fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<Member<'a>>> {
         let endpoint = &stored.endpoint;
         let leads_out = |attachment: &&Attachment| {
             let network = documents.networks.get(&endpoint.network_of(attachment));
-            network.is_some_and(|stored| !stored.network.spec.uplinks.is_empty())
+            network.is_some_and(|stored| !stored.network.exits().is_empty())
         };
         let mut attachments = endpoint.spec.networks.iter();
         let default = attachments.clone().find(leads_out).or(attachments.next());
@@ -248,7 +255,7 @@ fn space(
         let leased = macs.filter_map(|mac| Some((*ground.leases.get(&(key.clone(), mac))?, mac)));
         segment.leased = leased.collect();
         let exits: Vec<(&String, &Exit)> =
-            network.spec.uplinks.iter().filter_map(|name| wanted.exits.get_key_value(name)).collect();
+            network.exits().iter().filter_map(|name| wanted.exits.get_key_value(name)).collect();
         for (_, exit) in &exits {
             let index = exit.uplink.index;
             space.transit.insert(index, ground.links.address(slot, index));

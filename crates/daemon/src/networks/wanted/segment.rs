@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::links::HOST_MAC;
 use super::names::{device_name, hashed, short_name};
 use super::port_maps::reserved;
+use super::switch::cable;
 use super::{Member, Port, Segment};
 
 /// Names end in this where no tenant says otherwise (RFC 9476 has `internal` for private use).
@@ -48,6 +49,7 @@ pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>], is_v
             Mss::Auto => None,
             Mss::Bytes(bytes) => Some(bytes),
         },
+        cable: cable(key, network),
         exit: None,
         ports,
         leased: BTreeMap::new(),
