@@ -182,6 +182,24 @@ fn a_source_of_another_network_does_not_pass() {
 }
 
 #[test]
+fn only_root_enters() {
+    let Some(node) = open("vrf-users") else { return };
+    let [a, _b] = two(&node);
+    let gateway = &node.town.gateways[0];
+    let _served = [node.town.serve(&a.ns, "a"), node.town.serve(gateway, "outside")];
+    let curl = node.town.tools.curl.display().to_string();
+    let ask = |user: u32, device: &str, address: Ipv4Addr| {
+        let (device, url) = (format!("if!{device}"), http(address));
+        let words = [curl.as_str(), "-sS", "--noproxy", "*", "--max-time", "3", "--interface", &device, &url];
+        node.town.host.command(&words).user(user, user).run()
+    };
+    const NOBODY: u32 = 65_534;
+    assert!(ask(NOBODY, "eth0", Town::gateway_address(0)).ok().stdout.starts_with("outside"));
+    assert!(ask(0, &node.vrf("ni1"), A).ok().stdout.starts_with("a sees"));
+    ask(NOBODY, &node.vrf("ni1"), A).fails();
+}
+
+#[test]
 fn an_address_may_be_another_tenants_too() {
     let Some(node) = open("vrf-same") else { return };
     let [a, _b] = two(&node);
