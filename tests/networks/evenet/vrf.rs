@@ -200,6 +200,28 @@ fn only_root_enters() {
 }
 
 #[test]
+fn a_mark_of_the_hosts_does_not_cross_a_link() {
+    let Some(node) = open("vrf-mark") else { return };
+    let [a, b] = two(&node);
+    let _served = node.town.serve(&b.ns, "b");
+    // A link inside one namespace keeps marks; what comes in by it has been marked for its uplink on the host.
+    node.town.host.nft(
+        "table inet watch {
+           chain all { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
+           chain marked { type filter hook prerouting priority -310; iifname \"t*\" meta mark != 0 counter; }
+         }",
+    );
+    a.reaches(&http(Town::SITE), "site");
+    let gateway = App::of(&node.town, node.town.gateways[0].clone());
+    gateway.reaches("http://192.168.0.2:8080/", "b");
+    a.reaches("http://192.168.0.2:8080/", "b");
+    let listed = node.town.host.sh("nft list table inet watch").ok().stdout;
+    let counted =
+        |part: &str| listed.lines().find(|line| line.contains(part)).map(|line| line.contains("packets 0 "));
+    assert_eq!((counted("all\""), counted("meta mark")), (Some(false), Some(true)), "{listed}");
+}
+
+#[test]
 fn an_address_may_be_another_tenants_too() {
     let Some(node) = open("vrf-same") else { return };
     let [a, _b] = two(&node);

@@ -7,6 +7,10 @@
 //!                         └── veth ── fiefSLOT, outside the VRF: as the link of a tenant with a namespace
 //! ```
 //!
+//! The link forgets what connection tracking knows of a packet, so that it is translated twice, as with a namespace. It keeps
+//! the packet's mark, which a link between namespaces does not (skb_scrub_packet); the host's table takes that away where a
+//! packet leaves the host's own routing.
+//!
 //! What is in here is known by its group (ip-link(8)), which rules and this module tell tenants apart by. Doing it twice
 //! changes nothing.
 
