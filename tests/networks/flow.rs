@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fief_testkit::{Dial, Ns, eventually};
+use fief_testkit::{Dial, Ns, eventually, slowness};
 
 use crate::room::{SOON, wait};
 
-/// One datagram a millisecond, numbered, to an echo server and back.
+/// One datagram a millisecond (see [`pace`]), numbered, to an echo server and back.
 pub struct Flow {
     end: Arc<AtomicBool>,
     mouth: JoinHandle<u64>,
@@ -26,7 +26,7 @@ pub struct Tally {
     pub sent: u64,
     /// Datagrams that came back.
     pub returned: u64,
-    /// Which ones did not; one is sent every millisecond.
+    /// Which ones did not, by their numbers.
     pub lost: Vec<u64>,
 }
 
@@ -35,7 +35,9 @@ impl Flow {
     #[track_caller]
     pub fn start(from: &Ns, to: SocketAddr) -> Flow {
         let mouth = from.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a port is free");
-        mouth.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket has a time-out");
+        mouth
+            .set_read_timeout(Some(Duration::from_millis(300) * slowness()))
+            .expect("a socket has a time-out");
         from.enter(|| mouth.connect(to)).expect("a route is there");
         eventually(SOON, || {
             let mut buffer = [0; 16];
@@ -70,12 +72,17 @@ impl Flow {
     }
 }
 
+/// The time between two datagrams. An emulated processor stands still for long enough to fill a socket's queue at more.
+fn pace() -> Duration {
+    Duration::from_millis(if slowness() == 1 { 1 } else { 40 })
+}
+
 /// Sends at the agreed rate, whatever the scheduler does in between.
 fn send(mouth: &UdpSocket, end: &AtomicBool) -> u64 {
     let began = Instant::now();
     let mut sent = 0_u64;
     while !end.load(Ordering::Relaxed) {
-        let due = began.elapsed().as_millis() as u64;
+        let due = (began.elapsed().as_millis() / pace().as_millis()) as u64;
         while sent < due {
             // An error of an earlier datagram is told here; what was lost is counted at the other side.
             drop(mouth.send(&sent.to_be_bytes()));

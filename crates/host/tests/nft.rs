@@ -71,6 +71,7 @@ fn matches_and_verdicts_are_what_nft_reads() {
             (idiom::iifname_is("eth0"), "iifname \"eth0\""),
             (idiom::oifname_is("eth1"), "oifname \"eth1\""),
             (idiom::iifgroup_in(0xf1_0007, 0xffff_0000), "iifgroup 15794176/16"),
+            (idiom::socket_user_is_not(0), "meta skuid != 0"),
             (idiom::oifgroup_in(0xf1_0007, u32::MAX), "oifgroup 15794183"),
             (
                 Expr::All(vec![

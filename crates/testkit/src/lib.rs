@@ -49,7 +49,7 @@ pub use frame::Frame;
 pub use lab::Lab;
 pub use link::Wire;
 pub use ns::Ns;
-pub use poll::{attempt, eventually};
+pub use poll::{attempt, eventually, slowness};
 pub use privilege::{missing, skip};
 pub use snapshot::Snapshot;
 pub use socket::{bind_device, mark, set_mark};

@@ -102,10 +102,14 @@ fn a_restarted_daemon_adopts_what_stands() {
     eventually(SOON, || before.diff(&Snapshot::of(&node.town.host)).map_or(Ok(()), Err));
     let status = node.daemon.cli(&["status", "-o", "json"]).ok().json();
     assert_eq!(status["repairs"], 0, "nothing was wrong: {}", node.daemon.log());
-    // What a daemon that is dead cannot take away the next one does.
+    // A daemon that finds what nobody wants any more takes it away.
     node.daemon.kill9();
-    node.town.host.ip("link set vrf1 name elsewhere\n");
+    node.town.host.ip("link add stray type bridge\nlink set stray group 15794275\n");
     node.daemon.restart();
+    eventually(SOON, || {
+        let shown = node.town.host.sh("ip link show stray");
+        if shown.success() { Err("slot 99 has a device".to_owned()) } else { Ok(()) }
+    });
     a.reaches(&http(Town::SITE), "site");
 }
 
@@ -121,6 +125,8 @@ fn what_somebody_takes_away_comes_back() {
         format!("link del {inner}"),
         format!("link del {bridge}"),
         format!("link del {vrf}"),
+        format!("link set {inner} down\nlink set {inner} name elsewhere\nlink set elsewhere up"),
+        format!("link set {vrf} down\nlink set {vrf} name elsewhere\nlink set elsewhere up"),
         format!("route del default table {}", 256_000_000 + node.slot("ni1")),
         "rule del pref 8".to_owned(),
         "rule del pref 9".to_owned(),
@@ -182,6 +188,46 @@ fn a_source_of_another_network_does_not_pass() {
 }
 
 #[test]
+fn only_root_enters() {
+    let Some(node) = open("vrf-users") else { return };
+    let [a, _b] = two(&node);
+    let gateway = &node.town.gateways[0];
+    let _served = [node.town.serve(&a.ns, "a"), node.town.serve(gateway, "outside")];
+    let curl = node.town.tools.curl.display().to_string();
+    let ask = |user: u32, device: &str, address: Ipv4Addr| {
+        let (device, url) = (format!("if!{device}"), http(address));
+        let words = [curl.as_str(), "-sS", "--noproxy", "*", "--max-time", "3", "--interface", &device, &url];
+        node.town.host.command(&words).user(user, user).run()
+    };
+    const NOBODY: u32 = 65_534;
+    assert!(ask(NOBODY, "eth0", Town::gateway_address(0)).ok().stdout.starts_with("outside"));
+    assert!(ask(0, &node.vrf("ni1"), A).ok().stdout.starts_with("a sees"));
+    ask(NOBODY, &node.vrf("ni1"), A).fails();
+}
+
+#[test]
+fn a_mark_of_the_hosts_does_not_cross_a_link() {
+    let Some(node) = open("vrf-mark") else { return };
+    let [a, b] = two(&node);
+    let _served = node.town.serve(&b.ns, "b");
+    // A link inside one namespace keeps marks; what comes in by it has been marked for its uplink on the host.
+    node.town.host.nft(
+        "table inet watch {
+           chain all { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
+           chain marked { type filter hook prerouting priority -310; iifname \"t*\" meta mark != 0 counter; }
+         }",
+    );
+    a.reaches(&http(Town::SITE), "site");
+    let gateway = App::of(&node.town, node.town.gateways[0].clone());
+    gateway.reaches("http://192.168.0.2:8080/", "b");
+    a.reaches("http://192.168.0.2:8080/", "b");
+    let listed = node.town.host.sh("nft list table inet watch").ok().stdout;
+    let counted =
+        |part: &str| listed.lines().find(|line| line.contains(part)).map(|line| line.contains("packets 0 "));
+    assert_eq!((counted("all\""), counted("meta mark")), (Some(false), Some(true)), "{listed}");
+}
+
+#[test]
 fn an_address_may_be_another_tenants_too() {
     let Some(node) = open("vrf-same") else { return };
     let [a, _b] = two(&node);
@@ -223,8 +269,9 @@ fn a_kernel_without_vrfs_is_told_so_and_serves_the_others() {
 #[test]
 fn a_name_that_the_host_has_given_is_not_taken() {
     let Some(node) = open("vrf-name") else { return };
-    node.town.host.ip("link add vm3 type bridge\n");
+    node.town.host.ip("link add first type vrf table 77\nlink del first\n");
     let there = Snapshot::of(&node.town.host);
+    node.town.host.ip("link add vm3 type bridge\n");
     node.apply(&[
         tenant("ni1"),
         network("ni1", "10.10.1.0/24", &[]),
@@ -236,7 +283,18 @@ fn a_name_that_the_host_has_given_is_not_taken() {
     node.town.host.ip("link del vm3\n");
     node.wait_phase("endpoint", "ni1", "guest", "Ready");
     node.daemon.cli(&["delete", "tenant", "ni1"]).ok();
-    drop(there);
+    // A bridge's, too: then the network is not there, and nothing of it is left when it goes.
+    node.apply(&[tenant("ni1"), network("ni1", "10.10.1.0/24", &[])]);
+    let bridge = node.wait_phase("network", "ni1", "net", "Ready")["bridge"].clone();
+    node.daemon.cli(&["delete", "tenant", "ni1"]).ok();
+    let bridge = bridge.as_str().expect("a network has a bridge").to_owned();
+    node.town.host.ip(&format!("link add {bridge} type bridge\n"));
+    node.apply(&[tenant("ni1"), network("ni1", "10.10.1.0/24", &[])]);
+    let status = node.wait_phase("network", "ni1", "net", "Pending");
+    assert_eq!(status["conditions"][0]["reason"], "VrfIncomplete", "{status}");
+    node.daemon.cli(&["delete", "tenant", "ni1"]).ok();
+    node.town.host.ip(&format!("link del {bridge}\n"));
+    eventually(SOON, || there.diff(&Snapshot::of(&node.town.host)).map_or(Ok(()), Err));
 }
 
 #[test]

@@ -304,7 +304,9 @@ impl Networks {
             return Ok(standing);
         }
         // A link whose other end went with a namespace is gone as well.
-        if there.is_none() {
+        let is_there =
+            there.is_some() && (standing.vrf.is_none() || vrf::has_link(&mut socket, &device, space.slot)?);
+        if !is_there {
             let link = match standing.vrf {
                 Some(vrf) => vrf::link(&device, tenant, space.slot, vrf),
                 None => space::link(&device, space.slot, tenant, &standing.namespace),
@@ -374,6 +376,12 @@ impl Networks {
             let left = left.filter(|tenant| !has_namespace(tenant));
             gone.extend(left.filter(|tenant| space::is_ours(&self.path(tenant), tenant)).map(str::to_owned));
         }
+        // What could not be made to its end has left a part of it.
+        let parts = self.trouble.iter().filter(|(tenant, (space, _))| {
+            let wanted = wanted.spaces.get(*tenant).map(|wanted| (wanted.slot, wanted.vrf));
+            space.vrf.is_some() && wanted != Some((space.slot, space.vrf))
+        });
+        parts.for_each(|(_, (space, _))| vrf::remove(space.slot));
         self.trouble.retain(|tenant, _| wanted.spaces.contains_key(tenant));
         let networks: BTreeSet<&str> =
             wanted.spaces.values().flat_map(|space| space.segments.keys().map(String::as_str)).collect();

@@ -36,12 +36,12 @@ impl Backend for Vrf {
         "vrf"
     }
 
-    fn can_hold(&self, tenant: &Tenant, segmented: bool) -> Result<(), String> {
+    fn can_hold(&self, tenant: &Tenant, _segmented: bool) -> Result<(), String> {
         let spec = &tenant.spec;
-        if segmented && spec.interfaces.is_empty() && spec.routes.is_empty() {
+        if spec.interfaces.is_empty() && spec.routes.is_empty() {
             return Ok(());
         }
-        Err("it holds tenants with networks, and without interfaces or routes of the host".into())
+        Err("it holds tenants without interfaces or routes of the host".into())
     }
 }
 

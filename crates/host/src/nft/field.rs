@@ -18,6 +18,9 @@ pub enum Field {
     IifGroup,
     /// `oifgroup`, the same of the device that it leaves by.
     OifGroup,
+    /// `meta skuid`, of `Integer(4)` in the host's order: the user of the socket that sends it. Packets without a socket of a
+    /// program end the rule.
+    SocketUser,
     /// `meta sdifname`, of `Ifname`: the device under a VRF that brought it; empty where none did. In the hooks input and
     /// forward only.
     SdifName,
@@ -105,6 +108,7 @@ impl Field {
             Field::OifName => (Source::Meta(7), 16),
             Field::IifGroup => (Source::Meta(21), 4),
             Field::OifGroup => (Source::Meta(22), 4),
+            Field::SocketUser => (Source::Meta(10), 4),
             Field::SdifName => (Source::Meta(34), 16),
             Field::NfProto => (Source::Meta(15), 1),
             Field::L4Proto => (Source::Meta(16), 1),

@@ -95,6 +95,11 @@ pub fn oifgroup_in(group: u32, mask: u32) -> Expr {
     of_groups(Field::OifGroup, group, mask)
 }
 
+/// `meta skuid != USER`; packets without a socket of a program end the rule.
+pub fn socket_user_is_not(user: u32) -> Expr {
+    is_not(Field::SocketUser, Value::Bytes(user.to_ne_bytes().to_vec()))
+}
+
 /// `meta nfproto ipv4` or `meta nfproto ipv6`: not in the family bridge, where [`ether_type_is`] says it.
 pub fn family_is(family: Family) -> Expr {
     is(Field::NfProto, Value::Bytes(vec![family.af()]))

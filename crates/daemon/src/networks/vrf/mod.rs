@@ -7,6 +7,10 @@
 //!                         └── veth ── fiefSLOT, outside the VRF: as the link of a tenant with a namespace
 //! ```
 //!
+//! The link forgets what connection tracking knows of a packet, so that it is translated twice, as with a namespace. It keeps
+//! the packet's mark, which a link between namespaces does not (skb_scrub_packet); the host's table takes that away where a
+//! packet leaves the host's own routing.
+//!
 //! What is in here is known by its group (ip-link(8)), which rules and this module tell tenants apart by. Doing it twice
 //! changes nothing.
 
@@ -78,6 +82,10 @@ pub fn build(
     let ends: Vec<Build> =
         fief_host::Family::present().iter().map(|family| Build::SetRoute(end(*family))).collect();
     carry_out(&mut socket, &ends)?;
+    // One of ours that somebody has renamed: its bridges come under the new one.
+    let strays = ours.iter().filter(|device| device.kind.as_deref() == Some("vrf") && device.name != name);
+    let strays: Vec<Build> = strays.map(|device| Build::DeleteLink(Named::Index(device.index))).collect();
+    devices::carry_out(&mut socket, &strays);
     let is_new = !ours.iter().any(|device| device.name == name);
     if is_new {
         let alias = Some(space::origin(tenant));
@@ -179,6 +187,15 @@ pub fn link(name: &str, tenant: &str, slot: Slot, vrf: u32) -> Build {
         ..NewLink::default()
     };
     Build::AddVeth(Veth { link: outer, peer: inner, peer_namespace: None })
+}
+
+/// Takes a link away whose inner end is not to be found by its name; says whether one is left.
+pub fn has_link(socket: &mut Socket, outer: &str, slot: Slot) -> Result<bool, HostError> {
+    if devices::index_of(socket, &links::inner(slot))?.is_some() {
+        return Ok(true);
+    }
+    carry_out(socket, &[Build::DeleteLink(Named::Name(outer.to_owned()))])?;
+    Ok(false)
 }
 
 /// Gives the inner end of the link its addresses. Its routes are the plan's, with the host's others.

@@ -37,6 +37,7 @@ pub fn table<'a>(spaces: impl Iterator<Item = &'a Space> + Clone) -> Table {
     let exits = exits(&mut table, spaces.clone());
     inwards(&mut table, spaces.clone());
     to_gateway(&mut table);
+    entering(&mut table);
     through(&mut table, spaces, &exits);
     table.base_chain("behind", Hook::new(ChainKind::Nat, HookPoint::Postrouting, SRCNAT));
     let translated = [outwards(), v4(), idiom::snat_to_map(&exits, &[Field::OifGroup, Field::IpSource])];
@@ -118,6 +119,17 @@ fn to_gateway(table: &mut Table) {
     wall(table, "net-gateway", "to-gateway", &tcp, Some("nobody listens"));
     let other = from(&[Expr::Reject(Reject::PortUnreachable)]);
     wall(table, "net-gateway", "to-gateway", &other, Some("nobody listens"));
+}
+
+/// What programs of the host send inside. Anybody may bind a socket to a device (sk_bindtoindex asks for CAP_NET_RAW only
+/// where it is bound already); a tenant's place is for administrators, as a namespace is.
+fn entering(table: &mut Table) {
+    table.base_chain("entering", Hook::new(ChainKind::Filter, HookPoint::Output, FILTER));
+    for kind in [INSIDE, DOOR] {
+        let user =
+            [idiom::oifgroup_in(kind, KIND), idiom::socket_user_is_not(0), Expr::Counter, idiom::drop()];
+        wall(table, "net-users", "entering", &user, Some("only root enters"));
+    }
 }
 
 fn through<'a>(table: &mut Table, spaces: impl Iterator<Item = &'a Space>, exits: &Set) {
