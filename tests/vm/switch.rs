@@ -47,6 +47,8 @@ impl Scene {
             if device != "eth0" && !super::add_vlan(&ns) {
                 return None;
             }
+            // Or the one would answer for its address on the other's device as well.
+            ns.set_sysctl("net.ipv4.conf.all.arp_ignore", 1);
             ns.ip(&format!("addr add 10.20.0.1/24 dev {device}\n"));
             let at: SocketAddr = ([10, 20, 0, 1], port).into();
             echoes.push(ns.enter(|| Echo::listen(at, EchoOptions::default())).expect("a port is free"));

@@ -31,9 +31,9 @@ use super::rules::{self, TABLE};
 use super::space::carry_out;
 use super::wanted::{Trunk, TrunkPort, condition};
 
-/// The spanning tree's times in hundredths of a second, as short as IEEE 802.1D lets them be together (2 x (forward delay - 1 s)
-/// >= max age >= 2 x (hello + 1 s), and the kernel's max age is 6 s at least). They count only where no other bridge is the
-/// root, and [`PRIORITY`] sees to it that any other one is.
+/// The spanning tree's times in hundredths of a second, as short as IEEE 802.1D and the kernel let them be together: the
+/// maximum age is 6 s at least, and twice the forward delay less a second is no less than that. They count only where no
+/// other bridge is the root, and [`PRIORITY`] sees to it that any other one is.
 const FORWARD_DELAY: u32 = 400;
 const HELLO: u32 = 100;
 const MAX_AGE: u32 = 600;
@@ -399,6 +399,14 @@ impl Builder<'_> {
             )),
         }
         for (uplink, device) in &found.ports {
+            if device.mtu < self.trunk.mtu {
+                let (most, wanted) = (device.mtu, self.trunk.mtu);
+                let text = format!(
+                    "{uplink} takes packets of {most} bytes, and the network's are up to {wanted}: write `mtu: {most}`, or \
+                     raise that of the device"
+                );
+                self.lacking.push(condition("MtuTooSmall", text));
+            }
             let is_barred = self.trunk.ports.iter().any(|port| port.uplink == *uplink && port.barred);
             match device.master {
                 Some(_) if device.master == master => {}
