@@ -41,7 +41,7 @@ passed=0 failed=0 skipped=0 matched=no
 say "Linux 6.12"
 scripts/vm/initramfs.sh 6.12 "$vm/6.12.cpio" "$stage"/*
 status=0
-scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
+scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 400 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
 counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$vm/console-6.12.log")
 if [ -n "$counts" ]; then
 	matched=yes
