@@ -79,7 +79,7 @@ put_on_stage $SUITES
 # shellcheck disable=SC2086
 if has_test "" $SUITES; then
 	say "Linux 6.12"
-	run_on_stage 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
+	run_on_stage 400 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
 fi
 
 put_on_stage "$NETWORKS"

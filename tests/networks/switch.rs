@@ -135,6 +135,15 @@ fn switch_takes_a_device_when_it_comes_and_when_it_comes_again() {
     // Somebody takes it out: it is put back.
     node.town.host.ip("link set eth1 nomaster\n");
     is_answered(&a, Town::gateway_address(1));
+    // It takes shorter packets than the network has: that is said, and the others pass.
+    node.town.host.ip("link set eth1 mtu 1400\n");
+    wait_reasons(&node, "network", "ni6", "lan", &["MtuTooSmall"]);
+    is_answered(&a, Town::gateway_address(1));
+    node.apply(&[switch("ni6", &["uplinks: [eth1]", "mtu: 1400"])]);
+    node.wait_phase("network", "ni6", "lan", "Ready");
+    let cable = node.town.host.sh("ip -o link show group 241").ok().stdout;
+    assert!(cable.lines().any(|line| line.contains("fiefc") && line.contains("mtu 1400")), "{cable}");
+    node.town.host.ip("link set eth1 mtu 1500\n");
     // And somebody's own bridge keeps it.
     node.apply(&[switch("ni6", &["uplinks: []"])]);
     node.town.host.ip("link add other type bridge\nlink set eth1 master other\n");

@@ -17,8 +17,8 @@ const A: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 61);
 const B: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 62);
 /// EtherType for experiments (IEEE 802).
 const EXPERIMENT: u16 = 0x88b5;
-/// The spanning tree's group address, and the shortest message there is: a change of the topology (IEEE 802.1D, 9.3.2), behind
-/// the header of IEEE 802.2.
+/// The spanning tree's group address, and the shortest message there is: a change of the topology (IEEE 802.1D,
+/// 9.3.2), behind the header of IEEE 802.2.
 const TREE: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
 const CHANGE: [u8; 7] = [0x42, 0x42, 0x03, 0, 0, 0, 0x80];
 

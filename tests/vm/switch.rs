@@ -1,8 +1,8 @@
 //! Switches on VLANs: one device, one wire, an untagged switch and one on VLAN 20, and the same addresses on both.
 //!
 //! ```text
-//!   tenant plain   a 10.20.0.2 ── switch lan ──────── eth3 ┐         ┌ plain's outside  10.20.0.1, serves 7001
-//!   tenant tagged  a 10.20.0.2 ── switch lan, VLAN 20 ─────┴─ wire ──┴ tagged's outside 10.20.0.1 on eth0.20, serves 7002
+//!   tenant plain   a 10.20.0.2 ── switch lan ──────── eth3 ┐         ┌ plain's outside  10.20.0.1, 7001
+//!   tenant tagged  a 10.20.0.2 ── switch lan, VLAN 20 ─────┴─ wire ──┴ tagged's outside 10.20.0.1 on eth0.20, 7002
 //! ```
 
 use std::net::SocketAddr;
@@ -47,6 +47,8 @@ impl Scene {
             if device != "eth0" && !super::add_vlan(&ns) {
                 return None;
             }
+            // Or the one would answer for its address on the other's device as well.
+            ns.set_sysctl("net.ipv4.conf.all.arp_ignore", 1);
             ns.ip(&format!("addr add 10.20.0.1/24 dev {device}\n"));
             let at: SocketAddr = ([10, 20, 0, 1], port).into();
             echoes.push(ns.enter(|| Echo::listen(at, EchoOptions::default())).expect("a port is free"));
@@ -207,7 +209,9 @@ fn switch_on_a_vlan_comes_back_with_its_device_and_the_daemon() {
 #[test]
 fn switch_leaves_somebody_elses_vlan_device_alone() {
     let Some(scene) = Scene::open("vlan-taken") else { return };
-    scene.host.ip("link add link eth3 name eth3.20 type vlan id 20\nlink set eth3.20 addrgenmode none\nlink set eth3.20 up\n");
+    let lines =
+        ["add link eth3 name eth3.20 type vlan id 20", "set eth3.20 addrgenmode none", "set eth3.20 up"];
+    scene.host.ip(&lines.map(|line| format!("link {line}\n")).concat());
     scene.apply(["eth3", "eth3"]);
     scene.wait_reasons("tagged", &["VlanTaken"]);
     assert!(scene.hears(0, 7001, SOON));

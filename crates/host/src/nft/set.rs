@@ -66,8 +66,8 @@ impl Set {
         self
     }
 
-    /// Packets may add elements ([`super::Expr::Remember`]), which go after this time (`flags dynamic,timeout`). What is
-    /// in it is nobody's to write.
+    /// Packets may add elements ([`super::Expr::Remember`]), which go after this time (`flags dynamic,timeout`). What
+    /// is in it is nobody's to write.
     pub fn remembering(mut self, time: Duration) -> Set {
         self.forgets_after = Some(time);
         self

@@ -1,11 +1,12 @@
-//! Which frames a switch takes: the nf_tables rules of the family bridge, one table in the host's namespace and one in that
-//! of each tenant with switches.
+//! Which frames a switch takes: the nf_tables rules of the family bridge, one table in the host's namespace and one in
+//! that of each tenant with switches.
 //!
-//! Nothing of a switch enters the host's or the tenant's own stack: neither has an address there, but both would answer
-//! ARP for those that they have elsewhere (`arp_ignore`, ip-sysctl.rst), and take packets for them. An endpoint says
-//! nothing to the switches outside: a frame with a tag of its own would come out in another VLAN, and a message of the
-//! spanning tree could change the tree. The kernel's own BPDU guard needs a bridge that runs the protocol, whose every new
-//! port is silent for twice the forward delay (br_stp_rcv, br_make_forwarding in net/bridge): endpoints would be too.
+//! Nothing of a switch enters the host's or the tenant's own stack: neither has an address there, but both would
+//! answer ARP for those that they have elsewhere (`arp_ignore`, ip-sysctl.rst), and take packets for them. An endpoint
+//! says nothing to the switches outside: a frame with a tag of its own would come out in another VLAN, and a message
+//! of the spanning tree could change the tree. The kernel's own BPDU guard needs a bridge that runs the protocol,
+//! whose every new port is silent for twice the forward delay (br_stp_rcv, br_make_forwarding in net/bridge):
+//! endpoints would be too.
 
 use std::time::Duration;
 

@@ -8,37 +8,30 @@
 //! ```
 //!
 //! Two bridges: the devices must stay the host's, and endpoints belong where their tenant is, as on every network: its
-//! connection tracking, its names, its TAP devices. And a port of a bridge that runs the spanning tree protocol is silent
-//! for twice the forward delay when it comes up, and makes all switches outside forget whom they know when it goes; that
-//! is right for a cable and wrong for an endpoint.
+//! connection tracking, its names, its TAP devices. And a port of a bridge that runs the spanning tree protocol is
+//! silent for twice the forward delay when it comes up, and makes all switches outside forget whom they know when it
+//! goes; that is right for a cable and wrong for an endpoint.
 
+mod builder;
 mod cable;
 mod frames;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fief_api::{Condition, PortStatus};
-use fief_host::devices::{self, Bridge, Build, Device, Named, NewLink, Port, Settings, Vlan};
+use fief_host::devices::{self, Build, Device, Named, Settings};
 use fief_host::netlink::Socket;
 use fief_host::nft::{Batch, Family, Table};
 use fief_host::{HostError, sysctl};
 
+use builder::Builder;
 pub use cable::{guard, plug};
 pub use frames::{PAUSE, is_guarded};
 
 use super::links::GROUP;
 use super::rules::{self, TABLE};
-use super::space::carry_out;
 use super::wanted::{Trunk, TrunkPort, condition};
 
-/// The spanning tree's times in hundredths of a second, as short as IEEE 802.1D lets them be together (2 x (forward delay - 1 s)
-/// >= max age >= 2 x (hello + 1 s), and the kernel's max age is 6 s at least). They count only where no other bridge is the
-/// root, and [`PRIORITY`] sees to it that any other one is.
-const FORWARD_DELAY: u32 = 400;
-const HELLO: u32 = 100;
-const MAX_AGE: u32 = 600;
-/// The highest: the last to become the root.
-const PRIORITY: u16 = 0xf000;
 /// With one of these on, bridged frames pass the host's iptables and its connection tracking, all tenants' together. A
 /// bridge's own switch can only add to it (br_nf_pre_routing in net/bridge/br_netfilter_hooks.c).
 const BRIDGED: [&str; 3] = [
@@ -143,7 +136,7 @@ impl Trunks {
         let is_bridged = BRIDGED.iter().any(|name| sysctl::read(name).is_ok_and(|value| value.trim() != "0"));
         let mut builders = Vec::new();
         for (key, trunk) in wanted {
-            let mut builder = Builder { key, trunk, is_bridged, lacking: Vec::new(), did: false };
+            let mut builder = Builder::new(key, trunk, is_bridged);
             let found = builder.prepare(socket);
             builders.push((builder, found));
         }
@@ -164,7 +157,8 @@ impl Trunks {
         Ok(did)
     }
 
-    /// Removes switches that no document wants any more, and ports; the first time, what an earlier daemon left as well.
+    /// Removes switches that no document wants any more, and ports; the first time, what an earlier daemon left as
+    /// well.
     fn remove_surplus(
         &self,
         socket: &mut Socket,
@@ -236,192 +230,4 @@ impl Trunks {
         self.table = Some(next);
         Ok(did)
     }
-}
-
-/// Makes one switch.
-struct Builder<'a> {
-    key: &'a str,
-    trunk: &'a Trunk,
-    is_bridged: bool,
-    lacking: Vec<Condition>,
-    did: bool,
-}
-
-/// What is there of a switch before its ports are connected.
-struct Found {
-    bridge: Device,
-    cable: Option<Device>,
-    ports: Vec<(String, Device)>,
-}
-
-impl Found {
-    fn numbers(&self) -> Vec<u32> {
-        let ports = self.ports.iter().map(|(_, device)| device.index);
-        self.cable.iter().map(|device| device.index).chain(ports).collect()
-    }
-}
-
-impl Builder<'_> {
-    /// The bridge, and the devices that will be its ports.
-    fn prepare(&mut self, socket: &mut Socket) -> Result<Found, HostError> {
-        if self.is_bridged {
-            let text = "bridged frames pass this host's iptables and connection tracking, in which all tenants are one: \
-                 `sysctl -w net.bridge.bridge-nf-call-iptables=0`, and the same of `ip6tables` and `arptables`";
-            self.lacking.push(condition("BridgeNetfilter", text));
-        }
-        let bridge = self.bridge(socket)?;
-        let cable = devices::find_named(socket, &self.trunk.cable)?;
-        let mut ports = Vec::new();
-        for port in &self.trunk.ports {
-            match self.port(socket, port) {
-                Ok(Some(device)) => ports.push((port.uplink.clone(), device)),
-                Ok(None) => {}
-                Err(reason) => self.lacking.push(reason),
-            }
-        }
-        Ok(Found { bridge, cable, ports })
-    }
-
-    fn bridge(&mut self, socket: &mut Socket) -> Result<Device, HostError> {
-        let trunk = self.trunk;
-        let alias = origin(self.key) + if trunk.stp { " stp" } else { "" };
-        let name = || Named::Name(trunk.bridge.clone());
-        if let Some(device) = devices::find_named(socket, &trunk.bridge)? {
-            if device.alias.as_ref() == Some(&alias) {
-                return Ok(device);
-            }
-            // The kernel does not say of a bridge how it was made; and to begin with the protocol stops every port anyway.
-            carry_out(socket, &[Build::DeleteLink(name())])?;
-        }
-        self.did = true;
-        let link = NewLink {
-            name: trunk.bridge.clone(),
-            mac: Some(trunk.mac),
-            group: Some(GROUP),
-            ..NewLink::default()
-        };
-        let bridge = Bridge {
-            link,
-            stp: trunk.stp,
-            forward_delay: Some(if trunk.stp { FORWARD_DELAY } else { 0 }),
-            hello: Some(HELLO),
-            max_age: Some(MAX_AGE),
-            priority: Some(PRIORITY),
-            multicast_snooping: Some(false),
-            ..Bridge::default()
-        };
-        carry_out(socket, &[Build::AddBridge(bridge), Build::NoAddressGeneration(name())])?;
-        quiet(&trunk.bridge);
-        let settings = Settings { up: Some(true), alias: Some(alias), ..Settings::default() };
-        carry_out(socket, &[Build::Set { device: name(), settings }])?;
-        let made = devices::find_named(socket, &trunk.bridge)?;
-        made.ok_or_else(|| HostError::Missing(format!("bridge {}", trunk.bridge)))
-    }
-
-    /// The device that is to be a port: the one that is named, or one for its VLAN.
-    fn port(&mut self, socket: &mut Socket, port: &TrunkPort) -> Result<Option<Device>, Condition> {
-        let refused = |error: HostError| condition("PortRefused", error.to_string());
-        let Some(parent) = port.device else { return Ok(None) };
-        let Some((id, name)) = &port.vlan else {
-            return devices::find_named(socket, &port.uplink).map_err(refused);
-        };
-        let uplink = &port.uplink;
-        match devices::find_named(socket, name).map_err(refused)? {
-            Some(device) if device.peer == Some(parent) && device.vlan == Some(*id) => {
-                return Ok(Some(device));
-            }
-            Some(_) => carry_out(socket, &[Build::DeleteLink(Named::Name(name.clone()))]).map_err(refused)?,
-            None if port.barred => return Ok(None),
-            None => {}
-        }
-        self.did = true;
-        let link = NewLink {
-            name: name.clone(),
-            group: Some(GROUP),
-            alias: Some(origin(self.key)),
-            ..NewLink::default()
-        };
-        let made: Result<(), HostError> = devices::carry_out(
-            socket,
-            &[
-                Build::AddVlan(Vlan { link, parent, id: *id }),
-                Build::NoAddressGeneration(Named::Name(name.clone())),
-            ],
-        )
-        .into_iter()
-        .collect();
-        made.map_err(|error| match error.errno() {
-            Some(libc::EOPNOTSUPP) => {
-                let text = "this kernel has no 802.1Q devices: load the module 8021q (`modprobe 8021q`)";
-                condition("VlanUnsupported", text)
-            }
-            Some(libc::EEXIST) => condition(
-                "VlanTaken",
-                format!(
-                    "{uplink} has a device for VLAN {id} already, which is not fief's: remove it, or name it in \
-                     `uplinks` instead and leave `vlan` out"
-                ),
-            ),
-            _ => refused(error),
-        })?;
-        quiet(name);
-        devices::find_named(socket, name).map_err(refused)
-    }
-
-    fn connect(&mut self, socket: &mut Socket, found: &Found) -> Result<(), HostError> {
-        let master = Some(found.bridge.index);
-        let mut builds = Vec::new();
-        let enslave = |device: &Device, mtu: Option<u32>| Build::Set {
-            device: Named::Index(device.index),
-            settings: Settings { master: Some(master.map(Named::Index)), mtu, ..Settings::default() },
-        };
-        let up = |device: &Device| Build::Set {
-            device: Named::Index(device.index),
-            settings: Settings { up: Some(true), ..Settings::default() },
-        };
-        match &found.cable {
-            Some(cable) if cable.master != master || !cable.up || cable.mtu != self.trunk.mtu => {
-                quiet(&cable.name);
-                // The tree never leads by endpoints.
-                let leaf = Port { root_block: Some(true), ..Port::default() };
-                let device = Named::Index(cable.index);
-                builds.extend([
-                    Build::NoAddressGeneration(device.clone()),
-                    enslave(cable, Some(self.trunk.mtu)),
-                    Build::SetPort { device, port: leaf },
-                    up(cable),
-                ]);
-            }
-            Some(_) => {}
-            None => self.lacking.push(condition(
-                "SwitchIncomplete",
-                format!("device {} to the tenant's namespace is not there", self.trunk.cable),
-            )),
-        }
-        for (uplink, device) in &found.ports {
-            let is_barred = self.trunk.ports.iter().any(|port| port.uplink == *uplink && port.barred);
-            match device.master {
-                Some(_) if device.master == master => {}
-                Some(_) => {
-                    let text = format!("{} is a port of something else; take it out of there", device.name);
-                    self.lacking.push(condition("PortTaken", text));
-                    continue;
-                }
-                None if is_barred || self.is_bridged => continue,
-                None => builds.push(enslave(device, None)),
-            }
-        }
-        self.did |= !builds.is_empty();
-        carry_out(socket, &builds)?;
-        // A device of the host's is up or down as its owner wants it, and one of a VLAN cannot be up without it (ENETDOWN,
-        // vlan_dev_open in net/8021q); it rises with it.
-        let tagged = found.ports.iter().map(|(_, device)| device).filter(|d| d.group == GROUP && !d.up);
-        devices::carry_out(socket, &tagged.map(up).collect::<Vec<_>>());
-        Ok(())
-    }
-}
-
-/// Keeps IPv6 off a device of ours. A kernel without it has no such switch.
-fn quiet(device: &str) {
-    let _ = sysctl::write(&format!("net.ipv6.conf.{device}.disable_ipv6"), "1");
 }

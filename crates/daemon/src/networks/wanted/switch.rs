@@ -16,8 +16,8 @@ use crate::observed::Observed;
 pub struct Trunk {
     /// The name of its bridge.
     pub bridge: String,
-    /// The bridge's Ethernet address: the same whenever it is made and whatever its ports are, as the spanning tree knows
-    /// bridges by it.
+    /// The bridge's Ethernet address: the same whenever it is made and whatever its ports are, as the spanning tree
+    /// knows bridges by it.
     pub mac: [u8; 6],
     /// The port that leads to the bridge of its endpoints.
     pub cable: String,

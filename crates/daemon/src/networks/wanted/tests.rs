@@ -198,6 +198,45 @@ fn an_endpoint_has_one_default_route_and_only_where_it_may_be() {
 }
 
 #[test]
+fn a_switch_takes_devices_that_the_host_does_not_need() {
+    let wanted = |spec: &str, observed: &Observed| {
+        let text = format!("{HEAD}{NETWORK}spec: {{ type: switch, {spec} }}\n");
+        let mut stock = Stock::of(&text);
+        stock.uplinks.clear();
+        let wanted = stock.wanted(observed, &HashMap::new());
+        let reasons: Vec<String> = wanted.networks["blue/web"].iter().map(|c| c.reason.clone()).collect();
+        let space = &wanted.spaces["blue"];
+        assert!(space.transit.is_empty() && wanted.links().is_empty(), "nothing of it goes by the link");
+        assert_eq!(space.segments["blue/web"].exit, None);
+        (wanted.trunks["blue/web"].clone(), reasons)
+    };
+    let owned = host([true, true]);
+    let (trunk, reasons) = wanted("uplinks: [eth0, eth7]", &owned);
+    assert_eq!(reasons, ["AddressesOnPort", "DeviceMissing"]);
+    assert!(trunk.stp && trunk.ports.iter().all(|port| port.barred));
+    for name in [&trunk.bridge, &trunk.cable] {
+        assert!(name.len() <= 15, "{name}");
+    }
+    // Frames with a tag are none of the host's.
+    let (trunk, reasons) = wanted("uplinks: [eth0], vlan: 20", &owned);
+    assert_eq!((reasons.as_slice(), trunk.stp, trunk.ports[0].barred), (&[] as &[String], false, false));
+    assert_eq!(trunk.ports[0].vlan.as_ref().map(|(vlan, name)| (*vlan, name.len())), Some((20, 15)));
+    let (_, reasons) = wanted("uplinks: [eth0], vlan: 20", &host([false, true]));
+    assert_eq!(reasons, ["UplinkDown"]);
+    // A link-local address, which the kernel gives to every device, is no reason.
+    let mut free = host([true, true]);
+    for address in owned.addresses() {
+        free.apply(fief_host::Event::AddressGone(address));
+    }
+    let local = Address { device: 2, net: "fe80::1/64".parse().unwrap(), ours: false };
+    free.apply(fief_host::Event::Address(local));
+    assert_eq!(wanted("uplinks: [eth0]", &free).1, [] as [String; 0]);
+    let global = Address { device: 2, net: "2001:db8::1/64".parse().unwrap(), ours: false };
+    free.apply(fief_host::Event::Address(global));
+    assert_eq!(wanted("uplinks: [eth0]", &free).1, ["AddressesOnPort"]);
+}
+
+#[test]
 fn names_of_devices_fit_and_stay_apart() {
     assert_eq!(short_name("n", "web", "blue/web"), "n-web");
     let long = short_name("e", "a-name-that-is-long", "x");
