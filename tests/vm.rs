@@ -2,6 +2,10 @@
 
 #[path = "vm/marks.rs"]
 mod marks;
+#[path = "vm/vrf.rs"]
+mod vrf;
+mod odd;
+mod room;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 . scripts/lib.sh
 
 # What the kernel would load by itself if it found a modprobe; cloud kernels have all of it as modules.
-MODULES="af_packet veth bridge 8021q
+MODULES="af_packet veth bridge 8021q vrf
 	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet
 	inet_diag tcp_diag udp_diag netlink_diag
 	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta

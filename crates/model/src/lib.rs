@@ -10,6 +10,7 @@ pub mod document;
 pub mod endpoint;
 pub mod mac;
 pub mod network;
+pub mod overlap;
 pub mod schema;
 pub mod slot;
 pub mod tenant;
@@ -22,6 +23,7 @@ pub use mac::Mac;
 pub use network::{
     Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
 };
+pub use overlap::overlapping;
 pub use slot::Slot;
 pub use tenant::{
     Interface, Isolation, Members, Metadata, Route, RouteKind, Select, Tenant, TenantSpec, Udp,

@@ -7,12 +7,13 @@ pub mod aliases;
 pub mod backend;
 pub mod desire;
 pub mod tree;
+pub mod vrf;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use fief_datapath::maps::{
-    CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER, Selector,
+    ALONE_SHIFT, CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER, Selector,
     Step, USER,
 };
 use fief_host::{Address, Change, Route, RouteKey, Rule};
@@ -56,7 +57,10 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     let mut plan = Plan::default();
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
     gather(tree, tenants, observed, &mut plan);
-    let wanted_rules = tree.rules(&slots);
+    let mut wanted_rules = tree.rules(&slots);
+    wanted_rules.extend(vrf::rule(tree, tenants, observed));
+    let vrfs = vrf::changes(tree, tenants, observed);
+    plan.add.extend(vrfs.first);
     // For each rule that comes or goes, and each address that goes, IPv6 walks all routes of all tables
     // (rt_genid_bump_ipv6, rt6_remove_prefsrc). So routes come last and go first, or thousands of tenants take minutes.
     // Without its routes a tenant's packets fall through its leaf to the guard of its bucket.
@@ -71,6 +75,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
         late_remove.extend(remove);
     }
     plan.add.extend(jumps);
+    plan.add.extend(vrfs.add);
     compare_addresses(tenants, links, observed, &mut plan);
     compare_routes(tree, tenants, links, observed, &mut plan);
     for family in observed.families() {
@@ -82,10 +87,13 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
         }
     }
     plan.remove.extend(late_remove);
+    plan.remove.extend(vrfs.remove);
     plan.remove.sort_by_key(|change| match change {
         Change::DeleteRoute(_) => 0,
         Change::DeleteAddress(_) => 1,
-        _ => 2,
+        Change::Release(..) => 2,
+        Change::DeleteVrf(_) => 3,
+        _ => 4,
     });
     plan
 }
@@ -127,11 +135,12 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
             entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
             plan.devices.insert(*device);
         }
-        for (address, owner) in &desired.owned {
-            match address {
+        match &desired.vrf {
+            Some(wanted) => vrf::enter(slot, desired, wanted, observed, entries),
+            None => desired.owned.iter().for_each(|(address, owner)| match address {
                 IpAddr::V4(a) => drop(entries.own4.insert(*a, *owner)),
                 IpAddr::V6(a) => drop(entries.own6.insert(*a, *owner)),
-            }
+            }),
         }
         entries.defaults.extend(desired.defaults.iter().map(|o| (o.ifindex, *o)));
         entries.neighbours.extend(desired.neighbours.iter().copied());
@@ -140,8 +149,17 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         true => NAMED | ETHERNET,
         false => NAMED,
     };
-    plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
-    plan.sysctls = desire::sysctls(tree, &plan.devices, &forwards, observed);
+    plan.entries.devices.extend(plan.devices.iter().map(|device| (*device, flags(device))));
+    let with_vrf = tenants.iter().filter(|(_, desired)| desired.vrf.is_some());
+    for (slot, desired) in with_vrf.clone() {
+        for device in &desired.devices {
+            *plan.entries.devices.entry(*device).or_default() |= u32::from(slot.number()) << ALONE_SHIFT;
+        }
+    }
+    let under_vrfs = with_vrf.flat_map(|(_, desired)| desired.devices.iter().copied()).collect();
+    let has_vrf = tenants.values().any(|desired| desired.vrf.is_some());
+    let switched = desire::Switched { devices: &plan.devices, forwards, under_vrfs, has_vrf };
+    plan.sysctls = desire::sysctls(tree, &switched, observed);
 }
 
 /// Enters a path, step by step. A node is numbered by the path to it, so that it is the same in every plan.

@@ -21,6 +21,7 @@ fn tree(move_local: bool) -> Tree {
         entry: 10,
         table_base: 256_000_000,
         move_local,
+        vrf_rule_is_ours: true,
         aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
         detour: Detour(1),
     }
@@ -47,6 +48,7 @@ fn host() -> FakeHost {
         carrier: true,
         loopback,
         ethernet: true,
+        ..Link::default()
     };
     let mut host = FakeHost::default();
     host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
@@ -70,7 +72,8 @@ fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan
                 members,
                 selected: MemberIds::default(),
             };
-            (slot, desire(tree, &stored, &observed))
+            let has_vrf = tenant.spec.isolation == fief_model::Isolation::Vrf;
+            (slot, desire(tree, &stored, &observed, has_vrf))
         })
         .collect();
     (plan(tree, &desired, &[], &observed), desired)

@@ -53,6 +53,8 @@ pub struct Tree {
     pub table_base: u32,
     /// Does the host's `local` rule move behind the entry?
     pub move_local: bool,
+    /// Did the kernel make its rule for VRFs because of a VRF of ours?
+    pub vrf_rule_is_ours: bool,
     /// Where aliases of UDP senders are taken from.
     pub aliases: Ranges,
     /// The programs that answers to aliases go through.
@@ -152,7 +154,7 @@ pub fn changes(family: Family, there: &[Rule], wanted: &[Rule]) -> (Vec<Change>,
 fn rank(rule: &Rule) -> u8 {
     match rule.action {
         RuleAction::Unreachable => 0,
-        RuleAction::Lookup(_) => 1,
+        RuleAction::Lookup(_) | RuleAction::Vrf => 1,
         RuleAction::Goto(_) if rule.invert => 3,
         RuleAction::Goto(_) => 2,
     }

@@ -21,6 +21,7 @@ mod list;
 mod neighbour;
 mod port;
 mod settings;
+mod vrf;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use list::{Device, addresses, fdb, index_of, list, neighbours};
 pub use neighbour::{Fdb, FdbState, Neighbour};
 pub use port::Port;
 pub use settings::Settings;
+pub use vrf::has_vrf;
 
 use crate::Route;
 use crate::namespaces::Namespace;
