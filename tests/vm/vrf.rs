@@ -71,6 +71,38 @@ impl House {
         });
     }
 
+    /// Is a client answered, in both families?
+    fn is_answered(&self, i: usize) -> Result<(), String> {
+        LOCAL.iter().try_for_each(|to| {
+            let text = format!("client {i} to {to}");
+            let call = self.call(i, to).and_then(|mut call| {
+                call.write_all(text.as_bytes())?;
+                call.shutdown(std::net::Shutdown::Write)?;
+                let mut answer = String::new();
+                call.read_to_string(&mut answer)?;
+                Ok(answer)
+            });
+            match call {
+                Ok(answer) if answer == text => Ok(()),
+                Ok(answer) => Err(format!("{text}: answered {answer:?}")),
+                Err(error) => Err(format!("{text}: {error}")),
+            }
+        })
+    }
+
+    #[track_caller]
+    fn all_clients_hear(&self, why: &str) {
+        for i in 0..self.clients.len() {
+            self.is_answered(i).unwrap_or_else(|error| panic!("{why}: {error}"));
+        }
+    }
+
+    /// What there is, for people.
+    fn picture(&self) -> String {
+        let shown = "ip rule; ip -6 rule; ip -d link; ip addr; ip route show table all; ip -6 route show table all";
+        self.host.sh(shown).stdout + &self.daemon.log()
+    }
+
     /// A connection that stays open, always from one address and port.
     fn call(&self, i: usize, to: &str) -> std::io::Result<TcpStream> {
         let v6 = to.contains(':');
@@ -84,14 +116,14 @@ impl House {
     fn all_are_answered(&self, why: &str) {
         for to in LOCAL {
             let calls: Vec<_> = (0..self.clients.len())
-                .map(|i| self.call(i, to).unwrap_or_else(|error| panic!("{why}: client {i} to {to}: {error}")))
+                .map(|i| self.call(i, to).unwrap_or_else(|error| panic!("{why}: client {i} to {to}: {error}\n{}", self.picture())))
                 .collect();
             let sockets = self.daemon.cli(&["sockets", "-o", "json"]).ok().json();
             let mut tenants: Vec<&str> = sockets
                 .as_array()
                 .expect("a list")
                 .iter()
-                .filter(|s| s["local"].as_str().is_some_and(|l| l.contains(to)) && s["state"] == "ESTAB")
+                .filter(|s| s["local"].as_str().is_some_and(|l| l.contains(to)) && s["state"] == "ESTABLISHED")
                 .map(|s| s["tenant"].as_str().expect("a name"))
                 .collect();
             tenants.sort_unstable();
@@ -153,4 +185,51 @@ fn two_tenants_with_the_same_addresses_share_a_listener_and_leave_nothing_behind
         house.daemon.cli(&["delete", "tenant", "t0", "t1"]).ok();
         before.assert_same(&Snapshot::of(&house.host));
     }
+}
+
+/// Deaths of the daemon, falls of a link, somebody who takes things away, and a device that comes late.
+#[test]
+fn what_happens_to_a_vrf_is_mended() {
+    let Some(mut house) = House::open("vrf-mended", 2, "") else { return };
+    house.daemon.apply(&[0, 1, 2].map(|i| document(i, VRF)).join("---\n")).ok();
+    house.wait_ready("t0");
+    house.wait_ready("t1");
+    let _server = house.serve();
+    house.all_are_answered("at first");
+    let reasons = house.status("t2")["conditions"].to_string();
+    assert!(reasons.contains("DeviceMissing"), "{reasons}");
+
+    let made = |house: &House| {
+        let shown = "ip rule; ip -6 rule; ip -br link; ip -br addr; ip route show table all; ip -6 route show table all";
+        house.host.sh(shown).ok().stdout
+    };
+    let before = made(&house);
+    house.daemon.kill9();
+    house.all_clients_hear("without a daemon");
+    house.daemon.restart();
+    house.wait_ready("t1");
+    assert_eq!(before, made(&house), "a new daemon finds all as it should be");
+
+    for (what, deed) in [
+        ("the link falls and rises", "ip link set eth1 down && ip link set eth1 up"),
+        ("the VRF is set down", "ip link set vrf1 down"),
+        ("somebody takes the device", "ip link set eth1 nomaster"),
+        ("somebody deletes the VRF", "ip link del vrf1"),
+        ("somebody deletes the rules", "ip rule del pref 1000; ip -6 rule del pref 1000"),
+    ] {
+        house.host.sh(deed).ok();
+        eventually(SOON, || house.is_answered(0).map_err(|why| format!("{what}: {why}")));
+        house.wait_ready("t0");
+        house.all_are_answered(what);
+    }
+
+    let late = cable(&house.lab, &house.host, 2);
+    house.clients.push(late);
+    house.wait_ready("t2");
+    house.all_are_answered("the late one, too");
+    // One goes, and the others notice nothing.
+    house.daemon.cli(&["delete", "tenant", "t2"]).ok();
+    house.clients.pop();
+    assert!(!house.host.sh("ip link show vrf3").success());
+    house.all_are_answered("two are left");
 }

@@ -7,9 +7,8 @@ use netlink_bindings::rt_link::OpGetlinkDump;
 use netlink_bindings::rt_route::OpGetrouteDump;
 use netlink_bindings::rt_rule::OpGetruleDump;
 
-use crate::netlink::attribute::push;
 use crate::netlink::detour::Programs;
-use crate::netlink::rule::{FRA_L3MDEV, RTPROT_KERNEL};
+use crate::netlink::rule::{RTPROT_KERNEL, push_l3mdev};
 use crate::devices::{self, Build, Named, NewLink, Settings};
 use crate::netlink::{Message, Socket};
 use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
@@ -318,6 +317,6 @@ fn vrf_rule_away(family: u8) -> Message {
                 .push_priority(Rule::VRF_PREFERENCE)
                 .push_protocol(RTPROT_KERNEL),
         );
-        push(body, FRA_L3MDEV, &[1]);
+        push_l3mdev(body);
     })
 }

@@ -425,7 +425,10 @@ pub fn sysctls(tree: &Tree, switched: &Switched<'_>, observed: &Observed) -> Vec
         settings.extend(shared.map(|d| of_device("net.ipv4.conf", "accept_local", *d)));
     }
     if observed.has_ipv6 {
-        settings.extend(devices.iter().map(|d| of_device("net.ipv6.conf", "keep_addr_on_down", *d)));
+        // A device falls and rises when it leaves a VRF, and has the host's own addresses then.
+        let leaving = vrf::ports(observed).filter(|port| !devices.contains(port));
+        let falling = devices.iter().copied().chain(leaving);
+        settings.extend(falling.map(|d| of_device("net.ipv6.conf", "keep_addr_on_down", d)));
     }
     settings
 }

@@ -40,6 +40,13 @@ pub fn is_ours(link: &Link) -> bool {
     link.group == GROUP && link.vrf.is_some() && link.name.starts_with("vrf")
 }
 
+/// What is under VRFs of fief's now.
+pub fn ports(observed: &Observed) -> impl Iterator<Item = u32> + '_ {
+    let vrfs: BTreeSet<u32> =
+        observed.links().filter(|link| is_ours(link)).map(|link| link.index).collect();
+    observed.links().filter(move |link| link.master.is_some_and(|m| vrfs.contains(&m))).map(|link| link.index)
+}
+
 /// The rule for packets without a mark, if it is to stand: while there are VRFs of fief's, and while there are others whose
 /// first one found the kernel's rule gone.
 pub fn rule(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) -> Option<Rule> {

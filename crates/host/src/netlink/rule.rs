@@ -15,7 +15,7 @@ const FIB_RULE_INVERT: u32 = 2;
 /// linux/rtnetlink.h.
 pub(crate) const RTPROT_KERNEL: u8 = 2;
 /// linux/fib_rules.h.
-pub(crate) const FRA_L3MDEV: u16 = 19;
+const FRA_L3MDEV: u16 = 19;
 
 /// One rule of ours: `[not] fwmark MARK/MASK ACTION` at a preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,9 +155,15 @@ impl Rule {
     /// What the bindings have no word for.
     fn finish(&self, body: &mut Vec<u8>) {
         if self.action == RuleAction::Vrf {
-            push(body, FRA_L3MDEV, &[1]);
+            push_l3mdev(body);
         }
     }
+}
+
+/// Behind attributes of the bindings, which leave the last one without its padding.
+pub(crate) fn push_l3mdev(body: &mut Vec<u8>) {
+    body.resize(body.len().next_multiple_of(4), 0);
+    push(body, FRA_L3MDEV, &[1]);
 }
 
 fn asks_vrf(body: &[u8]) -> bool {
