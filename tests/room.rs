@@ -101,8 +101,7 @@ impl Room {
     /// socket's maker, and that is a whole process: it moves there and back.
     #[track_caller]
     pub fn inside<T: Send>(&self, ns: &Ns, work: impl FnOnce() -> T + Send) -> T {
-        let _visit = Visit::to(self.lab.cgroup());
-        ns.enter(work)
+        seen(self.lab.cgroup(), ns, work)
     }
 
     /// An unmodified echo server on the host, `[::]:8000`.
@@ -115,6 +114,13 @@ impl Room {
     pub fn local(&self, i: usize, v6: bool) -> SocketAddr {
         if v6 { (self.street.local6(i), PORT).into() } else { (self.street.local4(i), PORT).into() }
     }
+}
+
+/// As [`Room::inside`], for whoever has no room.
+#[track_caller]
+pub fn seen<T: Send>(cgroup: &Path, ns: &Ns, work: impl FnOnce() -> T + Send) -> T {
+    let _visit = Visit::to(cgroup);
+    ns.enter(work)
 }
 
 /// An echo server in the namespace of the caller, which must have room for it.

@@ -2,10 +2,10 @@
 
 #[path = "vm/marks.rs"]
 mod marks;
-#[path = "vm/vrf.rs"]
-mod vrf;
 mod odd;
 mod room;
+#[path = "vm/vrf.rs"]
+mod vrf;
 
 use std::time::Duration;
 

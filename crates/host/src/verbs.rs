@@ -7,9 +7,9 @@ use netlink_bindings::rt_link::OpGetlinkDump;
 use netlink_bindings::rt_route::OpGetrouteDump;
 use netlink_bindings::rt_rule::OpGetruleDump;
 
+use crate::devices::{self, Build, Named, NewLink, Settings};
 use crate::netlink::detour::Programs;
 use crate::netlink::rule::{RTPROT_KERNEL, push_l3mdev};
-use crate::devices::{self, Build, Named, NewLink, Settings};
 use crate::netlink::{Message, Socket};
 use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
 
@@ -136,7 +136,9 @@ impl std::fmt::Display for Change {
             Change::RaiseVrf(vrf) => write!(f, "set VRF #{vrf} up"),
             Change::Enslave(device, vrf) => write!(f, "make device #{device} a port of #{vrf}"),
             Change::Release(device, vrf) => write!(f, "take device #{device} from #{vrf}"),
-            Change::VrfRuleAway(family) => write!(f, "take the {family} rule for VRFs away that the kernel has made"),
+            Change::VrfRuleAway(family) => {
+                write!(f, "take the {family} rule for VRFs away that the kernel has made")
+            }
         }
     }
 }

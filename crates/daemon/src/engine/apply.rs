@@ -9,12 +9,12 @@ use fief_model::{Diagnostic, Document, Kept, Located, Source};
 use ipnet::IpNet;
 
 use super::Engine;
-use super::vrfs::isolation;
 use super::intent::{Intent, Kind, Object, outcome};
+use super::vrfs::isolation;
 use crate::members;
 use crate::networks;
-use crate::plan::desire::desire;
 use crate::plan::backend::{self, Around, Backend, Vrf};
+use crate::plan::desire::desire;
 use crate::plan::plan;
 use crate::store::{Changes, MemberIds, Stored};
 

@@ -50,7 +50,8 @@ impl Engine {
 pub(super) fn ask_for_vrfs() -> Option<String> {
     fief_host::devices::has_vrf().err().map(|error| match error.errno() {
         Some(libc::EOPNOTSUPP) => {
-            "this kernel has no VRFs; load their module (modprobe vrf), or boot one with CONFIG_NET_VRF".into()
+            "this kernel has no VRFs; load their module (modprobe vrf), or boot one with CONFIG_NET_VRF"
+                .into()
         }
         _ => format!("this kernel makes no VRF: {error}"),
     })

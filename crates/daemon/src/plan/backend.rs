@@ -101,7 +101,8 @@ mod tests {
         let tenant = |isolation: &str| -> Tenant {
             let interface = serde_json::json!({ "name": "eth1", "addresses": ["192.0.2.1/24"] });
             let spec = serde_json::json!({ "isolation": isolation, "interfaces": [interface] });
-            serde_json::from_value(serde_json::json!({ "metadata": { "name": "blue" }, "spec": spec })).unwrap()
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": "blue" }, "spec": spec }))
+                .unwrap()
         };
         let chosen = |isolation, overlapped, no_vrf| {
             let around = Around { segmented: false, overlapped, no_vrf };

@@ -106,7 +106,10 @@ fn of_vrf(tree: &Tree, stored: &Stored, observed: &Observed, desired: &mut Desir
     let vrf = vrf::of(tree, stored.slot, &stored.tenant.metadata.name);
     let there = observed.link(&vrf.name);
     if there.is_some_and(|link| !vrf::is_ours(link)) {
-        let text = format!("there is a device {0} that is not fief's; rename it: ip link set {0} name OTHER", vrf.name);
+        let text = format!(
+            "there is a device {0} that is not fief's; rename it: ip link set {0} name OTHER",
+            vrf.name
+        );
         desired.lacks("VrfTaken", text);
     }
     let index = there.filter(|link| vrf::is_ours(link) && link.vrf == Some(vrf.table)).map(|link| link.index);

@@ -13,8 +13,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use fief_datapath::maps::{
-    ALONE_SHIFT, CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER, Selector,
-    Step, USER,
+    ALONE_SHIFT, CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER,
+    Selector, Step, USER,
 };
 use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;

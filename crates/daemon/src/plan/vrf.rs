@@ -42,8 +42,7 @@ pub fn is_ours(link: &Link) -> bool {
 
 /// What is under VRFs of fief's now.
 pub fn ports(observed: &Observed) -> impl Iterator<Item = u32> + '_ {
-    let vrfs: BTreeSet<u32> =
-        observed.links().filter(|link| is_ours(link)).map(|link| link.index).collect();
+    let vrfs: BTreeSet<u32> = observed.links().filter(|link| is_ours(link)).map(|link| link.index).collect();
     observed.links().filter(move |link| link.master.is_some_and(|m| vrfs.contains(&m))).map(|link| link.index)
 }
 
