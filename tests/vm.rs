@@ -4,6 +4,10 @@
 mod marks;
 mod odd;
 mod room;
+#[path = "isolation/table/mod.rs"]
+mod table;
+#[path = "vm/truth.rs"]
+mod truth;
 #[path = "vm/vrf.rs"]
 mod vrf;
 

@@ -50,7 +50,13 @@ impl Backend for Vrf {
         "vrf"
     }
 
-    fn can_hold(&self, _tenant: &Tenant, around: Around<'_>) -> Result<(), String> {
+    fn can_hold(&self, tenant: &Tenant, around: Around<'_>) -> Result<(), String> {
+        // What is the host's own is answered over `lo`, where the kernel looks for no socket that is bound to a VRF.
+        if tenant.spec.host_access {
+            return Err(
+                "a socket in a VRF hears nothing of the host's own addresses; delete `hostAccess`".into()
+            );
+        }
         // That its devices are its alone is checked where documents are validated.
         match around {
             Around { segmented: true, .. } => Err("it has networks, which need `netns`".into()),
@@ -114,5 +120,9 @@ mod tests {
         let refused = chosen("auto", true, Some("no module")).unwrap_err();
         assert!(refused.contains("fib: another") && refused.contains("vrf: no module"), "{refused}");
         assert_eq!(chosen("vrf", false, Some("no module")), Err("vrf: no module".into()));
+        let mut open = tenant("vrf");
+        open.spec.host_access = true;
+        let around = Around { segmented: false, overlapped: false, no_vrf: None };
+        assert!(choose(&open, around).err().is_some_and(|reason| reason.contains("hostAccess")));
     }
 }
