@@ -10,3 +10,5 @@ mod odd;
 #[path = "isolation/receiving.rs"]
 mod receiving;
 mod room;
+#[path = "isolation/table/mod.rs"]
+mod table;

@@ -42,6 +42,31 @@ impl Room {
         Room::with(name, tenants, config, |_, street| street.documents())
     }
 
+    /// A room whose tenants have VRFs, and documents that the test writes. `None` too, with a printed reason, where the
+    /// kernel has none; the virtual machine's has.
+    #[track_caller]
+    pub fn apart(
+        name: &str,
+        tenants: usize,
+        config: &str,
+        documents: impl FnOnce(&Lab, &Street) -> String,
+    ) -> Option<Room> {
+        let lab = Lab::new(name)?;
+        if !lab.ns("probe").sh("ip link add probe type vrf table 5").success() {
+            let in_vm = std::env::var_os("FIEF_TEST_VM").is_some();
+            assert!(!in_vm, "the virtual machine's kernel has VRFs");
+            fief_testkit::skip("this kernel has no VRFs; `make test-vm` runs it");
+            return None;
+        }
+        let street = Street::apart(&lab, tenants);
+        Some(Room::on(lab, street, config, documents))
+    }
+
+    /// Has each tenant a VRF?
+    pub fn has_vrfs(&self) -> bool {
+        self.street.apart
+    }
+
     /// A room with many tenants of whom nobody calls.
     #[track_caller]
     pub fn without_clients(name: &str, tenants: usize) -> Option<Room> {
@@ -62,11 +87,16 @@ impl Room {
     ) -> Option<Room> {
         let lab = Lab::new(name)?;
         let street = Street::new(&lab, tenants, Families::Both);
+        Some(Room::on(lab, street, config, documents))
+    }
+
+    #[track_caller]
+    fn on(lab: Lab, street: Street, config: &str, documents: impl FnOnce(&Lab, &Street) -> String) -> Room {
         let documents = documents(&lab, &street);
         let options = DaemonOptions { config_yaml: Some(config.to_owned()), ..DaemonOptions::default() };
         let daemon = Daemon::start(&lab, &street.host, options);
         daemon.apply(&documents).ok();
-        Some(Room { daemon, street, lab })
+        Room { daemon, street, lab }
     }
 
     /// The host's namespace.
@@ -101,8 +131,7 @@ impl Room {
     /// socket's maker, and that is a whole process: it moves there and back.
     #[track_caller]
     pub fn inside<T: Send>(&self, ns: &Ns, work: impl FnOnce() -> T + Send) -> T {
-        let _visit = Visit::to(self.lab.cgroup());
-        ns.enter(work)
+        seen(self.lab.cgroup(), ns, work)
     }
 
     /// An unmodified echo server on the host, `[::]:8000`.
@@ -115,6 +144,13 @@ impl Room {
     pub fn local(&self, i: usize, v6: bool) -> SocketAddr {
         if v6 { (self.street.local6(i), PORT).into() } else { (self.street.local4(i), PORT).into() }
     }
+}
+
+/// As [`Room::inside`], for whoever has no room.
+#[track_caller]
+pub fn seen<T: Send>(cgroup: &Path, ns: &Ns, work: impl FnOnce() -> T + Send) -> T {
+    let _visit = Visit::to(cgroup);
+    ns.enter(work)
 }
 
 /// An echo server in the namespace of the caller, which must have room for it.

@@ -2,8 +2,16 @@
 
 #[path = "vm/marks.rs"]
 mod marks;
+mod odd;
+mod room;
 #[path = "vm/switch.rs"]
 mod switch;
+#[path = "isolation/table/mod.rs"]
+mod table;
+#[path = "vm/truth.rs"]
+mod truth;
+#[path = "vm/vrf.rs"]
+mod vrf;
 
 use std::time::Duration;
 

@@ -5,44 +5,13 @@ use std::net::{IpAddr, UdpSocket};
 use fief_testkit::{Capture, Dial, Frame, Lab, Street, inject};
 use nix::sys::socket::SockType;
 
-use crate::room::{MODES, NEVER, PORT, Room, SOON, answered, client, outcome};
-
-/// Addresses of a tenant on the host and of its router, as IpAddr.
-fn pair(street: &Street, i: usize, v6: bool) -> (IpAddr, IpAddr) {
-    if v6 {
-        (street.local6(i).into(), street.router6(i).into())
-    } else {
-        (street.local4(i).into(), street.router4(i).into())
-    }
-}
+use crate::room::{MODES, NEVER, Room, SOON, answered, client, outcome};
+use crate::table::arriving::*;
 
 #[test]
 fn a_packet_from_the_wire_whose_source_is_an_address_of_this_host_is_not_delivered() {
     let Some(room) = Room::open("arrive-spoof", 2, "") else { return };
-    let street = &room.street;
-    let server = room.server();
-    let (mac, router) = (street.host_mac(), street.router_mac(0));
-    for v6 in [false, true] {
-        let (own, near) = pair(street, 0, v6);
-        let (other, _) = pair(street, 1, v6);
-        let host = crate::room::host_address(v6).ip();
-        let (heard, before) = (server.heard().len(), room.count(0, "dropSpoof"));
-        for source in [own, other, host] {
-            let frame = Frame::new(router, mac).ip(source, own).udp(4000, PORT, b"spoofed");
-            inject(street.router(0), "eth0", &frame);
-        }
-        // Behind the three, so its arrival says that they were seen.
-        let frame = Frame::new(router, mac).ip(near, own).udp(4000, PORT, b"honest");
-        inject(street.router(0), "eth0", &frame);
-        fief_testkit::eventually(SOON, || {
-            let now = server.heard();
-            if now.len() > heard { Ok(()) } else { Err(format!("{now:?}")) }
-        });
-        crate::room::wait(NEVER);
-        assert_eq!(server.heard().len(), heard + 1, "{:?}", server.heard());
-        assert!(server.heard()[heard].contains(&near.to_string()), "{:?}", server.heard());
-        assert_eq!(room.count(0, "dropSpoof"), before + 3);
-    }
+    spoofed(&room);
 }
 
 #[test]

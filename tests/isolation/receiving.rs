@@ -1,87 +1,19 @@
 //! Sockets that are a tenant's own: they get that tenant's packets and no other's.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use fief_testkit::{Dial, Lab, Street, set_mark};
-use nix::sys::socket::{Backlog, SockType, SockaddrStorage, bind, listen, setsockopt, sockopt};
+use fief_testkit::{Dial, Lab, Street};
 
 use crate::odd::Datagram;
 use crate::room::{MODES, NEVER, Room, SOON, client, outcome};
-
-const OWN_PORT: u16 = 8100;
-
-fn wildcard(v6: bool) -> SocketAddr {
-    let text = if v6 { "[::]:8100" } else { "0.0.0.0:8100" };
-    text.parse().expect("an address")
-}
-
-fn called(street: &Street, i: usize, v6: bool) -> SocketAddr {
-    if v6 { (street.local6(i), OWN_PORT).into() } else { (street.local4(i), OWN_PORT).into() }
-}
-
-/// A listener on every address with a mark of its own.
-fn listener(v6: bool, mark: u32) -> TcpListener {
-    let socket = Dial::to(wildcard(v6)).mark(mark).socket(SockType::Stream).expect("a socket");
-    setsockopt(&socket, sockopt::ReuseAddr, &true).expect("an option");
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(wildcard(v6))).expect("the port is free");
-    listen(&socket, Backlog::new(8).expect("eight")).expect("it listens");
-    let listener = TcpListener::from(socket);
-    listener.set_nonblocking(true).expect("an option");
-    listener
-}
-
-/// One that got its mark when it listened already: nobody is steered past it, so its packets are looked at.
-fn marked_late(v6: bool, mark: u32) -> TcpListener {
-    let listener = listener(v6, 0);
-    set_mark(&listener, mark).expect("root may mark");
-    listener
-}
-
-fn receiver(v6: bool, mark: u32) -> UdpSocket {
-    let socket = UdpSocket::bind(wildcard(v6)).expect("the port is free");
-    set_mark(&socket, mark).expect("root may mark");
-    socket.set_read_timeout(Some(NEVER)).expect("a timeout");
-    socket
-}
+use crate::table::receiving::*;
 
 #[test]
 fn a_tenants_own_tcp_listener_gets_its_tenants_connections_only() {
     for mode in MODES {
         let Some(room) = Room::open("receive-tcp", 2, mode) else { return };
-        let (street, red) = (&room.street, room.mark(1));
-        for v6 in [false, true] {
-            for late in [false, true] {
-                let make = || if late { marked_late(v6, red) } else { listener(v6, red) };
-                let listener = room.inside(room.host(), make);
-                let before = room.count(0, "dropListener");
-                let to = called(street, 0, v6);
-                let dial = Dial::to(to).timeout(Duration::from_millis(400));
-                let blue = outcome(&street.client(0).enter(|| dial.connect()));
-                assert_eq!(
-                    blue,
-                    if late { "silence" } else { "ECONNREFUSED" },
-                    "{mode:?} blue to red's listener"
-                );
-                assert!(listener.accept().is_err(), "blue's connection was accepted");
-                assert_eq!(room.count(0, "dropListener") > before, late);
-                let to = called(street, 1, v6);
-                street
-                    .client(1)
-                    .enter(|| Dial::to(to).timeout(SOON).connect())
-                    .expect("red to red's listener");
-                listener.accept().expect("red's connection");
-            }
-            // Without a mark of its own it would be everybody's: the mark is what keeps blue out.
-            let plain = room.inside(room.host(), || listener(v6, 0));
-            let to = called(street, 0, v6);
-            street
-                .client(0)
-                .enter(|| Dial::to(to).timeout(SOON).connect())
-                .expect("blue to a plain listener");
-            plain.accept().expect("blue's connection");
-        }
+        own_listener(&room, mode);
     }
 }
 
@@ -89,20 +21,7 @@ fn a_tenants_own_tcp_listener_gets_its_tenants_connections_only() {
 fn a_tenants_own_udp_socket_gets_its_tenants_datagrams_only() {
     for mode in MODES {
         let Some(room) = Room::open("receive-udp", 2, mode) else { return };
-        let (street, red) = (&room.street, room.mark(1));
-        for v6 in [false, true] {
-            let socket = room.inside(room.host(), || receiver(v6, red));
-            let before = room.count(0, "dropListener");
-            let send = |i: usize, text: &str| {
-                let to = called(street, i, v6);
-                street.client(i).enter(|| Datagram::to(to, 0).send(text.as_bytes())).expect("it is sent");
-            };
-            send(0, "blue");
-            assert!(socket.recv(&mut [0; 16]).is_err(), "{mode:?} blue's datagram for red's socket");
-            assert_eq!(room.count(0, "dropListener"), before + 1);
-            send(1, "red");
-            assert_eq!(socket.recv(&mut [0; 16]).expect("red's datagram"), 3);
-        }
+        own_receiver(&room, mode);
     }
 }
 

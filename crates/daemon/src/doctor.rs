@@ -4,7 +4,7 @@ use fief_api::{Check, Verdict};
 use fief_host::{cgroup, kernel};
 
 use crate::engine::Engine;
-use crate::plan::backend::{Backend, Fib, Netns};
+use crate::plan::backend::{Backend, Fib, Netns, Vrf};
 
 /// Looks at everything fief depends on.
 pub fn examine(engine: &Engine) -> Vec<Check> {
@@ -15,7 +15,7 @@ pub fn examine(engine: &Engine) -> Vec<Check> {
         tasks(engine),
         capabilities(),
     ];
-    checks.extend(backends());
+    checks.extend(backends(engine));
     checks.push(marks(engine));
     checks.extend(engine.daemon_status().conditions.into_iter().map(|c| Check {
         name: c.reason,
@@ -80,16 +80,23 @@ fn capabilities() -> Check {
     }
 }
 
-fn backends() -> Vec<Check> {
+fn backends(engine: &Engine) -> Vec<Check> {
     vec![
         ok(&format!("isolation {}", Fib.name()), "possible: policy routing is there".into()),
-        warn(
-            "isolation vrf",
-            "not in this version of fief".into(),
-            "use fib: local addresses unique on the host",
-        ),
+        vrf(engine),
         netns(),
     ]
+}
+
+fn vrf(engine: &Engine) -> Check {
+    let name = format!("isolation {}", Vrf.name());
+    match engine.no_vrf() {
+        None => ok(&name, "possible: this kernel makes VRFs".into()),
+        Some(why) => {
+            let (seen, remedy) = why.split_once("; ").unwrap_or((&why, "see what the kernel says: dmesg"));
+            warn(&name, format!("not possible: {seen}"), remedy)
+        }
+    }
 }
 
 fn netns() -> Check {

@@ -96,6 +96,8 @@ int bind4(struct bpf_sock_addr *ctx)
 	if (!is_ours(ctx))
 		return 1;
 	owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
+	if (!on_its_device(ctx, true))
+		return 0;
 	note_owned(ctx, slot_bound(ctx, owner));
 	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET, &address);
 }
@@ -112,6 +114,8 @@ int bind6(struct bpf_sock_addr *ctx)
 		owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
 	else
 		owner = bpf_map_lookup_elem(&fief_own6, &address);
+	if (!on_its_device(ctx, true))
+		return 0;
 	note_owned(ctx, slot_bound(ctx, owner));
 	return bound(ctx, owner) && placed(ctx, slot_bound(ctx, owner), AF_INET6, &address);
 }
@@ -159,6 +163,8 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	if (!is_ours(ctx))
 		return 1;
+	if (!on_its_device(ctx, true))
+		return 0;
 	note_connected(ctx);
 	return connect_to4(ctx);
 }
@@ -168,6 +174,8 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	if (!is_ours(ctx))
 		return 1;
+	if (!on_its_device(ctx, true))
+		return 0;
 	note_connected(ctx);
 	return connect_to6(ctx);
 }
@@ -175,13 +183,17 @@ int connect6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg4")
 int sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? send4(ctx) : 1;
+	if (!is_ours(ctx))
+		return 1;
+	return on_its_device(ctx, false) && send4(ctx);
 }
 
 SEC("cgroup/sendmsg6")
 int sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return is_ours(ctx) ? send6(ctx) : 1;
+	if (!is_ours(ctx))
+		return 1;
+	return on_its_device(ctx, false) && send6(ctx);
 }
 
 SEC("sockops")

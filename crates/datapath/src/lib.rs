@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use aliases::{Aliases, Ranges};
 pub use attach::Device;
-pub use maps::{Counters, HOST_ACCESS, Maps, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
+pub use maps::{ALONE, Counters, Entries, HOST_ACCESS, Maps, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
 use raw::Raw;
 use tasks::Tasks;
 

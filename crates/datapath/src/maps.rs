@@ -25,6 +25,9 @@ pub const UDP_ALIAS: u32 = 4;
 /// Such servers get no datagram.
 pub const UDP_REFUSE: u32 = 8;
 
+/// Of a default: no other tenant has this device.
+pub const ALONE: u32 = 16;
+
 /// A user is selected.
 pub const SELECT_USER: u32 = 0;
 /// A group is selected.
@@ -39,6 +42,8 @@ const DEVICES: u32 = 16_384;
 pub const NAMED: u32 = 1;
 /// Its frames have an Ethernet header.
 pub const ETHERNET: u32 = 2;
+/// Above: the slot of the tenant whose alone it is.
+pub const ALONE_SHIFT: u32 = 16;
 
 /// Whose an address is: `struct owner`.
 #[repr(C)]
@@ -92,6 +97,19 @@ pub struct Member {
 pub const USER: u32 = 0;
 /// A [`Member`] that is a group.
 pub const GROUP: u32 = 1;
+
+/// A local address of a tenant with a VRF: `struct vrf_address`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VrfAddress {
+    /// The slot.
+    pub slot: u32,
+    /// The address; an IPv4 one is mapped (RFC 4291, 2.5.5.2).
+    pub address: [u8; 16],
+}
+
+/// A device's name with zeroes behind: `union device_name`.
+pub type DeviceName = [u8; 16];
 
 /// A tenant's name with zeroes behind: `union tenant_name`.
 pub type Name = [u8; 64];
@@ -158,6 +176,8 @@ unsafe impl Pod for Selector {}
 // SAFETY: repr(C), integers only, no padding: every bit pattern is a value and every byte is initialised.
 unsafe impl Pod for Owner {}
 // SAFETY: as above.
+unsafe impl Pod for VrfAddress {}
+// SAFETY: as above.
 unsafe impl Pod for Exit {}
 // SAFETY: as above; the two bytes behind the MAC are a field of their own.
 unsafe impl Pod for Neighbour {}
@@ -175,6 +195,12 @@ pub struct Entries {
     pub own6: Table<Ipv6Addr, Owner>,
     /// Whose what arrives on a device is, if it calls nobody.
     pub defaults: Table<u32, Owner>,
+    /// Local addresses of tenants with a VRF.
+    pub vrf_own: HashSet<VrfAddress>,
+    /// Slot to the index of its VRF.
+    pub vrfs: Table<u32, u32>,
+    /// Names of VRFs and of the devices under them, with the slot.
+    pub vrf_devices: Table<DeviceName, u32>,
     /// By which devices tenants may leave.
     pub exits: HashSet<Exit>,
     /// Index to flags, of the devices that tenants name.
@@ -208,6 +234,9 @@ pub struct Maps {
     own4: Mirror<[u8; 4], Owner>,
     own6: Mirror<[u8; 16], Owner>,
     defaults: Mirror<u32, Owner>,
+    vrf_own: Mirror<VrfAddress, u32>,
+    vrfs: Mirror<u32, u32>,
+    vrf_devices: Mirror<DeviceName, u32>,
     exits: Mirror<Exit, u32>,
     devices: Devices,
     neighbours: Mirror<Neighbour, u32>,
@@ -237,6 +266,9 @@ impl Maps {
             own4: Mirror::open(programs, "fief_own4")?,
             own6: Mirror::open(programs, "fief_own6")?,
             defaults: Mirror::open(programs, "fief_defaults")?,
+            vrf_own: Mirror::open(programs, "fief_vrf_own")?,
+            vrfs: Mirror::open(programs, "fief_vrfs")?,
+            vrf_devices: Mirror::open(programs, "fief_vrf_devices")?,
             exits: Mirror::open(programs, "fief_exits")?,
             devices: Devices::open(programs)?,
             neighbours: Mirror::open(programs, "fief_neighbours")?,
@@ -266,6 +298,9 @@ impl Maps {
         self.paths.add(wanted.paths.iter().map(|(k, v)| (*k, *v)))?;
         self.selectors.add(wanted.selectors.iter().map(|(k, v)| (*k, *v)))?;
         self.selecting.set(0, wanted.selecting(), 0).map_err(|e| map_error("fief_selecting", &e))?;
+        self.vrf_own.add(wanted.vrf_own.iter().map(|k| (*k, 1)))?;
+        self.vrfs.add(wanted.vrfs.iter().map(|(k, v)| (*k, *v)))?;
+        self.vrf_devices.add(wanted.vrf_devices.iter().map(|(k, v)| (*k, *v)))?;
         self.exits.add(wanted.exits.iter().map(|k| (*k, 1)))?;
         self.neighbours.add(wanted.neighbours.iter().map(|k| (*k, 1)))?;
         self.defaults.add(wanted.defaults.iter().map(|(k, v)| (*k, *v)))?;
@@ -297,6 +332,9 @@ impl Maps {
         self.defaults.prune(|k| wanted.defaults.contains_key(k))?;
         self.neighbours.prune(|k| wanted.neighbours.contains(k))?;
         self.exits.prune(|k| wanted.exits.contains(k))?;
+        self.vrf_own.prune(|k| wanted.vrf_own.contains(k))?;
+        self.vrfs.prune(|k| wanted.vrfs.contains_key(k))?;
+        self.vrf_devices.prune(|k| wanted.vrf_devices.contains_key(k))?;
         self.tenants.prune(|k| wanted.tenants.contains_key(k))?;
         let gone: Vec<u32> =
             self.counted.iter().copied().filter(|s| *s != 0 && !wanted.tenants.contains_key(s)).collect();

@@ -1,7 +1,7 @@
 //! Protections that can be switched off, to see whether a test notices; never part of a shipped build.
 
 /// The names of the bits of `fief_teeth`, as bpf/lib/abi.h numbers them.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "lo",
     "connect",
     "sendmsg",
@@ -26,6 +26,9 @@ const NAMES: [&str; 24] = [
     "listed",
     "select",
     "taken-over",
+    "vrf-bind",
+    "vrf-out",
+    "vrf-in",
 ];
 
 /// The protections that `FIEF_TEETH` names, as bits.

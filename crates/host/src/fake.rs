@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Change, Host, HostError, Listing, RouteKey};
+use crate::{Change, Family, GROUP, Host, HostError, Link, Listing, RouteKey};
 
 /// A host that does as it is told and remembers every change in order.
 #[derive(Debug, Default)]
@@ -74,6 +74,37 @@ impl FakeHost {
             }
             Change::LocalRuleAway(family) => {
                 listing.local_first.retain(|f| f != family);
+                Ok(())
+            }
+            Change::AddVrf(vrf) => {
+                if listing.links.iter().all(|link| link.vrf.is_none()) {
+                    listing.vrf_rules = Family::BOTH.to_vec();
+                }
+                let index = listing.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
+                let (name, group, vrf) = (vrf.name.clone(), GROUP, Some(vrf.table));
+                let link = Link { index, name, group, vrf, up: true, carrier: true, ..Link::default() };
+                listing.links.push(link);
+                Ok(())
+            }
+            Change::DeleteVrf(vrf) => {
+                let before = listing.links.len();
+                listing.links.retain(|link| link.name != vrf.name);
+                missing(listing.links.len() < before)
+            }
+            Change::RaiseVrf(index) => {
+                listing.links.iter_mut().filter(|link| link.index == *index).for_each(|link| link.up = true);
+                Ok(())
+            }
+            Change::Enslave(device, _) | Change::Release(device, _) => {
+                let master = match change {
+                    Change::Enslave(_, vrf) => Some(*vrf),
+                    _ => None,
+                };
+                let link = listing.links.iter_mut().find(|link| link.index == *device);
+                missing(link.map(|link| link.master = master).is_some())
+            }
+            Change::VrfRuleAway(family) => {
+                listing.vrf_rules.retain(|f| f != family);
                 Ok(())
             }
         }

@@ -37,7 +37,7 @@ pub use netlink::link::Link;
 pub use netlink::monitor::{Event, Monitor};
 pub use netlink::route::{Route, RouteKey, RouteKind};
 pub use netlink::rule::{Rule, RuleAction};
-pub use verbs::{Change, Family, Host, LinuxHost, Listing};
+pub use verbs::{Change, Family, GROUP, Host, LinuxHost, Listing, Vrf};
 
 /// The mark of origin on our routes (`rtm_protocol`), rules (FRA_PROTOCOL) and addresses (IFA_PROTO):
 /// a number that /etc/iproute2/rt_protos gives to nobody.

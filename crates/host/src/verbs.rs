@@ -7,8 +7,10 @@ use netlink_bindings::rt_link::OpGetlinkDump;
 use netlink_bindings::rt_route::OpGetrouteDump;
 use netlink_bindings::rt_rule::OpGetruleDump;
 
+use crate::devices::{self, Build, Named, NewLink, Settings};
 use crate::netlink::detour::Programs;
 use crate::netlink::route::RTPROT_KERNEL;
+use crate::netlink::rule::push_l3mdev;
 use crate::netlink::{Message, Socket};
 use crate::{Address, HostError, Link, PROTOCOL, Route, Rule};
 
@@ -77,7 +79,23 @@ pub struct Listing {
     pub rules: Vec<(Family, Rule)>,
     /// Families whose `local` rule is at preference 0.
     pub local_first: Vec<Family>,
+    /// Families in which the kernel's own rule looks into the tables of VRFs.
+    pub vrf_rules: Vec<Family>,
 }
+
+/// A VRF of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Vrf {
+    /// Its name.
+    pub name: String,
+    /// Its table.
+    pub table: u32,
+    /// Its text for people.
+    pub alias: String,
+}
+
+/// The group of our devices.
+pub const GROUP: u32 = PROTOCOL as u32;
 
 /// One request to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -93,6 +111,16 @@ pub enum Change {
     LocalRuleFirst(Family),
     /// Take the `local` rule away from preference 0; another lookup of `local` must stand somewhere.
     LocalRuleAway(Family),
+    AddVrf(Vrf),
+    DeleteVrf(Vrf),
+    /// Set a VRF up, by index.
+    RaiseVrf(u32),
+    /// Make the first device a port of the second. It goes down and up again (cycle_netdev).
+    Enslave(u32, u32),
+    /// Take the first device from the second.
+    Release(u32, u32),
+    /// Take the rule for VRFs away that the kernel has made.
+    VrfRuleAway(Family),
 }
 
 impl std::fmt::Display for Change {
@@ -106,6 +134,14 @@ impl std::fmt::Display for Change {
             Change::DeleteAddress(a) => write!(f, "delete address {} from device #{}", a.net, a.device),
             Change::LocalRuleFirst(family) => write!(f, "put the {family} local rule back to preference 0"),
             Change::LocalRuleAway(family) => write!(f, "take the {family} local rule away from preference 0"),
+            Change::AddVrf(vrf) => write!(f, "add VRF {} with table {}", vrf.name, vrf.table),
+            Change::DeleteVrf(vrf) => write!(f, "delete VRF {}", vrf.name),
+            Change::RaiseVrf(vrf) => write!(f, "set VRF #{vrf} up"),
+            Change::Enslave(device, vrf) => write!(f, "make device #{device} a port of #{vrf}"),
+            Change::Release(device, vrf) => write!(f, "take device #{device} from #{vrf}"),
+            Change::VrfRuleAway(family) => {
+                write!(f, "take the {family} rule for VRFs away that the kernel has made")
+            }
         }
     }
 }
@@ -180,6 +216,9 @@ impl LinuxHost {
                 if Rule::is_local_first(body) {
                     listing.local_first.push(family);
                 }
+                if Rule::is_kernels_vrf(body) && !listing.vrf_rules.contains(&family) {
+                    listing.vrf_rules.push(family);
+                }
             })?;
         }
         Ok(listing)
@@ -200,10 +239,43 @@ impl Host for LinuxHost {
     }
 
     fn change(&mut self, changes: &[Change]) -> Vec<Result<(), HostError>> {
-        let mut messages: Vec<Message> =
-            changes.iter().map(|change| message(change, self.programs.as_ref())).collect();
-        self.socket.execute(&mut messages)
+        let mut answers = Vec::with_capacity(changes.len());
+        // Few are about devices; the others go in as few writes as possible.
+        let alike = |a: &Change, b: &Change| build(a).is_none() && build(b).is_none();
+        for run in changes.chunk_by(alike) {
+            if let Some(build) = run.first().and_then(build) {
+                answers.extend(devices::carry_out(&mut self.socket, &[build]));
+                continue;
+            }
+            let messages = run.iter().map(|change| message(change, self.programs.as_ref()));
+            answers.extend(self.socket.execute(&mut messages.collect::<Vec<_>>()));
+            // The kernel made rules for multicast routing as well, where it has tables for that.
+            for change in run {
+                if let Change::VrfRuleAway(family) = change {
+                    self.socket.execute(&mut [vrf_rule_away(multicast(*family))]);
+                }
+            }
+        }
+        answers
     }
+}
+
+/// What a change does to a device, for the room that does such things.
+fn build(change: &Change) -> Option<Build> {
+    let set = |device: &u32, settings| Build::Set { device: Named::Index(*device), settings };
+    let master = |master| Settings { master: Some(master), ..Settings::default() };
+    Some(match change {
+        Change::AddVrf(vrf) => {
+            let (name, alias) = (vrf.name.clone(), Some(vrf.alias.clone()));
+            let link = NewLink { name, alias, group: Some(GROUP), up: true, ..NewLink::default() };
+            Build::AddVrf(devices::Vrf { link, table: vrf.table })
+        }
+        Change::DeleteVrf(vrf) => Build::DeleteLink(Named::Name(vrf.name.clone())),
+        Change::RaiseVrf(vrf) => set(vrf, Settings { up: Some(true), ..Settings::default() }),
+        Change::Enslave(device, vrf) => set(device, master(Some(Named::Index(*vrf)))),
+        Change::Release(device, _) => set(device, master(None)),
+        _ => return None,
+    })
 }
 
 fn message(change: &Change, programs: Option<&Programs>) -> Message {
@@ -216,6 +288,9 @@ fn message(change: &Change, programs: Option<&Programs>) -> Message {
         Change::DeleteAddress(address) => address.delete(),
         Change::LocalRuleFirst(family) => local_rule(libc::RTM_NEWRULE, *family),
         Change::LocalRuleAway(family) => local_rule(libc::RTM_DELRULE, *family),
+        Change::VrfRuleAway(family) => vrf_rule_away(family.af()),
+        // Those of devices are not carried out here.
+        change => Message::new(0, 0, change.to_string(), |_| {}),
     }
 }
 
@@ -234,5 +309,29 @@ fn local_rule(kind: u16, family: Family) -> Message {
         if kind == libc::RTM_NEWRULE {
             drop(attributes.push_protocol(RTPROT_KERNEL));
         }
+    })
+}
+
+/// RTNL_FAMILY_IPMR or RTNL_FAMILY_IP6MR (linux/rtnetlink.h).
+fn multicast(family: Family) -> u8 {
+    match family {
+        Family::V4 => 128,
+        Family::V6 => 129,
+    }
+}
+
+/// The kernel's own rule for VRFs, `1000: from all lookup [l3mdev-table]` (vrf_fib_rule).
+fn vrf_rule_away(family: u8) -> Message {
+    use netlink_bindings::rt_rule::{FibRuleHdr, OpDelruleDo};
+    Message::new(libc::RTM_DELRULE, 0, "take the kernel's rule for VRFs away", |body| {
+        let mut header = FibRuleHdr::new();
+        header.family = family;
+        header.action = 1;
+        drop(
+            OpDelruleDo::encode_request(body, &header)
+                .push_priority(Rule::VRF_PREFERENCE)
+                .push_protocol(RTPROT_KERNEL),
+        );
+        push_l3mdev(body);
     })
 }

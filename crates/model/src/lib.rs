@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod mac;
 pub mod mss;
 pub mod network;
+pub mod overlap;
 pub mod schema;
 pub mod slot;
 pub mod tenant;
@@ -24,6 +25,7 @@ pub use mss::Mss;
 pub use network::{
     Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
 };
+pub use overlap::overlapping;
 pub use slot::Slot;
 pub use tenant::{
     Interface, Isolation, Members, Metadata, Route, RouteKind, Select, Tenant, TenantSpec, Udp,

@@ -15,8 +15,8 @@ use crate::lab::Lab;
 use crate::ns::Ns;
 use crate::poll::attempt;
 
-/// How long a daemon may take until it answers.
-const START: Duration = Duration::from_secs(10);
+/// How long a daemon may take until it answers; an emulated processor is slow.
+const START: Duration = Duration::from_secs(30);
 /// How long a daemon may take to put the host back and end; thousands of tenants need their time.
 const STOP: Duration = Duration::from_secs(60);
 

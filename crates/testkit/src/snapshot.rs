@@ -13,6 +13,8 @@ const QUESTIONS: &[&[&str]] = &[
     &["ip", "addr", "show"],
     &["ip", "-4", "rule", "show"],
     &["ip", "-6", "rule", "show"],
+    &["ip", "-4", "mrule", "show"],
+    &["ip", "-6", "mrule", "show"],
     &["ip", "-4", "route", "show", "table", "all"],
     &["ip", "-6", "route", "show", "table", "all"],
     &["ip", "nexthop", "show"],

@@ -17,6 +17,15 @@
 //!   ...
 //! ```
 //!
+//! With VRFs ([`Street::apart`]) each tenant has a device and a wire of its own, and beside its own addresses one that
+//! all of them have:
+//!
+//! ```text
+//!   host [eth0]──wire     198.18.0.1, fd00:18::1
+//!        [up0]──wire 0──router 0 ...    t0: as above, and 198.18.250.250, fd00:18::c
+//!        [up1]──wire 1──router 1 ...    t1: as above, and 198.18.250.250, fd00:18::c
+//! ```
+//!
 //! 198.18.0.0/15 is the range for benchmarks (RFC 2544); fd00::/8 is for everybody's own use (RFC 4193).
 
 use std::collections::BTreeMap;
@@ -50,6 +59,8 @@ pub struct Street {
     pub tenants: usize,
     /// The families everything has addresses of.
     pub families: Families,
+    /// Has each tenant a device of its own, and a VRF?
+    pub apart: bool,
     houses: BTreeMap<usize, House>,
 }
 
@@ -82,17 +93,39 @@ impl Street {
         Street::sparse(lab, tenants, &everybody, families)
     }
 
+    /// A street of both families whose tenants have VRFs.
+    #[track_caller]
+    pub fn apart(lab: &Lab, tenants: usize) -> Street {
+        let everybody: Vec<usize> = (0..tenants).collect();
+        Street::of(lab, tenants, &everybody, Families::Both, true)
+    }
+
     /// A street with `tenants` tenants of which only `present` have a router and a client.
     #[track_caller]
     pub fn sparse(lab: &Lab, tenants: usize, present: &[usize], families: Families) -> Street {
+        Street::of(lab, tenants, present, families, false)
+    }
+
+    #[track_caller]
+    fn of(lab: &Lab, tenants: usize, present: &[usize], families: Families, apart: bool) -> Street {
         assert!(tenants <= Street::MOST, "{tenants} tenants: there are addresses for {}", Street::MOST);
         assert!(present.iter().all(|i| *i < tenants), "{present:?} are not all below {tenants}");
         let (wire, host) = (lab.wire("wire"), lab.ns("host"));
         let house = |i: usize| House { router: lab.ns(&format!("r{i}")), client: lab.ns(&format!("c{i}")) };
         let houses: BTreeMap<usize, House> = present.iter().map(|i| (*i, house(*i))).collect();
-        let street = Street { wire, host, tenants, families, houses };
-        street.build();
+        let street = Street { wire, host, tenants, families, apart, houses };
+        street.build(lab);
         street
+    }
+
+    /// The address that all tenants have that are apart.
+    pub const COMMON_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 250, 250);
+    /// The address that all tenants have that are apart.
+    pub const COMMON_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 0xc);
+
+    /// The host's device for tenant `i`.
+    pub fn device(&self, i: usize) -> String {
+        if self.apart { format!("up{i}") } else { "eth0".to_owned() }
     }
 
     /// The name of tenant `i` in its document.
@@ -162,10 +195,16 @@ impl Street {
         if self.families.v6() {
             family(format!("{}/64", self.local6(i)), self.router6(i).to_string());
         }
+        let mut isolation = "";
+        if self.apart {
+            isolation = "  isolation: vrf\n";
+            addresses.extend([format!("{}/15", Street::COMMON_V4), format!("\"{}/64\"", Street::COMMON_V6)]);
+        }
         format!(
-            "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: {} }}\nspec:\n  interfaces:\n    \
-             - {{ name: eth0, addresses: [{}] }}\n  routes:\n{routes}{spec}",
+            "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: {} }}\nspec:\n{isolation}  interfaces:\n    \
+             - {{ name: {}, addresses: [{}] }}\n  routes:\n{routes}{spec}",
             self.name(i),
+            self.device(i),
             addresses.join(", ")
         )
     }
@@ -186,13 +225,23 @@ impl Street {
     }
 
     #[track_caller]
-    fn build(&self) {
+    fn build(&self, lab: &Lab) {
         let macs = self.houses.keys().map(|i| self.router_mac(*i));
         let routers = self.houses.values().zip(macs);
         let routers = routers.map(|(house, mac)| Plug { ns: &house.router, device: "eth0", mac: Some(mac) });
         let host = Plug { ns: &self.host, device: "eth0", mac: Some(self.host_mac()) };
-        let plugs: Vec<Plug<'_>> = [host].into_iter().chain(routers).collect();
-        self.wire.attach_all(&plugs);
+        if self.apart {
+            self.wire.attach_all(&[host]);
+            for (i, router) in self.houses.keys().zip(routers) {
+                let device = self.device(*i);
+                let host = Plug { ns: &self.host, device: &device, mac: Some(self.host_mac()) };
+                lab.wire(&format!("wire{i}")).attach_all(&[host, router]);
+                self.host.ip(&format!("link set {device} up\n"));
+            }
+        } else {
+            let plugs: Vec<Plug<'_>> = [host].into_iter().chain(routers).collect();
+            self.wire.attach_all(&plugs);
+        }
         self.host.ip(&self.lines(
             "link set eth0 up\n",
             &[

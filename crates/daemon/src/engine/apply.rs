@@ -1,6 +1,7 @@
 //! From documents to the store: everything is checked before anything is kept, and kept before anything is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 
 use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, SourceText};
 use fief_datapath::maps::CAPACITY;
@@ -9,10 +10,12 @@ use ipnet::IpNet;
 
 use super::Engine;
 use super::intent::{Intent, Kind, Object, outcome};
+use super::vrfs::isolation;
 use crate::members;
 use crate::networks;
+use crate::plan::backend::{self, Around, Backend, Vrf};
 use crate::plan::desire::desire;
-use crate::plan::{backend, plan};
+use crate::plan::plan;
 use crate::store::{Changes, MemberIds, Stored};
 
 /// The set that documents belong to when nobody names one.
@@ -91,7 +94,12 @@ impl Engine {
         };
         let mut complaints = fief_model::validate(&documents, &kept);
         let members = resolve_members(&documents, &mut complaints);
-        choose_backends(&documents, &kept, &mut complaints);
+        let flaws = complaints.len();
+        choose_backends(&documents, &kept, self.no_vrf.as_deref(), &mut complaints);
+        if complaints.len() > flaws && self.no_vrf.is_some() {
+            complaints.truncate(flaws);
+            choose_backends(&documents, &kept, self.no_vrf().as_deref(), &mut complaints);
+        }
         keep_off(&documents, &self.reserved_networks(), &mut complaints);
         if !complaints.is_empty() {
             return Err(Refusal::Documents(complaints));
@@ -131,9 +139,11 @@ impl Engine {
         let wanted = networks::wanted(&after, &self.observed, &self.ground());
         let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
+        let overlapping = fief_model::overlapping(after.tenants.values().map(|stored| &stored.tenant));
+        let has_vrf = |s: &Stored| isolation(&s.tenant, false, &overlapping) == Vrf.name();
         let of_host = after.tenants.values().filter(|s| !after.is_segmented(&s.tenant));
         let mut desired: std::collections::HashMap<_, _> =
-            of_host.map(|s| (s.slot, desire(tree, s, observed))).collect();
+            of_host.map(|s| (s.slot, desire(tree, s, observed, has_vrf(s)))).collect();
         desired.extend(wanted.exits(observed));
         let mut steps = self.segments.describe(&wanted);
         steps.extend(self.describe(&plan(tree, &desired, &links, observed)));
@@ -174,7 +184,7 @@ impl Engine {
         self.close_sockets(&gone);
         self.clear_aliases(&gone);
         self.reconcile();
-        forget_connections(&removed);
+        forget_connections(&removed, self.tenants.values());
         self.touch();
         let mut outcomes = intent.outcomes;
         for outcome in outcomes.iter_mut().filter(|o| o.action != Action::Delete) {
@@ -209,9 +219,16 @@ impl Engine {
 }
 
 /// Whoever gets such an address next shall not find connections that were another's.
-fn forget_connections(gone: &[Stored]) {
-    let addresses =
+///
+/// Of two tenants with VRFs and one address, the one that stays keeps its connections.
+fn forget_connections<'a>(gone: &[Stored], staying: impl Iterator<Item = &'a Stored>) {
+    let mut addresses: HashSet<IpAddr> =
         gone.iter().flat_map(|stored| stored.tenant.addresses()).map(|(_, net)| net.addr()).collect();
+    if !addresses.is_empty() {
+        staying.flat_map(|stored| stored.tenant.addresses()).for_each(|(_, net)| {
+            addresses.remove(&net.addr());
+        });
+    }
     match fief_host::conntrack::forget(&addresses) {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "forgot the tracked connections of deleted tenants' addresses"),
@@ -242,16 +259,29 @@ fn resolve_members(
     all
 }
 
-fn choose_backends(documents: &[Located], kept: &Kept<'_>, complaints: &mut Vec<Diagnostic>) {
+fn choose_backends(
+    documents: &[Located],
+    kept: &Kept<'_>,
+    no_vrf: Option<&str>,
+    complaints: &mut Vec<Diagnostic>,
+) {
     let coming = documents.iter().filter_map(|located| match &located.document {
         Document::Network(network) => Some(network.metadata.tenant.as_str()),
         _ => None,
     });
     let staying = kept.networks.iter().map(|network| network.metadata.tenant.as_str());
     let segmented: BTreeSet<&str> = coming.chain(staying).collect();
+    let coming = documents.iter().filter_map(|located| match &located.document {
+        Document::Tenant(tenant) => Some(tenant),
+        _ => None,
+    });
+    let overlapping = fief_model::overlapping(coming.chain(kept.tenants.iter().copied()));
     for located in documents {
         let Document::Tenant(tenant) = &located.document else { continue };
-        if let Err(reason) = backend::choose(tenant, segmented.contains(tenant.metadata.name.as_str())) {
+        let name = tenant.metadata.name.as_str();
+        let around =
+            Around { segmented: segmented.contains(name), overlapped: overlapping.contains(name), no_vrf };
+        if let Err(reason) = backend::choose(tenant, around) {
             let message = format!("no isolation can hold this tenant: {reason}");
             complaints.push(complaint(located, "spec.isolation", message, "see `fief doctor`".into()));
         }

@@ -30,6 +30,11 @@ impl Engine {
     /// Does what the plan says; returns whether anything was done.
     pub(super) fn carry_out(&mut self, plan: Plan) -> bool {
         self.forget_refusals(&plan);
+        if let Err(error) = self.mind_vrf_rule(&plan) {
+            self.trouble = vec![condition("StoreRefused", error)];
+            self.wake_by(Instant::now() + FIRST_PAUSE);
+            return false;
+        }
         if plan.is_vacant {
             return self.withdraw(plan);
         }
@@ -288,6 +293,11 @@ impl Engine {
                 let has = |d: &crate::plan::Desired| d.addresses.contains(address);
                 self.desired.iter().find(|(_, d)| has(d)).map(|(slot, _)| *slot)
             }
+            Change::AddVrf(vrf) => self.slot_of_table(vrf.table),
+            Change::Enslave(device, _) => {
+                let has = |d: &crate::plan::Desired| d.devices.contains(device);
+                self.desired.iter().find(|(_, d)| d.vrf.is_some() && has(d)).map(|(slot, _)| *slot)
+            }
             _ => None,
         }
     }
@@ -300,6 +310,9 @@ fn is_done_already(change: &Change, error: &HostError) -> bool {
         Change::DeleteRule(..)
         | Change::DeleteRoute(_)
         | Change::DeleteAddress(_)
+        | Change::DeleteVrf(_)
+        | Change::Release(..)
+        | Change::VrfRuleAway(_)
         | Change::LocalRuleAway(_) => error.errno().is_some_and(|errno| gone.contains(&errno)),
         // IPv6 announces an address some time after it has acknowledged it (addrconf_dad_work).
         Change::AddAddress(_) | Change::LocalRuleFirst(_) => error.errno() == Some(libc::EEXIST),
@@ -313,6 +326,7 @@ fn counterpart(change: &Change) -> Option<Change> {
         Change::DeleteRule(family, rule) => Some(Change::AddRule(*family, *rule)),
         Change::DeleteRoute(route) => Some(Change::SetRoute(route.clone())),
         Change::DeleteAddress(address) => Some(Change::AddAddress(*address)),
+        Change::Release(device, vrf) => Some(Change::Enslave(*device, *vrf)),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@
 //! An old bit that somebody else has set selects no tenant: a socket's bits are taken over only where its local address
 //! is that tenant's, or says nothing; and once the new place counts, the old one is never looked at again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -65,15 +65,17 @@ pub(super) struct Progress {
 
 /// Whose addresses are, for telling a tenant's socket from one with foreign bits.
 struct Owners {
-    of: HashMap<IpAddr, u16>,
+    /// Tenants with VRFs may have the same.
+    of: HashSet<(IpAddr, u16)>,
+    known: HashSet<IpAddr>,
     slots: HashSet<u16>,
 }
 
 impl Owners {
     /// Is a socket with this local address, and this slot in its mark, the tenant's?
     fn agree(&self, slot: u16, local: Option<IpAddr>) -> bool {
-        match local.and_then(|local| self.of.get(&local)) {
-            Some(owner) => *owner == slot || is_off("taken-over"),
+        match local.filter(|local| self.known.contains(local)) {
+            Some(local) => self.of.contains(&(local, slot)) || is_off("taken-over"),
             None => self.slots.contains(&slot),
         }
     }
@@ -331,8 +333,10 @@ impl Engine {
             .iter()
             .flat_map(|(slot, desired)| desired.owned.iter().map(|(address, _)| (*address, slot.number())));
         // A loopback address is everybody's.
-        let of = host.chain(tenants).filter(|(address, _)| !address.is_loopback()).collect();
-        Owners { of, slots: self.desired.keys().map(|slot| slot.number()).collect() }
+        let of: HashSet<(IpAddr, u16)> =
+            host.chain(tenants).filter(|(address, _)| !address.is_loopback()).collect();
+        let known = of.iter().map(|(address, _)| *address).collect();
+        Owners { of, known, slots: self.desired.keys().map(|slot| slot.number()).collect() }
     }
 
     /// Gives sockets and connections their new place beside the old one.
@@ -353,7 +357,7 @@ impl Engine {
         note(
             fief_host::conntrack::remark(|mark, ends| {
                 let slot = mask.number(mark);
-                let is_its = ends.iter().any(|end| owners.of.get(end) == Some(&slot));
+                let is_its = ends.iter().any(|end| owners.of.contains(&(*end, slot)));
                 (slot != 0 && is_its).then(|| both.with(mark, slot)).flatten()
             }),
             "connections",

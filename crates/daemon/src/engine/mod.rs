@@ -13,6 +13,7 @@ mod networks;
 mod processes;
 mod switches;
 mod views;
+mod vrfs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -93,6 +94,10 @@ pub struct Engine {
     segments: Networks,
     /// The links to tenants' namespaces.
     links: Vec<Link>,
+    /// Tenants with `isolation: auto` whose addresses others have, too.
+    overlapping: HashSet<String>,
+    /// Why this kernel makes no VRFs, as far as it was asked.
+    no_vrf: Option<String>,
     /// Leased addresses, by network and Ethernet address, and whether others have come since.
     leases: HashMap<(String, Mac), Ipv4Addr>,
     leased: Arc<AtomicBool>,
@@ -223,6 +228,7 @@ impl Engine {
             entry: config.rule_preference,
             table_base: config.table_base,
             move_local: settings.local_moved,
+            vrf_rule_is_ours: store.vrf_rule_is_ours()?,
             aliases,
             detour: Detour(fief_datapath::detour(&settings)),
         };
@@ -267,6 +273,8 @@ impl Engine {
             uplinks,
             segments,
             links: Vec::new(),
+            overlapping: HashSet::new(),
+            no_vrf: vrfs::ask_for_vrfs(),
             leases: HashMap::new(),
             leased,
             host,
@@ -351,9 +359,10 @@ impl Engine {
         let begin = Instant::now();
         self.wake_at = None;
         let (mut busy, mut quiet, mut moved) = (false, false, false);
-        // A second round sees what the first one's changes really did; a fourth would mean that they do not hold,
+        // A second round sees what the first one's changes really did; one more would mean that they do not hold,
         // and then the pauses of contention decide.
-        for _ in 0..3 {
+        // With a VRF it is two more: it must be there before something is put under it, and that before it has addresses.
+        for _ in 0..5 {
             if self.observed.devices_changed() {
                 moved = true;
                 // A device takes with it what lay on it; making that again is no repair.

@@ -10,10 +10,11 @@ use fief_api::{
 use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
 
-use super::Engine;
+use super::{Engine, vrfs};
 use crate::networks::{Documents, Ground, forwarding, wanted};
+use crate::plan::backend::{Backend, Vrf};
 use crate::plan::desire::desire;
-use crate::store::{StoreError, StoredEndpoint, StoredNetwork};
+use crate::store::{StoreError, Stored, StoredEndpoint, StoredNetwork};
 
 impl Engine {
     /// Builds what networks need, and says what tenants and uplinks need of the host. Returns whether anything was done.
@@ -26,13 +27,16 @@ impl Engine {
         if self.observed.ask(asked) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
+        self.note_overlapping();
         let documents = self.documents();
         let wanted = wanted(&documents, &self.observed, &self.ground());
         let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
+        let has_vrf =
+            |stored: &Stored| vrfs::isolation(&stored.tenant, false, &self.overlapping) == Vrf.name();
         let of_host = documents.tenants.values().filter(|stored| !documents.is_segmented(&stored.tenant));
         let mut desired: std::collections::HashMap<_, _> =
-            of_host.map(|stored| (stored.slot, desire(tree, stored, observed))).collect();
+            of_host.map(|stored| (stored.slot, desire(tree, stored, observed, has_vrf(stored)))).collect();
         desired.extend(wanted.exits(observed));
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);

@@ -8,7 +8,7 @@ use fief_host::sysctl;
 
 use super::Engine;
 use crate::config::LocalRule;
-use crate::plan::{Plan, Setting, backend};
+use crate::plan::{Plan, Setting};
 use crate::store::Stored;
 
 impl Engine {
@@ -50,9 +50,7 @@ impl Engine {
             slot: number,
             table: self.tree.table_base + u32::from(number),
             mark: format!("{:#x}/{layout}", layout.mark(number).unwrap_or(0)),
-            isolation: backend::choose(&stored.tenant, self.is_segmented(&stored.tenant))
-                .map_or("none", |b| b.name())
-                .into(),
+            isolation: self.isolation_of(&stored.tenant).into(),
             phase: if conditions.is_empty() { Phase::Ready } else { Phase::Pending },
             conditions,
             counters: self.counters(u32::from(number)),

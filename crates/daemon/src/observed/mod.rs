@@ -27,6 +27,8 @@ pub struct Observed {
     rules: BTreeMap<(Family, Rule), usize>,
     /// Families whose `local` rule is at preference 0.
     pub local_first: BTreeSet<Family>,
+    /// Families in which the kernel's own rule looks into the tables of VRFs.
+    pub vrf_rules: BTreeSet<Family>,
     /// Addresses that went and whose consequences are still to be drawn.
     gone: Vec<Address>,
     leaving: Leaving,
@@ -45,7 +47,8 @@ impl Observed {
     /// What a listing says.
     pub fn from_listing(listing: Listing, asked: BTreeSet<String>) -> Observed {
         let local_first = listing.local_first.into_iter().collect();
-        let mut observed = Observed { local_first, asked, ..Observed::default() };
+        let vrf_rules = listing.vrf_rules.into_iter().collect();
+        let mut observed = Observed { local_first, vrf_rules, asked, ..Observed::default() };
         observed.has_ipv6 = fief_host::kernel::has_ipv6();
         let events = listing.links.into_iter().map(Event::Link);
         let events = events.chain(listing.addresses.into_iter().map(Event::Address));
@@ -114,6 +117,8 @@ impl Observed {
             }
             Event::LocalRule(family, true) => drop(self.local_first.insert(family)),
             Event::LocalRule(family, false) => drop(self.local_first.remove(&family)),
+            Event::VrfRule(family, true) => drop(self.vrf_rules.insert(family)),
+            Event::VrfRule(family, false) => drop(self.vrf_rules.remove(&family)),
             Event::Setting => self.settings_changed = true,
         }
         true
@@ -165,6 +170,16 @@ impl Observed {
         self.names.get(name).and_then(|index| self.links.get(index))
     }
 
+    /// Every device.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// What a device is a port of, by index.
+    pub fn master_of(&self, index: u32) -> Option<u32> {
+        self.links.get(&index).and_then(|link| link.master)
+    }
+
     /// A device's name now.
     pub fn link_name(&self, index: u32) -> &str {
         self.links.get(&index).map_or("?", |link| &link.name)
@@ -178,7 +193,7 @@ impl Observed {
     /// Do the rules that VRFs of ours need stand, in both families?
     pub fn asks_vrfs_first(&self) -> bool {
         self.families().all(|family| {
-            let asks = self.rules(family).any(|rule| rule.action == fief_host::RuleAction::LookupOfVrf);
+            let asks = self.rules(family).any(|rule| rule.action == fief_host::RuleAction::Vrf);
             asks && !self.local_first.contains(&family)
         })
     }

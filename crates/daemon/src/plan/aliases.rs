@@ -19,7 +19,8 @@ const WHOLE: u32 = 65_520;
 pub fn routes(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) -> Vec<Route> {
     let mut ways = BTreeSet::new();
     let mut routes = Vec::new();
-    for (slot, desired) in tenants {
+    // A server for everybody gets no datagrams of a VRF.
+    for (slot, desired) in tenants.iter().filter(|(_, desired)| desired.vrf.is_none()) {
         for (address, owner) in &desired.owned {
             if !observed.is_up(owner.ifindex) {
                 continue;

@@ -1,18 +1,31 @@
-//! The kinds of isolation behind one trait: `fib` and `netns`. `vrf` will stand beside them.
+//! The kinds of isolation behind one trait: `fib`, `vrf` and `netns`.
 
 use fief_model::{Isolation, Tenant};
+
+/// What is known beside a tenant's own document.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// Has it networks?
+    pub segmented: bool,
+    /// Has another one, who has no namespace, an address of its?
+    pub overlapped: bool,
+    /// Why this kernel makes no VRFs, if it does not.
+    pub no_vrf: Option<&'a str>,
+}
 
 /// A way to keep tenants apart.
 pub trait Backend {
     /// The word for it in documents and in the status.
     fn name(&self) -> &'static str;
-    /// Can it hold what this tenant asks for on this host? `segmented` is whether it has networks. The reason if not,
-    /// with a remedy.
-    fn can_hold(&self, tenant: &Tenant, segmented: bool) -> Result<(), String>;
+    /// Can it hold what this tenant asks for on this host? The reason if not, with a remedy.
+    fn can_hold(&self, tenant: &Tenant, around: Around<'_>) -> Result<(), String>;
 }
 
 /// `fib`: a policy-routing table in the host's own stack, 2 kB, no device; local addresses unique on the host.
 pub struct Fib;
+
+/// `vrf`: the same and a VRF device above its interfaces, which are its alone; local addresses may be other VRFs'.
+pub struct Vrf;
 
 /// `netns`: a network namespace, a quarter of a megabyte; addresses may be anybody's.
 pub struct Netns;
@@ -22,9 +35,34 @@ impl Backend for Fib {
         "fib"
     }
 
-    fn can_hold(&self, _tenant: &Tenant, segmented: bool) -> Result<(), String> {
-        // Uniqueness of local addresses is checked where documents are validated; everything else a table can hold.
-        if segmented { Err("it has networks, which need `netns`".into()) } else { Ok(()) }
+    fn can_hold(&self, _tenant: &Tenant, around: Around<'_>) -> Result<(), String> {
+        // What a document says of addresses is checked where it is validated; everything else a table can hold.
+        match around {
+            Around { segmented: true, .. } => Err("it has networks, which need `netns`".into()),
+            Around { overlapped: true, .. } => Err("another tenant has an address of its".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Backend for Vrf {
+    fn name(&self) -> &'static str {
+        "vrf"
+    }
+
+    fn can_hold(&self, tenant: &Tenant, around: Around<'_>) -> Result<(), String> {
+        // What is the host's own is answered over `lo`, where the kernel looks for no socket that is bound to a VRF.
+        if tenant.spec.host_access {
+            return Err(
+                "a socket in a VRF hears nothing of the host's own addresses; delete `hostAccess`".into()
+            );
+        }
+        // That its devices are its alone is checked where documents are validated.
+        match around {
+            Around { segmented: true, .. } => Err("it has networks, which need `netns`".into()),
+            Around { no_vrf: Some(why), .. } => Err(why.to_owned()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -50,29 +88,58 @@ impl Backend for Netns {
         "netns"
     }
 
-    fn can_hold(&self, tenant: &Tenant, _segmented: bool) -> Result<(), String> {
+    fn can_hold(&self, tenant: &Tenant, _around: Around<'_>) -> Result<(), String> {
         let spec = &tenant.spec;
         if spec.interfaces.is_empty() && spec.routes.is_empty() {
             return Ok(());
         }
-        Err("it has interfaces or routes of the host, which need `fib`".into())
+        Err("it has interfaces or routes of the host, which need `fib` or `vrf`".into())
     }
 }
 
 /// The cheapest backend that can hold the tenant, in the order of their cost.
-pub fn choose(tenant: &Tenant, segmented: bool) -> Result<&'static dyn Backend, String> {
+pub fn choose(tenant: &Tenant, around: Around<'_>) -> Result<&'static dyn Backend, String> {
     let candidates: &[&'static dyn Backend] = match tenant.spec.isolation {
-        Isolation::Auto => &[&Fib, &Netns],
+        Isolation::Auto => &[&Fib, &Vrf, &Netns],
         Isolation::Fib => &[&Fib],
         Isolation::Vrf => &[&Vrf],
         Isolation::Netns => &[&Netns],
     };
     let mut reasons = Vec::new();
     for backend in candidates {
-        match backend.can_hold(tenant, segmented) {
+        match backend.can_hold(tenant, around) {
             Ok(()) => return Ok(*backend),
             Err(reason) => reasons.push(format!("{}: {reason}", backend.name())),
         }
     }
     Err(reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_that_can_hold_it() {
+        let tenant = |isolation: &str| -> Tenant {
+            let interface = serde_json::json!({ "name": "eth1", "addresses": ["192.0.2.1/24"] });
+            let spec = serde_json::json!({ "isolation": isolation, "interfaces": [interface] });
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": "blue" }, "spec": spec }))
+                .unwrap()
+        };
+        let chosen = |isolation, overlapped, no_vrf| {
+            let around = Around { segmented: false, overlapped, no_vrf };
+            choose(&tenant(isolation), around).map(|backend| backend.name())
+        };
+        assert_eq!(chosen("auto", false, None), Ok("fib"));
+        assert_eq!(chosen("auto", true, None), Ok("vrf"));
+        assert_eq!(chosen("vrf", false, None), Ok("vrf"));
+        let refused = chosen("auto", true, Some("no module")).unwrap_err();
+        assert!(refused.contains("fib: another") && refused.contains("vrf: no module"), "{refused}");
+        assert_eq!(chosen("vrf", false, Some("no module")), Err("vrf: no module".into()));
+        let mut open = tenant("vrf");
+        open.spec.host_access = true;
+        let around = Around { segmented: false, overlapped: false, no_vrf: None };
+        assert!(choose(&open, around).err().is_some_and(|reason| reason.contains("hostAccess")));
+    }
 }

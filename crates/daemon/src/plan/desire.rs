@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fief_api::Condition;
 use fief_datapath::maps::Neighbour;
-use fief_datapath::{HOST_ACCESS, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
+use fief_datapath::{ALONE, HOST_ACCESS, NEIGHBOURS, Owner, UDP_ALIAS, UDP_REFUSE};
 use fief_host::teeth::is_off;
 use fief_host::{Address, Family, Link, Route, RouteKind};
 use fief_model::{Interface, Tenant, Udp};
 use ipnet::IpNet;
 
-use super::Tree;
+use super::{Tree, vrf};
 use crate::observed::Observed;
 use crate::store::{MemberIds, Stored};
 
@@ -31,6 +31,8 @@ pub struct Desired {
     pub cgroups: Vec<Vec<String>>,
     /// Flags of the tenant in the datapath.
     pub flags: u32,
+    /// Its VRF, if it has one.
+    pub vrf: Option<vrf::Wanted>,
     /// Devices it may leave by.
     pub devices: BTreeSet<u32>,
     /// Of an uplink, which is no tenant and has no name: the device that packets are forwarded from.
@@ -60,8 +62,8 @@ pub struct Setting {
     pub device: Option<u32>,
 }
 
-/// What this tenant needs of the host as it is observed.
-pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
+/// What this tenant needs of the host as it is observed, with a VRF or without.
+pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed, has_vrf: bool) -> Desired {
     let Stored { tenant, members, selected, .. } = stored;
     let mut desired = Desired {
         name: tenant.metadata.name.clone(),
@@ -75,6 +77,9 @@ pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
     }
     for family in observed.families().filter(|_| !is_off("table-end")) {
         desired.routes.push(unreachable_default(family));
+    }
+    if has_vrf {
+        desired.vrf = Some(of_vrf(tree, stored, observed, &mut desired));
     }
     for (position, interface) in tenant.spec.interfaces.iter().enumerate() {
         match observed.link(&interface.name) {
@@ -94,6 +99,45 @@ pub fn desire(tree: &Tree, stored: &Stored, observed: &Observed) -> Desired {
         host_as_local(observed, &mut desired);
     }
     desired
+}
+
+/// The tenant's VRF. A device that has its name and is another's is left alone.
+fn of_vrf(tree: &Tree, stored: &Stored, observed: &Observed, desired: &mut Desired) -> vrf::Wanted {
+    let vrf = vrf::of(tree, stored.slot, &stored.tenant.metadata.name);
+    let there = observed.link(&vrf.name);
+    if there.is_some_and(|link| !vrf::is_ours(link)) {
+        let text = format!(
+            "there is a device {0} that is not fief's; rename it: ip link set {0} name OTHER",
+            vrf.name
+        );
+        desired.lacks("VrfTaken", text);
+    }
+    let index = there.filter(|link| vrf::is_ours(link) && link.vrf == Some(vrf.table)).map(|link| link.index);
+    vrf::Wanted { vrf, index, ports: BTreeSet::new() }
+}
+
+/// Is this device where its addresses and routes may be? With a VRF that is under it, and nowhere else: they would be the
+/// host's.
+fn is_in_place(link: &Link, observed: &Observed, desired: &mut Desired) -> bool {
+    let Some(wanted) = &mut desired.vrf else { return true };
+    let Some(vrf) = wanted.index else { return false };
+    let master = link.master.filter(|master| *master != vrf);
+    match master.and_then(|master| observed.links().find(|link| link.index == master)) {
+        // Another tenant's until this round is over.
+        Some(other) if vrf::is_ours(other) => false,
+        Some(other) => {
+            let text = format!(
+                "device {0} is a port of {1}; take it from there: ip link set {0} nomaster",
+                link.name, other.name
+            );
+            desired.lacks("DeviceEnslaved", text);
+            false
+        }
+        None => {
+            wanted.ports.insert(link.index);
+            link.master == Some(vrf)
+        }
+    }
 }
 
 impl Desired {
@@ -116,8 +160,10 @@ fn on_device(
     let flags = neighbours | udp_flags(stored.tenant.spec.udp);
     let owner = Owner { slot, ifindex: link.index, flags };
     desired.devices.insert(link.index);
-    if interface.default {
-        desired.defaults.push(owner);
+    match desired.vrf {
+        Some(_) => desired.defaults.push(Owner { flags: neighbours | ALONE, ..owner }),
+        None if interface.default => desired.defaults.push(owner),
+        None => {}
     }
     let macs = interface.neighbours.iter().flatten();
     desired.neighbours.extend(macs.map(|mac| Neighbour {
@@ -133,6 +179,9 @@ fn on_device(
         desired
             .lacks("NoCarrier", format!("device {} has no carrier; check the cable or the peer", link.name));
     }
+    if !is_in_place(link, observed, desired) {
+        return;
+    }
     let mut usable = Vec::new();
     for net in &interface.addresses {
         if claim(interface, link, *net, observed, desired) {
@@ -141,8 +190,11 @@ fn on_device(
         }
     }
     if link.up {
-        desired.routes.extend(connected(&usable, link.index, position));
-        if tree.move_local {
+        let mut connected = connected(&usable, link.index, position);
+        // What the kernel puts into the table of a VRF by itself.
+        connected.retain(|route| desired.vrf.is_none() || !is_link_local(&route.prefix));
+        desired.routes.extend(connected);
+        if tree.move_local && desired.vrf.is_none() {
             desired.routes.extend(local(interface, &usable, link.index));
             if interface.default {
                 desired.routes.extend(link_locals(observed, link.index));
@@ -219,6 +271,10 @@ fn connected(nets: &[IpNet], device: u32, position: u32) -> Vec<Route> {
         routes.push(unicast(link_local, 256 + position, device, None));
     }
     routes
+}
+
+fn is_link_local(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V6(v6) if v6.addr().is_unicast_link_local())
 }
 
 /// What the `local` table would say, for the mode in which the tenant's own table is asked first.
@@ -331,20 +387,34 @@ fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
         || tenant.addresses().any(|(_, net)| net.contains(&via) && is_had(&net))
 }
 
+/// Whose switches are set.
+pub struct Switched<'a> {
+    /// Devices that tenants name.
+    pub devices: &'a BTreeSet<u32>,
+    /// Devices that packets of uplinks are forwarded from.
+    pub forwards: BTreeSet<u32>,
+    /// Those of the devices that are under a VRF.
+    pub under_vrfs: BTreeSet<u32>,
+    /// Has any tenant a VRF?
+    pub has_vrf: bool,
+}
+
 /// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it
 /// has to look with the packet's mark, and elsewhere the devices that tenants name need no such look: their programs
 /// know this host's addresses. IPv6 keeps addresses over a link's flap, as IPv4 does anyway: taking thousands away and
 /// adding them again costs the kernel time that grows with their square.
-pub fn sysctls(
-    tree: &Tree,
-    devices: &BTreeSet<u32>,
-    forwards: &BTreeSet<u32>,
-    observed: &Observed,
-) -> Vec<Setting> {
+///
+/// With VRFs, one listener shall be everybody's across them too; and the kernel itself asks whether a source is an address
+/// of a VRF.
+pub fn sysctls(tree: &Tree, switched: &Switched<'_>, observed: &Observed) -> Vec<Setting> {
+    let Switched { devices, forwards, under_vrfs, has_vrf } = switched;
     let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
     if tree.move_local || observed.filters_reverse_path {
         names.push("net.ipv4.conf.all.src_valid_mark");
+    }
+    if *has_vrf {
+        names.push("net.ipv4.tcp_l3mdev_accept");
     }
     names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
     names.retain(|name| !is_off(name));
@@ -354,10 +424,14 @@ pub fn sysctls(
     };
     settings.extend(forwards.iter().map(|d| of_device("net.ipv4.conf", "forwarding", *d)));
     if !observed.filters_reverse_path {
-        settings.extend(devices.iter().map(|d| of_device("net.ipv4.conf", "accept_local", *d)));
+        let shared = devices.difference(under_vrfs);
+        settings.extend(shared.map(|d| of_device("net.ipv4.conf", "accept_local", *d)));
     }
     if observed.has_ipv6 {
-        settings.extend(devices.iter().map(|d| of_device("net.ipv6.conf", "keep_addr_on_down", *d)));
+        // A device falls and rises when it leaves a VRF, and has the host's own addresses then.
+        let leaving = vrf::ports(observed).filter(|port| !devices.contains(port));
+        let falling = devices.iter().copied().chain(leaving);
+        settings.extend(falling.map(|d| of_device("net.ipv6.conf", "keep_addr_on_down", d)));
     }
     settings
 }

@@ -7,13 +7,14 @@ pub mod aliases;
 pub mod backend;
 pub mod desire;
 pub mod tree;
+pub mod vrf;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use fief_datapath::maps::{
-    CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER, Selector,
-    Step, USER,
+    ALONE_SHIFT, CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER,
+    Selector, Step, USER,
 };
 use fief_host::{Address, Change, Route, RouteKey, Rule};
 use fief_model::Slot;
@@ -61,6 +62,9 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     if has_vrfs {
         wanted_rules.extend(tree.rules_of_vrfs(!slots.is_empty()));
     }
+    wanted_rules.extend(vrf::rule(tree, tenants, observed));
+    let vrfs = vrf::changes(tree, tenants, observed);
+    plan.add.extend(vrfs.first);
     // For each rule that comes or goes, and each address that goes, IPv6 walks all routes of all tables
     // (rt_genid_bump_ipv6, rt6_remove_prefsrc). So routes come last and go first, or thousands of tenants take minutes.
     // Without its routes a tenant's packets fall through its leaf to the guard of its bucket.
@@ -75,6 +79,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
         late_remove.extend(remove);
     }
     plan.add.extend(jumps);
+    plan.add.extend(vrfs.add);
     compare_addresses(tenants, links, observed, &mut plan);
     compare_routes(tree, tenants, links, observed, &mut plan);
     for family in observed.families() {
@@ -86,10 +91,13 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
         }
     }
     plan.remove.extend(late_remove);
+    plan.remove.extend(vrfs.remove);
     plan.remove.sort_by_key(|change| match change {
         Change::DeleteRoute(_) => 0,
         Change::DeleteAddress(_) => 1,
-        _ => 2,
+        Change::Release(..) => 2,
+        Change::DeleteVrf(_) => 3,
+        _ => 4,
     });
     plan
 }
@@ -131,11 +139,12 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
             entries.exits.insert(fief_datapath::maps::Exit { slot, ifindex: *device });
             plan.devices.insert(*device);
         }
-        for (address, owner) in &desired.owned {
-            match address {
+        match &desired.vrf {
+            Some(wanted) => vrf::enter(slot, desired, wanted, observed, entries),
+            None => desired.owned.iter().for_each(|(address, owner)| match address {
                 IpAddr::V4(a) => drop(entries.own4.insert(*a, *owner)),
                 IpAddr::V6(a) => drop(entries.own6.insert(*a, *owner)),
-            }
+            }),
         }
         entries.defaults.extend(desired.defaults.iter().map(|o| (o.ifindex, *o)));
         entries.neighbours.extend(desired.neighbours.iter().copied());
@@ -144,8 +153,17 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
         true => NAMED | ETHERNET,
         false => NAMED,
     };
-    plan.entries.devices = plan.devices.iter().map(|device| (*device, flags(device))).collect();
-    plan.sysctls = desire::sysctls(tree, &plan.devices, &forwards, observed);
+    plan.entries.devices.extend(plan.devices.iter().map(|device| (*device, flags(device))));
+    let with_vrf = tenants.iter().filter(|(_, desired)| desired.vrf.is_some());
+    for (slot, desired) in with_vrf.clone() {
+        for device in &desired.devices {
+            *plan.entries.devices.entry(*device).or_default() |= u32::from(slot.number()) << ALONE_SHIFT;
+        }
+    }
+    let under_vrfs = with_vrf.flat_map(|(_, desired)| desired.devices.iter().copied()).collect();
+    let has_vrf = tenants.values().any(|desired| desired.vrf.is_some());
+    let switched = desire::Switched { devices: &plan.devices, forwards, under_vrfs, has_vrf };
+    plan.sysctls = desire::sysctls(tree, &switched, observed);
 }
 
 /// Enters a path, step by step. A node is numbered by the path to it, so that it is the same in every plan.

@@ -21,6 +21,7 @@ fn tree(move_local: bool) -> Tree {
         entry: 10,
         table_base: 256_000_000,
         move_local,
+        vrf_rule_is_ours: true,
         aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
         detour: Detour(1),
     }
@@ -47,7 +48,7 @@ fn host() -> FakeHost {
         carrier: true,
         loopback,
         ethernet: true,
-        group: 0,
+        ..Link::default()
     };
     let mut host = FakeHost::default();
     host.listing.links = vec![link(1, "lo", true), link(2, "eth0", false), link(3, "eth1", false)];
@@ -71,7 +72,8 @@ fn planned(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> (Plan
                 members,
                 selected: MemberIds::default(),
             };
-            (slot, desire(tree, &stored, &observed))
+            let has_vrf = tenant.spec.isolation == fief_model::Isolation::Vrf;
+            (slot, desire(tree, &stored, &observed, has_vrf))
         })
         .collect();
     (plan(tree, &desired, &[], &observed), desired)
@@ -126,7 +128,7 @@ fn vrfs_are_asked_before_the_hosts_own_addresses_and_leave_the_rules_as_they_wer
             let observed = Observed::from_listing(host.list().unwrap(), Default::default());
             assert_eq!(observed.asks_vrfs_first(), !links.is_empty());
             if !links.is_empty() {
-                assert_eq!(first_rule.map(|rule| rule.action), Some(fief_host::RuleAction::LookupOfVrf));
+                assert_eq!(first_rule.map(|rule| rule.action), Some(fief_host::RuleAction::Vrf));
                 let ends = host.listing.routes.iter().filter(|route| route.table == 256_000_008);
                 assert_eq!(ends.filter(|route| route.kind == fief_host::RouteKind::Unreachable).count(), 2);
             }
@@ -197,4 +199,81 @@ fn a_gateway_behind_an_address_that_is_not_to_be_had_is_not_tried() {
         let by_gateway = |c: &&Change| matches!(c, Change::SetRoute(r) if r.via.is_some());
         assert_eq!(plan.add.iter().filter(by_gateway).count(), routes);
     }
+}
+
+/// A tenant with a VRF: the same addresses whatever its number, on `eth0` or `eth1`.
+fn with_vrf(number: u16) -> Tenant {
+    let mut tenant = tenant(1, "");
+    tenant.metadata.name = format!("t{number}");
+    tenant.spec.isolation = fief_model::Isolation::Vrf;
+    tenant.spec.interfaces[0].name = format!("eth{}", number - 1);
+    tenant
+}
+
+/// Carries plans out until nothing is left to do.
+fn settle_in_rounds(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) -> Plan {
+    for _ in 0..5 {
+        let (plan, _) = planned(tree, tenants, host);
+        if plan.is_quiet() {
+            return plan;
+        }
+        for change in plan.add.iter().chain(&plan.remove) {
+            host.change(std::slice::from_ref(change)).remove(0).unwrap();
+        }
+    }
+    panic!("five rounds are not enough");
+}
+
+#[test]
+fn vrfs_have_one_address_each_and_leave_nothing_behind() {
+    for move_local in [false, true] {
+        let tree = tree(move_local);
+        let (mut host, before) = (host(), host());
+        let both = [(1, with_vrf(1)), (2, with_vrf(2))];
+        let plan = settle_in_rounds(&tree, &both, &mut host);
+        let vrf =
+            |host: &FakeHost, name: &str| host.listing.links.iter().find(|l| l.name == name).map(|l| l.index);
+        let masters: Vec<_> = host.listing.links.iter().filter_map(|link| link.master).collect();
+        assert_eq!(
+            masters.into_iter().map(Some).collect::<Vec<_>>(),
+            [vrf(&host, "vrf1"), vrf(&host, "vrf2")]
+        );
+        assert!(host.listing.vrf_rules.is_empty(), "the kernel's rule came with ours");
+        let of_vrfs = |(_, rule): &&(Family, Rule)| rule.action == fief_host::RuleAction::Vrf;
+        assert_eq!(host.listing.rules.iter().filter(of_vrfs).count(), 2);
+        assert!(
+            plan.entries.own4.values().all(|owner| owner.slot == 0),
+            "a VRF's address is nobody else's business"
+        );
+        assert_eq!(plan.entries.vrf_own.len(), 4);
+        assert_eq!(plan.entries.devices[&2] >> ALONE_SHIFT, 1);
+        let local = |route: &&fief_host::Route| route.kind == fief_host::RouteKind::Local;
+        assert_eq!(host.listing.routes.iter().filter(local).count(), 0, "the kernel makes those");
+        // One becomes a plain tenant, and goes, and then the other.
+        settle_in_rounds(&tree, &[(1, tenant(1, "")), (2, with_vrf(2))], &mut host);
+        assert!(vrf(&host, "vrf1").is_none() && vrf(&host, "vrf2").is_some());
+        settle_in_rounds(&tree, &[(2, with_vrf(2))], &mut host);
+        settle_in_rounds(&tree, &[], &mut host);
+        assert_eq!(host.listing.links, before.listing.links);
+        assert_eq!(host.listing.addresses, before.listing.addresses);
+        assert!(host.listing.rules.is_empty() && host.listing.routes.is_empty());
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_vrf_is_left_alone_and_told() {
+    let (tree, mut host) = (tree(false), host());
+    host.listing.links[1].master = Some(3);
+    let plain = Link { index: 9, name: "vrf2".into(), up: true, ..Link::default() };
+    host.listing.links.push(plain);
+    settle_in_rounds(&tree, &[(1, with_vrf(1)), (2, with_vrf(2))], &mut host);
+    let (plan, desired) = planned(&tree, &[(1, with_vrf(1)), (2, with_vrf(2))], &mut host);
+    let reasons =
+        |n| desired[&Slot::new(n).unwrap()].conditions.iter().map(|c| c.reason.as_str()).collect::<Vec<_>>();
+    assert_eq!((reasons(1), reasons(2)), (vec!["DeviceEnslaved"], vec!["VrfTaken"]));
+    assert!(plan.is_quiet() && host.listing.links[1].master == Some(3));
+    assert!(
+        host.listing.addresses.iter().all(|address| !address.ours),
+        "no address is added outside of a VRF"
+    );
 }

@@ -53,6 +53,8 @@ pub struct Tree {
     pub table_base: u32,
     /// Does the host's `local` rule move behind the entry?
     pub move_local: bool,
+    /// Did the kernel make its rule for VRFs because of a VRF of ours?
+    pub vrf_rule_is_ours: bool,
     /// Where aliases of UDP senders are taken from.
     pub aliases: Ranges,
     /// The programs that answers to aliases go through.
@@ -84,7 +86,7 @@ impl Tree {
     /// What comes before everything else where there are VRFs of ours: a packet in a VRF is looked up in that one's table,
     /// or it would meet the host's own addresses first. `local` is next, before the tree or, if it is to move, behind it.
     pub fn rules_of_vrfs(&self, has_slots: bool) -> Vec<Rule> {
-        let mut rules = vec![everything(self.entry.saturating_sub(2), RuleAction::LookupOfVrf)];
+        let mut rules = vec![everything(self.entry.saturating_sub(2), RuleAction::Vrf)];
         if !(self.move_local && has_slots) {
             let local = RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL));
             rules.push(everything(self.entry.saturating_sub(1), local));
@@ -163,7 +165,7 @@ pub fn changes(family: Family, there: &[Rule], wanted: &[Rule]) -> (Vec<Change>,
 fn rank(rule: &Rule) -> u8 {
     match rule.action {
         RuleAction::Unreachable => 0,
-        RuleAction::Lookup(_) | RuleAction::LookupOfVrf => 1,
+        RuleAction::Lookup(_) | RuleAction::Vrf => 1,
         RuleAction::Goto(_) if rule.invert => 3,
         RuleAction::Goto(_) => 2,
     }

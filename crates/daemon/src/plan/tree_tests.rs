@@ -9,6 +9,7 @@ fn tree(mask: u32) -> Tree {
         entry: 10,
         table_base: 256_000_000,
         move_local: false,
+        vrf_rule_is_ours: false,
         aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
         detour: Detour(1),
     }
@@ -34,9 +35,10 @@ fn walk(list: &[Rule], mark: u32) -> (Option<u32>, usize) {
         let hit = (mark & rule.mask == rule.mark) != rule.invert;
         at += 1;
         match rule.action {
+            RuleAction::Vrf => unreachable!("no part of the tree"),
             _ if !hit => {}
             RuleAction::Unreachable => return (None, looked),
-            RuleAction::LookupOfVrf => {}
+            RuleAction::Vrf => {}
             RuleAction::Lookup(table) => return (Some(table), looked),
             // An unresolved goto is passed over.
             RuleAction::Goto(target) => {

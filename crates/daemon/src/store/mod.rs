@@ -25,6 +25,8 @@ const ENDPOINTS: Table = TableDefinition::new("endpoints");
 const UPLINKS: Table = TableDefinition::new("uplinks");
 const SWITCHES: Table = TableDefinition::new("switches");
 const FIELDS: Table = TableDefinition::new("fields");
+/// A row of META.
+const VRF_RULE: &str = "vrf-rule-is-ours";
 /// The one row of its table.
 const FIELD: &str = "slot";
 
@@ -212,6 +214,27 @@ impl Store {
             };
             transaction.commit()?;
             Ok(network)
+        };
+        let database = self.database.as_ref().ok_or_else(|| StoreError::Refused("it is not open".into()))?;
+        work(database).map_err(|e| StoreError::Refused(e.to_string()))
+    }
+
+    /// Did the kernel make its rule for VRFs because of a VRF of ours?
+    pub fn vrf_rule_is_ours(&self) -> Result<bool, StoreError> {
+        let work = || -> Result<bool, Box<dyn std::error::Error>> {
+            let database = self.database.as_ref().ok_or("it is not open")?;
+            let meta = database.begin_read()?.open_table(META)?;
+            Ok(meta.get(VRF_RULE)?.is_some_and(|row| row.value() == 1))
+        };
+        work().map_err(|e| StoreError::Refused(e.to_string()))
+    }
+
+    /// Remembers whether it did; to be called BEFORE there is a VRF.
+    pub fn keep_vrf_rule_is_ours(&mut self, is_ours: bool) -> Result<(), StoreError> {
+        let work = |database: &Database| -> Result<(), Box<dyn std::error::Error>> {
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.insert(VRF_RULE, u64::from(is_ours))?;
+            Ok(transaction.commit()?)
         };
         let database = self.database.as_ref().ok_or_else(|| StoreError::Refused("it is not open".into()))?;
         work(database).map_err(|e| StoreError::Refused(e.to_string()))

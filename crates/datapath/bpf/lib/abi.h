@@ -48,16 +48,21 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_LISTED 0x200000
 #define TOOTH_SELECT 0x400000
 #define TOOTH_TAKEN_OVER 0x800000
+#define TOOTH_VRF_BIND 0x1000000
+#define TOOTH_VRF_OUT 0x2000000
+#define TOOTH_VRF_IN 0x4000000
 
 #define FIEF_NEIGHBOURS 1   /* only listed source MACs bring packets */
 #define FIEF_HOST_ACCESS 2  /* may reach the host's own addresses */
 #define FIEF_UDP_ALIAS 4    /* servers that do not ask which address was called get aliases for senders */
 #define FIEF_UDP_REFUSE 8   /* such servers get no datagram */
+#define FIEF_ALONE 16       /* of a default: the device has no other tenant (isolation vrf) */
 
 #define FIEF_LOOPBACK 1     /* the index of `lo` in every network namespace */
 
 #define FIEF_NAMED 1        /* some tenant names this device: our programs sit there */
 #define FIEF_ETHERNET 2     /* its frames have an Ethernet header */
+#define FIEF_ALONE_SHIFT 16 /* above: the slot of the tenant whose alone it is (isolation vrf), or 0 */
 
 /* A local address of this host: slot 0 is the host's own. */
 struct owner {
@@ -128,6 +133,49 @@ struct {
 	__type(value, struct owner);
 } fief_defaults SEC(".maps");
 
+/* Local addresses of tenants with a VRF, which are not in the maps above: others may have the same. IPv4 addresses are
+ * IPv4-mapped ones (RFC 4291, 2.5.5.2). */
+struct vrf_address {
+	__u32 slot;
+	struct in6 address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, struct vrf_address);
+	__type(value, __u32);
+} fief_vrf_own SEC(".maps");
+
+/* Slot -> the index of its VRF. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} fief_vrfs SEC(".maps");
+
+#define DEVICE_NAME_SIZE 16
+
+union device_name {
+	char text[DEVICE_NAME_SIZE];
+	__u64 words[DEVICE_NAME_SIZE / 8];
+};
+
+/* The names of VRFs and of the devices under them -> the slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(max_entries, 131072);
+	__type(key, union device_name);
+	__type(value, __u32);
+} fief_vrf_devices SEC(".maps");
+
 /* By which devices a tenant's packets may leave and arrive. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -188,6 +236,39 @@ static __always_inline bool is_device(__u32 ifindex, __u32 flag)
 	__u32 *flags = bpf_map_lookup_elem(&fief_devices, &ifindex);
 
 	return flags && *flags & flag;
+}
+
+/* The tenant whose alone a device is: a VRF, or a device under one. 0 for the others. */
+static __always_inline __u32 alone_on(__u32 ifindex)
+{
+	__u32 *flags = bpf_map_lookup_elem(&fief_devices, &ifindex);
+	struct owner *owner;
+
+	if (flags)
+		return *flags >> FIEF_ALONE_SHIFT;
+	owner = bpf_map_lookup_elem(&fief_defaults, &ifindex);
+	return owner && owner->flags & FIEF_ALONE ? owner->slot : 0;
+}
+
+static __always_inline __u32 vrf_of(__u32 slot)
+{
+	__u32 *ifindex = slot ? bpf_map_lookup_elem(&fief_vrfs, &slot) : 0;
+
+	return ifindex ? *ifindex : 0;
+}
+
+static __always_inline bool is_in_vrf(__u32 slot, const struct in6 *address)
+{
+	struct vrf_address key = { .slot = slot, .address = *address };
+
+	return bpf_map_lookup_elem(&fief_vrf_own, &key);
+}
+
+static __always_inline bool is_in_vrf4(__u32 slot, __be32 address)
+{
+	struct in6 mapped = { { 0, 0, bpf_htonl(0xffff), address } };
+
+	return is_in_vrf(slot, &mapped);
 }
 
 #define COUNT(slot_, field)                                                     \

@@ -126,9 +126,46 @@ static __always_inline int guard_unmarked(struct bpf_nf_ctx *ctx, const struct o
 	return NF_DROP;
 }
 
+/* A socket that only names a device of a VRF, by whatever door, is not its tenant's: its packets have no mark. What the
+ * kernel says by itself to neighbours, groups and senders has none either, and passes. */
+#define ICMP_ECHO_4 8
+#define ICMP_EXT_ECHO_4 42
+#define ICMP_ECHO_6 128
+#define ICMP_EXT_ECHO_6 160
+
+static __always_inline int guard_vrf(__u32 alone, bool is_the_kernels)
+{
+	if (is_the_kernels || is_off(TOOTH_VRF_OUT))
+		return NF_ACCEPT;
+	COUNT(alone, drop_unmarked);
+	return NF_DROP;
+}
+
+static __always_inline int guard_vrf4(struct bpf_nf_ctx *ctx, __u32 alone, const struct iphdr *ip)
+{
+	__u8 type;
+
+	if (ip->protocol != IPPROTO_ICMP)
+		return guard_vrf(alone, ip->protocol == IPPROTO_IGMP);
+	if (read_packet(ctx, ip->ihl * 4, &type, sizeof(type)))
+		return NF_DROP;
+	return guard_vrf(alone, type != ICMP_ECHO_4 && type != ICMP_EXT_ECHO_4);
+}
+
+static __always_inline int guard_vrf6(struct bpf_nf_ctx *ctx, __u32 alone, const struct ipv6hdr *ip)
+{
+	__u8 type;
+
+	if (ip->nexthdr != IPPROTO_ICMPV6)
+		return guard_vrf(alone, is_report6(ip));
+	if (read_packet(ctx, sizeof(*ip), &type, sizeof(type)))
+		return NF_DROP;
+	return guard_vrf(alone, type != ICMP_ECHO_6 && type != ICMP_EXT_ECHO_6);
+}
+
 static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
 {
-	__u32 slot = slot_of(ctx->skb->mark);
+	__u32 slot = slot_of(ctx->skb->mark), alone = slot ? 0 : alone_on(ctx->state->out->ifindex);
 	struct iphdr ip;
 
 	if (has_another_mark(ctx, slot))
@@ -137,6 +174,8 @@ static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
 		return NF_ACCEPT;
 	if (read_packet(ctx, 0, &ip, sizeof(ip)))
 		return NF_DROP;
+	if (alone)
+		return guard_vrf4(ctx, alone, &ip);
 	if (!slot)
 		return ip.protocol == IPPROTO_ICMP || ip.protocol == IPPROTO_IGMP ?
 			       NF_ACCEPT :
@@ -150,7 +189,7 @@ static __always_inline int guard_out4(struct bpf_nf_ctx *ctx)
 
 static __always_inline int guard_out6(struct bpf_nf_ctx *ctx)
 {
-	__u32 slot = slot_of(ctx->skb->mark);
+	__u32 slot = slot_of(ctx->skb->mark), alone = slot ? 0 : alone_on(ctx->state->out->ifindex);
 	struct ipv6hdr ip;
 
 	if (has_another_mark(ctx, slot))
@@ -159,6 +198,8 @@ static __always_inline int guard_out6(struct bpf_nf_ctx *ctx)
 		return NF_ACCEPT;
 	if (read_packet(ctx, 0, &ip, sizeof(ip)))
 		return NF_DROP;
+	if (alone)
+		return guard_vrf6(ctx, alone, &ip);
 	if (!slot)
 		return ip.nexthdr == IPPROTO_ICMPV6 || is_report6(&ip) ?
 			       NF_ACCEPT :

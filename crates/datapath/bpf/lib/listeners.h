@@ -135,6 +135,9 @@ static __always_inline bool is_held(__be16 port, __u32 slot)
 	if (!held || held->slot == slot)
 		return false;
 	place = *held;
+	/* The kernel keeps the ports of two VRFs apart. */
+	if (vrf_of(slot) && vrf_of(place.slot))
+		return false;
 	return listens_at(&place, &really) && really == bpf_ntohs(port);
 }
 
@@ -215,7 +218,9 @@ static __always_inline int placed(struct bpf_sock_addr *ctx, __u32 slot, __u16 f
 	asked->address = *address;
 	asked->port = place.port;
 	asked->is_moved = 1;
-	if (family == AF_INET) {
+	if (vrf_of(slot)) {
+		/* Nothing of 127.0.0.0/8 is in a VRF, and its own addresses nobody else reaches: another port is enough. */
+	} else if (family == AF_INET) {
 		ctx->user_ip4 = bpf_htonl(0x7f000001);
 	} else if (!is_any(address)) {
 		/* [::] stays: any other address would make the socket one for IPv6 only (__inet6_bind). */
@@ -311,11 +316,14 @@ static __always_inline int steer(struct bpf_sk_lookup *ctx)
 	if (ctx->protocol != IPPROTO_TCP || is_off(TOOTH_STEER))
 		return SK_PASS;
 	address = LOCAL_ADDRESS(ctx);
-	if (ctx->family == AF_INET)
-		owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
-	else
-		owner = bpf_map_lookup_elem(&fief_own6, &address);
-	slot = owner ? owner->slot : 0;
+	slot = alone_on(ctx->ingress_ifindex);
+	if (!slot) {
+		if (ctx->family == AF_INET)
+			owner = bpf_map_lookup_elem(&fief_own4, &address.w[3]);
+		else
+			owner = bpf_map_lookup_elem(&fief_own6, &address);
+		slot = owner ? owner->slot : 0;
+	}
 	if (steered(ctx, slot, &address))
 		return SK_PASS;
 	if (slot && steered(ctx, 0, &address))
@@ -415,17 +423,41 @@ static __always_inline void reduce_mark(struct __sk_buff *skb, struct bpf_sock *
 
 		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
 			return;
-		is_ours = (bpf_ntohl(address) >> 24) == 127 || bpf_map_lookup_elem(&fief_own4, &address);
+		is_ours = (bpf_ntohl(address) >> 24) == 127 || bpf_map_lookup_elem(&fief_own4, &address) ||
+			  is_in_vrf4(slot, address);
 	} else {
 		struct in6 address;
 
 		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
 			return;
 		is_ours = (!address.w[0] && !address.w[1] && !address.w[2] && address.w[3] == bpf_htonl(1)) ||
-			  bpf_map_lookup_elem(&fief_own6, &address);
+			  bpf_map_lookup_elem(&fief_own6, &address) || is_in_vrf(slot, &address);
 	}
 	if (is_ours)
 		skb->mark = reduced;
+}
+
+/* Is this a socket that only names a device of the packet's VRF? It may hear nothing; a listener for everybody names none,
+ * and what it accepts has a mark. Elsewhere a device may have the same number: the packet's address tells. */
+static __always_inline bool listens_in_vrf(struct __sk_buff *skb, struct bpf_sock *sk, __u32 packet)
+{
+	__u32 bound = sk->bound_dev_if;
+
+	if (!packet || !bound || alone_on(bound) != packet || is_off(TOOTH_VRF_IN))
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__be32 address;
+
+		return !read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)) &&
+		       is_in_vrf4(packet, address);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct in6 address;
+
+		return !read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)) &&
+		       is_in_vrf(packet, &address);
+	}
+	return false;
 }
 
 /* A socket that is a tenant's own gets that tenant's packets only. This hook has no namespace cookie before
@@ -436,7 +468,7 @@ static __always_inline int receive(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	__u32 packet = slot_of(skb->mark), socket;
 	struct owner *called = 0;
-	bool is_loopback = false;
+	bool is_loopback = false, in_vrf = false;
 
 	if (!sk)
 		return 1;
@@ -447,7 +479,7 @@ static __always_inline int receive(struct __sk_buff *skb)
 	socket = slot_of(sk->mark);
 	if (!socket) {
 		/* What it has asked for it asked in our namespace. */
-		if (is_off(TOOTH_LISTED) || serves(skb, sk, packet))
+		if ((is_off(TOOTH_LISTED) || serves(skb, sk, packet)) && !listens_in_vrf(skb, sk, packet))
 			return 1;
 		COUNT(packet, drop_listener);
 		return 0;
@@ -460,6 +492,7 @@ static __always_inline int receive(struct __sk_buff *skb)
 		if (read_net(skb, offsetof(struct iphdr, daddr), &address, sizeof(address)))
 			return 1;
 		called = bpf_map_lookup_elem(&fief_own4, &address);
+		in_vrf = is_in_vrf4(packet, address);
 		is_loopback = (bpf_ntohl(address) >> 24) == 127;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct in6 address;
@@ -467,9 +500,10 @@ static __always_inline int receive(struct __sk_buff *skb)
 		if (read_net(skb, offsetof(struct ipv6hdr, daddr), &address, sizeof(address)))
 			return 1;
 		called = bpf_map_lookup_elem(&fief_own6, &address);
+		in_vrf = is_in_vrf(packet, &address);
 		is_loopback = !address.w[0] && !address.w[1] && !address.w[2] && address.w[3] == bpf_htonl(1);
 	}
-	if (!is_called_by(packet, called, is_loopback))
+	if (!in_vrf && !is_called_by(packet, called, is_loopback))
 		return 1;
 	COUNT(packet, drop_listener);
 	return 0;

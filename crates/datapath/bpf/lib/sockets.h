@@ -12,6 +12,10 @@
 #ifndef SOL_SOCKET
 #define SOL_SOCKET 1
 #define SO_MARK 36
+#define SO_BINDTODEVICE 25
+#endif
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
 #endif
 
 #define AF_INET 2

@@ -129,6 +129,8 @@ static __always_inline int made(struct bpf_sock *ctx)
 		return 0;
 	}
 	ctx->mark = with_slot(ctx->mark, slot);
+	if (vrf_of(slot))
+		ctx->bound_dev_if = vrf_of(slot);
 	return 1;
 }
 
@@ -157,6 +159,18 @@ static __always_inline int forked(struct task_struct *parent, struct task_struct
 	return 0;
 }
 
+/* A socket of a tenant with a VRF is bound to that, or to a device under it, so that the kernel keeps its ports and its
+ * connections apart from others'. Whoever leaves a VRF names no device any more. */
+#define SEAT(ctx_, sk_, slot_)                                                                            \
+	({                                                                                                \
+		__u32 vrf_ = vrf_of(slot_), now_ = (sk_)->bound_dev_if, of_ = now_ ? alone_on(now_) : 0;    \
+		int seat_ = 0;                                                                              \
+                                                                                                          \
+		if (vrf_ ? of_ != (slot_) : of_)                                                            \
+			seat_ = bpf_setsockopt(ctx_, SOL_SOCKET, SO_BINDTOIFINDEX, &vrf_, sizeof(vrf_));        \
+		seat_;                                                                                      \
+	})
+
 /* Is it too late for this socket to change sides? */
 static __always_inline bool is_settled(struct bpf_sock *sk)
 {
@@ -178,6 +192,24 @@ static __always_inline int bound(struct bpf_sock_addr *ctx, const struct owner *
 	mark = with_slot(ctx->sk ? ctx->sk->mark : 0, to);
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 	return 1;
+}
+
+/* A socket that names a device of a VRF, by SO_BINDTODEVICE and whatever name, is that tenant's or refused. */
+static __attribute__((noinline)) int on_its_device(struct bpf_sock_addr *ctx, bool may_join)
+{
+	__u32 device = ctx->sk ? ctx->sk->bound_dev_if : 0, slot, from, mark;
+
+	slot = device ? alone_on(device) : 0;
+	from = socket_slot(ctx);
+	if (!slot || slot == from || is_off(TOOTH_VRF_BIND))
+		return 1;
+	if (from || !may_join || may_act_as(slot)) {
+		COUNT(slot, refused);
+		bpf_set_retval(-EPERM);
+		return 0;
+	}
+	mark = with_slot(ctx->sk->mark, slot);
+	return !bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 
 /* The tenant of a socket that is bound to this address. */
@@ -257,6 +289,9 @@ static __always_inline int set_socket(struct bpf_sockopt *ctx, __u32 slot)
 		return refuse(error);
 	if (slot && sk->protocol == IPPROTO_MPTCP)
 		return refuse(-EPROTONOSUPPORT);
+	error = SEAT(sk, sk, slot);
+	if (error)
+		return refuse(error);
 	mark = with_slot(sk->mark, slot);
 	error = bpf_setsockopt(sk, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 	return error ? refuse(error) : done(ctx);
@@ -345,7 +380,45 @@ static __always_inline int set_mark(struct bpf_sockopt *ctx)
 	if (error)
 		return refuse(error);
 	note_marked(sk);
-	return 1;
+	error = SEAT(sk, sk, slot);
+	return error ? refuse(error) : 1;
+}
+
+/* SO_BINDTODEVICE and SO_BINDTOIFINDEX: whoever may act as the tenant of a VRF joins it by naming one of its devices. */
+static __always_inline int set_device(struct bpf_sockopt *ctx)
+{
+	union device_name name = {};
+	struct bpf_sock *sk = ctx->sk;
+	char *text = ctx->optval;
+	__u32 slot = 0, index, mark, *found;
+	int error;
+
+	if (!sk || is_off(TOOTH_VRF_BIND))
+		return 1;
+	if (ctx->optname == SO_BINDTOIFINDEX) {
+		if (!read_number(ctx, &index))
+			slot = alone_on(index);
+	} else {
+		for (int i = 0; i < DEVICE_NAME_SIZE - 1; i++) {
+			if ((void *)(text + i + 1) > ctx->optval_end || i >= ctx->optlen || !text[i])
+				break;
+			name.text[i] = text[i];
+		}
+		found = bpf_map_lookup_elem(&fief_vrf_devices, &name);
+		slot = found ? *found : 0;
+	}
+	if (!slot || slot == slot_of(sk->mark))
+		return 1;
+	if (slot_of(sk->mark)) {
+		COUNT(slot, refused);
+		return refuse(-EPERM);
+	}
+	error = may_act_as(slot);
+	if (error)
+		return refuse(error);
+	mark = with_slot(sk->mark, slot);
+	error = bpf_setsockopt(sk, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
+	return error ? refuse(error) : 1;
 }
 
 static __always_inline int set_option(struct bpf_sockopt *ctx)
@@ -356,6 +429,8 @@ static __always_inline int set_option(struct bpf_sockopt *ctx)
 
 	if (ctx->level == SOL_SOCKET && ctx->optname == SO_MARK)
 		return bpf_get_netns_cookie(ctx) == fief_netns_cookie ? set_mark(ctx) : 1;
+	if (ctx->level == SOL_SOCKET && (ctx->optname == SO_BINDTODEVICE || ctx->optname == SO_BINDTOIFINDEX))
+		return bpf_get_netns_cookie(ctx) == fief_netns_cookie ? set_device(ctx) : 1;
 	if (ctx->level != SOL_FIEF) {
 		note_asking(ctx);
 		return 1;
@@ -385,6 +460,9 @@ static __always_inline __u32 slot_of_socket(struct bpf_sock *sk)
 	struct owner *owner = 0;
 	__u32 slot = slot_of(sk->mark);
 
+	if (slot)
+		return slot;
+	slot = sk->bound_dev_if ? alone_on(sk->bound_dev_if) : 0;
 	if (slot)
 		return slot;
 	if (sk->family == AF_INET) {

@@ -20,6 +20,19 @@ static __always_inline bool may_use(__u32 slot, __u32 ifindex)
 	return bpf_map_lookup_elem(&fief_exits, &key);
 }
 
+/* May a packet of `from` be delivered to a local address of `to`? Slot 0, the host, counts as a slot. */
+static __always_inline bool may_reach(__u32 from, __u32 to)
+{
+	__u32 *flags;
+
+	if (from == to)
+		return true;
+	if (!from || to)
+		return false;
+	flags = bpf_map_lookup_elem(&fief_tenants, &from);
+	return flags && *flags & FIEF_HOST_ACCESS;
+}
+
 /* Destination address, else the interface's default, else nobody. */
 static __always_inline struct belongs owner_on(__u32 ifindex, const struct owner *called)
 {
@@ -37,6 +50,19 @@ static __always_inline struct belongs owner_on(__u32 ifindex, const struct owner
 	b.flags = called->flags;
 	b.called = called->flags;
 	b.refused = called->slot && called->ifindex != ifindex && !may_use(called->slot, ifindex);
+	return b;
+}
+
+/* All that arrives on a device under a VRF is its tenant's. What is local to others is found before its table is asked
+ * (rule 0), unless `local` moved. */
+static __always_inline struct belongs owner_alone(__u32 ifindex, __u32 slot, const struct owner *called)
+{
+	struct owner *own = bpf_map_lookup_elem(&fief_defaults, &ifindex);
+	struct belongs b = { .slot = slot };
+
+	if (own)
+		b.flags = own->flags;
+	b.refused = called && !fief_local_moved && !may_reach(slot, called->slot);
 	return b;
 }
 
@@ -98,6 +124,15 @@ static __always_inline bool is_spoofed(const struct owner *source, __u32 slot)
 	return true;
 }
 
+/* The same of a tenant with a VRF. */
+static __always_inline bool is_spoofed_alone(__u32 slot, bool is_its_own)
+{
+	if (!is_its_own || is_off(TOOTH_SPOOF_IN))
+		return false;
+	COUNT(slot, drop_spoof);
+	return true;
+}
+
 /* Aliases are given here; whoever comes with one wants to be answered as somebody else. */
 static __always_inline bool claims_alias(__u32 slot, bool is_alias)
 {
@@ -132,13 +167,18 @@ static __always_inline bool for_server6(struct __sk_buff *skb, const struct ipv6
 
 static __always_inline int ingress4(struct __sk_buff *skb)
 {
+	__u32 alone = alone_on(skb->ifindex);
+	struct owner *called;
 	struct belongs b;
 	struct iphdr ip;
 
 	if (read_ip4(skb, &ip))
 		return TCX_DROP;
-	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own4, &ip.daddr));
+	called = bpf_map_lookup_elem(&fief_own4, &ip.daddr);
+	b = alone ? owner_alone(skb->ifindex, alone, called) : owner_on(skb->ifindex, called);
 	if (!is_admitted(skb, &b))
+		return TCX_DROP;
+	if (alone && is_spoofed_alone(alone, is_in_vrf4(alone, ip.saddr)))
 		return TCX_DROP;
 	if (is_spoofed(bpf_map_lookup_elem(&fief_own4, &ip.saddr), b.slot) || claims_alias(b.slot, is_alias4(ip.saddr)))
 		return TCX_DROP;
@@ -158,14 +198,19 @@ static __always_inline int ingress4(struct __sk_buff *skb)
 
 static __always_inline int ingress6(struct __sk_buff *skb)
 {
+	__u32 alone = alone_on(skb->ifindex);
+	struct owner *called;
 	struct belongs b;
 	struct ipv6hdr ip;
 	struct in6 *from = (struct in6 *)&ip.saddr;
 
 	if (read_ip6(skb, &ip))
 		return TCX_DROP;
-	b = owner_on(skb->ifindex, bpf_map_lookup_elem(&fief_own6, &ip.daddr));
+	called = bpf_map_lookup_elem(&fief_own6, &ip.daddr);
+	b = alone ? owner_alone(skb->ifindex, alone, called) : owner_on(skb->ifindex, called);
 	if (!is_admitted(skb, &b))
+		return TCX_DROP;
+	if (alone && is_spoofed_alone(alone, is_in_vrf(alone, from)))
 		return TCX_DROP;
 	if ((is_unicast6(from) && is_spoofed(bpf_map_lookup_elem(&fief_own6, from), b.slot)) ||
 	    claims_alias(b.slot, is_alias6(from)))
@@ -190,14 +235,16 @@ static __always_inline int ingress_arp(struct __sk_buff *skb)
 	struct owner *called;
 	struct belongs b;
 	__be32 target;
+	__u32 alone;
 
 	if (read_net(skb, 0, &arp, sizeof(arp)))
 		return TCX_NEXT;
 	target = arp.target;
 	called = bpf_map_lookup_elem(&fief_own4, &target);
-	if (!called)
+	alone = alone_on(skb->ifindex);
+	if (!called && !alone)
 		return TCX_NEXT;
-	b = owner_on(skb->ifindex, called);
+	b = alone ? owner_alone(skb->ifindex, alone, called) : owner_on(skb->ifindex, called);
 	return is_admitted(skb, &b) ? TCX_NEXT : TCX_DROP;
 }
 
@@ -287,19 +334,6 @@ static __always_inline int egress(struct __sk_buff *skb)
 		c->tx_bytes += skb->len - ETH_HLEN;
 	}
 	return TCX_NEXT;
-}
-
-/* May a packet of `from` be delivered to a local address of `to`? Slot 0, the host, counts as a slot. */
-static __always_inline bool may_reach(__u32 from, __u32 to)
-{
-	__u32 *flags;
-
-	if (from == to)
-		return true;
-	if (!from || to)
-		return false;
-	flags = bpf_map_lookup_elem(&fief_tenants, &from);
-	return flags && *flags & FIEF_HOST_ACCESS;
 }
 
 /* A tenant's own client on this host. */

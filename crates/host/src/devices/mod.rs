@@ -22,6 +22,7 @@ mod list;
 mod neighbour;
 mod port;
 mod settings;
+mod vrf;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use list::{Device, PortState, addresses, fdb, find_named, index_of, list, ne
 pub use neighbour::{Fdb, FdbState, Neighbour};
 pub use port::Port;
 pub use settings::Settings;
+pub use vrf::has_vrf;
 
 use crate::Route;
 use crate::namespaces::Namespace;

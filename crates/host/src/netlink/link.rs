@@ -2,8 +2,13 @@
 
 use netlink_bindings::rt_link::{Ifinfomsg, IterableLinkAttrs, OpNewlinkDo};
 
+use super::attribute::{find, number, text};
+
+/// linux/if_link.h.
+const IFLA_VRF_TABLE: u16 = 1;
+
 /// A network device as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its index: never used again for another device while the namespace lives.
     pub index: u32,
@@ -17,8 +22,12 @@ pub struct Link {
     pub loopback: bool,
     /// Do its frames have an Ethernet header (ARPHRD_ETHER)?
     pub ethernet: bool,
-    /// Its group (`ip link set group`).
+    /// Its group (ip-link(8)).
     pub group: u32,
+    /// The device that it is a port of, by index.
+    pub master: Option<u32>,
+    /// Of a VRF, the number of its table.
+    pub vrf: Option<u32>,
 }
 
 impl Link {
@@ -30,6 +39,10 @@ impl Link {
             return None;
         }
         let flags = header.ifi_flags as i32;
+        let info = body.get(Ifinfomsg::len()..).and_then(|raw| find(raw, libc::IFLA_LINKINFO));
+        let of_info = |kind: u16| info.and_then(|info| find(info, kind));
+        let is_vrf = of_info(libc::IFLA_INFO_KIND).is_some_and(|kind| text(kind) == "vrf");
+        let vrf = of_info(libc::IFLA_INFO_DATA).filter(|_| is_vrf);
         Some(Link {
             index: header.ifi_index as u32,
             name: attributes.get_ifname().ok()?.to_string_lossy().into_owned(),
@@ -38,6 +51,8 @@ impl Link {
             loopback: flags & libc::IFF_LOOPBACK != 0,
             ethernet: header.ifi_type == libc::ARPHRD_ETHER,
             group: attributes.get_group().unwrap_or(0),
+            master: attributes.get_master().ok().filter(|master| *master != 0),
+            vrf: vrf.and_then(|data| find(data, IFLA_VRF_TABLE)).and_then(number),
         })
     }
 }

@@ -38,6 +38,8 @@ pub enum Event {
     RuleGone(Family, Rule),
     /// The `local` rule came to preference 0 (true) or went from there (false).
     LocalRule(Family, bool),
+    /// The rule for VRFs that the kernel makes came (true) or went (false).
+    VrfRule(Family, bool),
     /// A per-device setting (rp_filter among them) changed.
     Setting,
 }
@@ -137,5 +139,8 @@ fn rule_event(body: &[u8], ours: impl Fn(Family, Rule) -> Event, came: bool) -> 
         return Some(ours(family, rule));
     }
     let family = Family::from_af(OpNewruleDo::decode_request(body).0.family)?;
+    if Rule::is_kernels_vrf(body) {
+        return Some(Event::VrfRule(family, came));
+    }
     Rule::is_local_first(body).then_some(Event::LocalRule(family, came))
 }

@@ -5,12 +5,16 @@ use netlink_bindings::rt_rule::{
 };
 
 use super::Message;
+use super::attribute::{find, push};
+use super::route::RTPROT_KERNEL;
 use crate::{Family, PROTOCOL};
 
 const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_GOTO: u8 = 2;
 const FR_ACT_UNREACHABLE: u8 = 7;
 const FIB_RULE_INVERT: u32 = 2;
+/// linux/fib_rules.h.
+const FRA_L3MDEV: u16 = 19;
 
 /// One rule of ours: `[not] fwmark MARK/MASK ACTION` at a preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,13 +38,16 @@ pub enum RuleAction {
     Goto(u32),
     /// Looks into this table, and goes on if that has no answer.
     Lookup(u32),
-    /// Looks into the table of the VRF that the packet is in, and goes on if it is in none.
-    LookupOfVrf,
     /// Ends with ENETUNREACH.
     Unreachable,
+    /// Looks into the table of the VRF that the packet comes from or goes to, and goes on if there is none.
+    Vrf,
 }
 
 impl Rule {
+    /// Where the kernel puts its rule for VRFs (FIB_RULE_PREF of drivers/net/vrf.c).
+    pub const VRF_PREFERENCE: u32 = 1000;
+
     /// The request that adds it. Adding twice makes two: fib_rules has no notion of replacing.
     pub(crate) fn add(&self, family: Family) -> Message {
         Message::new(
@@ -49,6 +56,7 @@ impl Rule {
             format!("add rule {}", self.show(family)),
             |body| {
                 self.encode(OpNewruleDo::encode_request(body, &self.header(family)));
+                self.finish(body);
             },
         )
     }
@@ -58,6 +66,7 @@ impl Rule {
     pub(crate) fn delete(&self, family: Family) -> Message {
         Message::new(libc::RTM_DELRULE, 0, format!("delete rule {}", self.show(family)), |body| {
             self.encode(OpDelruleDo::encode_request(body, &self.header(family)));
+            self.finish(body);
         })
     }
 
@@ -69,7 +78,7 @@ impl Rule {
             return None;
         }
         let action = match header.action {
-            FR_ACT_TO_TBL if attributes.get_l3mdev().is_ok_and(|is| is != 0) => RuleAction::LookupOfVrf,
+            FR_ACT_TO_TBL if asks_vrf(body) => RuleAction::Vrf,
             FR_ACT_TO_TBL => RuleAction::Lookup(attributes.get_table().unwrap_or(u32::from(header.table))),
             FR_ACT_GOTO => RuleAction::Goto(attributes.get_goto().ok()?),
             FR_ACT_UNREACHABLE => RuleAction::Unreachable,
@@ -92,6 +101,16 @@ impl Rule {
         attributes.get_priority().unwrap_or(0) == 0 && table == u32::from(libc::RT_TABLE_LOCAL)
     }
 
+    /// Is this the rule that looks into the table of a packet's VRF, and that the kernel makes with the first VRF of a
+    /// namespace (vrf_add_fib_rules)?
+    pub(crate) fn is_kernels_vrf(body: &[u8]) -> bool {
+        let (header, attributes) = OpNewruleDo::decode_request(body);
+        header.action == FR_ACT_TO_TBL
+            && attributes.get_protocol().ok() == Some(RTPROT_KERNEL)
+            && attributes.get_priority().ok() == Some(Rule::VRF_PREFERENCE)
+            && asks_vrf(body)
+    }
+
     /// As `ip rule` would take it, for people.
     pub fn show(&self, family: Family) -> String {
         let not = if self.invert { "not " } else { "" };
@@ -102,8 +121,8 @@ impl Rule {
         let action = match self.action {
             RuleAction::Goto(target) => format!("goto {target}"),
             RuleAction::Lookup(table) => format!("lookup {table}"),
-            RuleAction::LookupOfVrf => "lookup [l3mdev-table]".to_owned(),
             RuleAction::Unreachable => "unreachable".to_owned(),
+            RuleAction::Vrf => "lookup [l3mdev-table]".to_owned(),
         };
         format!("{family} {}: {selector} {action}", self.preference)
     }
@@ -114,7 +133,7 @@ impl Rule {
         header.flags = if self.invert { FIB_RULE_INVERT } else { 0 };
         header.action = match self.action {
             RuleAction::Goto(_) => FR_ACT_GOTO,
-            RuleAction::Lookup(_) | RuleAction::LookupOfVrf => FR_ACT_TO_TBL,
+            RuleAction::Lookup(_) | RuleAction::Vrf => FR_ACT_TO_TBL,
             RuleAction::Unreachable => FR_ACT_UNREACHABLE,
         };
         header
@@ -128,8 +147,24 @@ impl Rule {
         match self.action {
             RuleAction::Goto(target) => drop(attributes.push_goto(target)),
             RuleAction::Lookup(table) => drop(attributes.push_table(table)),
-            RuleAction::LookupOfVrf => drop(attributes.push_l3mdev(1)),
-            RuleAction::Unreachable => {}
+            RuleAction::Unreachable | RuleAction::Vrf => {}
         }
     }
+
+    /// What the bindings have no word for.
+    fn finish(&self, body: &mut Vec<u8>) {
+        if self.action == RuleAction::Vrf {
+            push_l3mdev(body);
+        }
+    }
+}
+
+/// Behind attributes of the bindings, which leave the last one without its padding.
+pub(crate) fn push_l3mdev(body: &mut Vec<u8>) {
+    body.resize(body.len().next_multiple_of(4), 0);
+    push(body, FRA_L3MDEV, &[1]);
+}
+
+fn asks_vrf(body: &[u8]) -> bool {
+    body.get(FibRuleHdr::len()..).and_then(|raw| find(raw, FRA_L3MDEV)) == Some(&[1])
 }

@@ -20,10 +20,24 @@ fn what_two_tenants_cannot_both_have() {
         ),
         (
             SECOND,
-            "{ name: b }\nspec: { interfaces: [{ name: eth1, addresses: [▸192.0.2.7/32] }] }",
-            "{ name: b }\nspec: { interfaces: [{ name: eth0, addresses: [192.0.2.8/24] }] }",
+            "{ name: b }\nspec: { isolation: fib, interfaces: [{ name: eth1, addresses: [▸192.0.2.7/32] }] }",
+            "{ name: b }\nspec: { isolation: vrf, interfaces: [{ name: eth1, addresses: [192.0.2.7/32] }] }",
             "192.0.2.7 belongs to tenant `red` (t.yaml:6:31)",
             "another address",
+        ),
+        (
+            SECOND,
+            "{ name: b }\nspec: { interfaces: [{ name: eth0, addresses: [▸192.0.2.7/32] }] }",
+            "{ name: b }\nspec: { interfaces: [{ name: eth1, addresses: [192.0.2.7/32] }] }",
+            "192.0.2.7 belongs to tenant `red` (t.yaml:6:31)",
+            "devices of its own",
+        ),
+        (
+            SECOND,
+            "{ name: b }\nspec: { isolation: vrf, interfaces: [{ name: ▸eth0 }] }",
+            "{ name: b }\nspec: { isolation: vrf, interfaces: [{ name: eth1 }] }",
+            "`eth0` is named by tenant `red` (t.yaml:6:13), too, and a VRF has its devices alone",
+            "a device of its own",
         ),
         (
             SECOND,

@@ -65,7 +65,7 @@ fn what_is_not_a_document() {
 
 #[test]
 fn one_document_tells_all_it_can() {
-    let text = "apiVersion: fief/v1\nkind: Tenant\nmetadata: { nam: blue }\nspec:\n  isolation: vrf\n  interfaces:\n  \
+    let text = "apiVersion: fief/v1\nkind: Tenant\nmetadata: { nam: blue }\nspec:\n  isolation: vlan\n  interfaces:\n  \
                 - { name: 1, adresses: [], addresses: [x, 192.0.2.1/24, y] }\n  - { default: 1 }\n  routes: {}\n";
     let found: Vec<_> = complaints(text).iter().map(|d| (d.line, d.column)).collect();
     let wanted =

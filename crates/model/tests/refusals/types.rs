@@ -46,9 +46,9 @@ fn what_is_not_the_type_that_belongs_there() {
         ),
         (
             SPEC,
-            "isolation: ▸vrf",
+            "isolation: ▸vm",
             "isolation: fib",
-            "`vrf` is not a kind of isolation",
+            "`vm` is not a kind of isolation",
             "`auto`, `fib` or `netns`",
         ),
         (

@@ -65,15 +65,7 @@ fn host(carriers: [bool; 2]) -> Observed {
     let mut listing = Listing::default();
     for (at, carrier) in (0..).zip(carriers) {
         let (index, name) = (2 + at, format!("eth{at}"));
-        listing.links.push(Device {
-            index,
-            name,
-            up: true,
-            carrier,
-            loopback: false,
-            ethernet: true,
-            group: 0,
-        });
+        listing.links.push(Device { index, name, up: true, carrier, ethernet: true, ..Device::default() });
         let net = format!("192.168.{at}.2/24").parse().unwrap();
         listing.addresses.push(Address { device: index, net, ours: false });
         listing.main.push(Route {
