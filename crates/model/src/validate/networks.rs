@@ -18,7 +18,8 @@ const LINK_LOCAL: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(169, 254
 const CLASS_E: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(240, 0, 0, 0), 4);
 
 pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
-    findings.check_owned(&network.metadata, "a network");
+    let metadata = &network.metadata;
+    findings.check_owned(&metadata.name, &metadata.tenant, &metadata.labels, "a network");
     subnets(network, findings);
     gateways(network, findings);
     uplinks(network, findings);
