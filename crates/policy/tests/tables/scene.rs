@@ -53,19 +53,28 @@ impl Scene {
         documents.chain(self.rules.iter().cloned()).collect()
     }
 
+    /// Everything that is in force, for the reference.
+    pub fn in_force(&self) -> InForce<'_> {
+        let rules = self.rules.iter().flat_map(|policy| {
+            policy.rules.iter().enumerate().map(|(index, rule)| (policy.key.clone(), index, rule))
+        });
+        let policies = self.documents.iter().map(|l| (network_policy::key(slot(), &l.document), &l.document));
+        InForce { policies: policies.collect(), rules: rules.collect() }
+    }
+
     /// What the reference says of one end of a trip.
     pub fn reference(&self, trip: &Trip, direction: Direction) -> Option<Answer> {
+        self.ask(&self.in_force(), trip, direction)
+    }
+
+    /// The same, with what is in force at hand.
+    pub fn ask(&self, in_force: &InForce<'_>, trip: &Trip, direction: Direction) -> Option<Answer> {
         let (subject, peer) = trip.seen(direction);
         let End::Pod(subject) = subject else { panic!("the world is no subject") };
         let (peer, address) = match peer {
             End::Pod(peer) => (Some(&self.pods[peer].pod), self.pods[peer].address),
             End::World(address) => (None, address),
         };
-        let rules = self.rules.iter().flat_map(|policy| {
-            policy.rules.iter().enumerate().map(|(index, rule)| (policy.key.clone(), index, rule))
-        });
-        let policies = self.documents.iter().map(|l| (network_policy::key(slot(), &l.document), &l.document));
-        let in_force = InForce { policies: policies.collect(), rules: rules.collect() };
         let Trip { protocol, port, .. } = *trip;
         in_force.answer(&Question {
             subject: &self.pods[subject].pod,
