@@ -1,18 +1,19 @@
 //! From rules and identities to verdict tables, in as much time as the change is large.
 //!
 //! The compiler remembers what it compiled. A change of policy makes new sets for the subjects that its rules select, and
-//! for no others; a new identity adds entries to the sets that name it; an endpoint whose labels are known changes nothing
+//! for no others; a new identity gets an entry in the lists of peers that it answers to; an endpoint whose labels are known changes nothing
 //! but who its set is. What comes out is the difference ([`Delta`]), whose size is known before anything is carried out: if
 //! a table would be too full, the change is refused and the compiler is as it was.
 //!
 //! - `world`: identities, selectors, and which match; `labels` is its index.
 //! - `rules`: numbers for rules.
 //! - `set`, `sets`: the rules that hold for a subject in one direction, and their entries; shared.
-//! - `layout`: classes of ports. `groups`: blocks of addresses.
+//! - `layout`: classes of ports. `peers`: classes of peers. `blocks`: classes of addresses.
 
-mod groups;
+mod blocks;
 mod labels;
 mod layout;
+mod peers;
 mod rules;
 mod set;
 mod sets;
@@ -28,7 +29,7 @@ use crate::rule::{Direction, Origin, Peer, Policy, PolicyKey, Statement};
 use crate::tables::{Delta, RuleNumber, Sets, Sizes, Written};
 use layout::TooMany;
 use rules::{Named, PeerRef, Rules};
-use set::{Member, Set};
+use set::Member;
 use sets::{Material, Store};
 use world::World;
 
@@ -147,7 +148,7 @@ impl Compiler {
 
     /// How many entries the tables have.
     pub fn sizes(&self) -> Sizes {
-        Sizes { subjects: self.subjects, ..self.sets.sizes }
+        Sizes { subjects: self.subjects, ..self.sets.sizes() }
     }
 
     /// Where a rule is written.
@@ -312,20 +313,12 @@ impl Compiler {
 
     /// Is there room for everything, before what is old is taken out?
     fn check(&self, work: &Work) -> Result<(), Refused> {
-        let (now, coming) = (self.sets.sizes, self.sets.coming());
         let gone = work.before.iter().filter(|((tenant, identity), before)| {
             let is = self.worlds.get(tenant).is_some_and(|world| world.subjects.contains(identity));
             before.is_some() && !is
         });
-        let needed = [
-            self.subjects + gone.count(),
-            now.sets + coming.sets,
-            now.ports + coming.ports,
-            now.blocks + coming.blocks,
-            now.verdicts + coming.verdicts,
-            now.ranks + coming.ranks,
-        ];
-        for ((table, most), needed) in self.most.each().into_iter().zip(needed) {
+        let needed = Sizes { subjects: self.subjects + gone.count(), ..self.sets.peak() };
+        for ((table, most), (_, needed)) in self.most.each().into_iter().zip(needed.each()) {
             if needed > most {
                 return Err(self.full(table, needed, most));
             }
@@ -334,13 +327,7 @@ impl Compiler {
     }
 
     fn full(&self, table: &'static str, needed: usize, most: usize) -> Refused {
-        let size = |set: &Set| match table {
-            "ports" => set.layout.prefixes.len(),
-            "blocks" => set.blocks().len(),
-            "ranks" => set.members.len(),
-            _ => set.verdicts.len(),
-        };
-        let set = self.sets.largest(size);
+        let set = self.sets.largest(table);
         let world = set.and_then(|set| self.worlds.get(&set.tenant));
         let rule = set.zip(world).and_then(|(set, world)| {
             let widest = (0..set.members.len()).max_by_key(|rank| set.breadth(*rank, world))?;
@@ -497,7 +484,7 @@ fn members(world: &World, rules: &Rules, identity: Identity, direction: Directio
         .collect();
     found.sort_by(|(_, one), (_, other)| one.order(other));
     let named = |ports: &crate::rule::Ports| match direction {
-        _ if !set::has_names(ports) => Vec::new(),
+        _ if ports.names().next().is_none() => Vec::new(),
         Direction::Egress => world.names.meanings(ports.names()),
         Direction::Ingress => {
             let own = |(name, protocol)| Some((protocol, known.workload.port(name, protocol)?));

@@ -5,12 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use fief_model::Slot;
 use fief_model::policy::IpBlock;
 
+use super::blocks::Blocks;
 use super::layout::{Layout, Point, TooMany};
+use super::peers::{Answers, Peers, Questions};
 use super::rules::{PeerRef, Rules};
-use super::world::{Known, SelectorId, World};
-use crate::identity::{Identity, Workload};
-use crate::rule::{Direction, PortSet, Ports};
-use crate::tables::{Class, GroupId, Header, RuleNumber};
+use super::world::{SelectorId, World};
+use crate::identity::Identity;
+use crate::rule::{Direction, Ports};
+use crate::tables::{Class, GroupId, Header, PeerClass, PeersId, RuleNumber};
 use crate::verdict::{Action, Hit, Hits, Tier};
 
 /// A rule of a set.
@@ -29,20 +31,12 @@ pub(super) struct Set {
     /// In the order of their ranks.
     pub(super) members: Vec<Member>,
     pub(super) layout: Layout,
+    pub(super) peers: PeersId,
     pub(super) group: GroupId,
-    pub(super) verdicts: HashMap<(Identity, Class), Hits>,
+    pub(super) verdicts: HashMap<(PeerClass, Class), Hits>,
     pub(super) uses: usize,
     pub(super) is_fresh: bool,
-    /// Selectors that its rules name as peers.
-    pub(super) selectors: BTreeSet<SelectorId>,
-    /// Names of ports that are its peers' to explain.
-    pub(super) names: BTreeSet<(String, u8)>,
-    blocks: Vec<IpBlock>,
     ranks: Vec<Rank>,
-    /// What matches anybody.
-    any: Vec<Match>,
-    /// What matches any workload.
-    workload: Vec<Match>,
 }
 
 /// What a set must know of a rule.
@@ -51,13 +45,9 @@ struct Rank {
     tier: Tier,
     action: Action,
     peers: Vec<PeerRef>,
-    /// Does it mean anybody, or any workload?
-    is_wide: bool,
-    names: Vec<(String, u8)>,
+    /// Names of ports that are the peer's to explain, by their places among those of the set.
+    names: Vec<(usize, u8)>,
 }
-
-/// A rule that matches a peer, and what the peer means by the rule's names of ports.
-type Match = (u32, Vec<Point>);
 
 impl Set {
     /// Divides the ports; the entries come with [`Set::fill`].
@@ -66,204 +56,140 @@ impl Set {
         direction: Direction,
         members: Vec<Member>,
         rules: &Rules,
-    ) -> Result<Set, TooMany> {
+    ) -> Result<(Set, Questions), TooMany> {
         let found = members.iter().filter_map(|member| Some((member, rules.get(member.rule)?)));
         let found: Vec<_> = found.collect();
         let ports: Vec<(&Member, &Ports)> =
             found.iter().map(|(member, rule)| (*member, &rule.says.ports)).collect();
         let layout = Layout::new(direction, &ports)?;
-        let ranks: Vec<Rank> = found
+        let names: BTreeSet<(&str, u8)> = match direction {
+            Direction::Ingress => BTreeSet::new(),
+            Direction::Egress => found.iter().flat_map(|(_, rule)| rule.says.ports.names()).collect(),
+        };
+        let names: Vec<(&str, u8)> = names.into_iter().collect();
+        let rank = |rule: &super::rules::Numbered| Rank {
+            tier: rule.says.tier,
+            action: rule.says.action,
+            peers: rule.named.as_ref().map(|named| named.peers.clone()).unwrap_or_default(),
+            names: rule
+                .says
+                .ports
+                .names()
+                .filter_map(|name| Some((names.binary_search(&name).ok()?, name.1)))
+                .collect(),
+        };
+        let ranks: Vec<Rank> = found.iter().map(|(_, rule)| rank(rule)).collect();
+        let selectors: BTreeSet<SelectorId> = ranks
             .iter()
-            .map(|(_, rule)| {
-                let peers = rule.named.as_ref().map(|named| named.peers.clone()).unwrap_or_default();
-                let names = match direction {
-                    Direction::Ingress => Vec::new(),
-                    Direction::Egress => {
-                        rule.says.ports.names().map(|(name, protocol)| (name.to_owned(), protocol)).collect()
-                    }
-                };
-                let is_wide = peers.iter().any(|peer| matches!(peer, PeerRef::Any | PeerRef::Workloads));
-                Rank { tier: rule.says.tier, action: rule.says.action, peers, is_wide, names }
-            })
-            .collect();
-        let peers = || ranks.iter().flat_map(|rank| &rank.peers);
-        let selectors = peers().filter_map(|peer| match peer {
-            PeerRef::Labels(id) => Some(*id),
-            _ => None,
-        });
-        let mut blocks: Vec<IpBlock> = peers()
+            .flat_map(|rank| &rank.peers)
             .filter_map(|peer| match peer {
-                PeerRef::Block(block) => Some(block.clone()),
+                PeerRef::Labels(id) => Some(*id),
                 _ => None,
             })
             .collect();
-        blocks.sort();
-        blocks.dedup();
-        let matching = |is: fn(&PeerRef) -> bool| -> Vec<Match> {
-            let found = (0..).zip(&ranks).filter(|(_, rank)| rank.peers.iter().any(is));
-            found.map(|(rank, _)| (rank, Vec::new())).collect()
+        let questions = Questions {
+            tenant,
+            selectors: selectors.into_iter().collect(),
+            names: names.into_iter().map(|(name, protocol)| (name.to_owned(), protocol)).collect(),
         };
-        Ok(Set {
+        let set = Set {
             tenant,
             direction,
+            members,
             layout,
+            peers: PeersId::default(),
             group: GroupId::default(),
             verdicts: HashMap::new(),
             uses: 0,
             is_fresh: true,
-            selectors: selectors.collect(),
-            names: ranks.iter().flat_map(|rank| rank.names.iter().cloned()).collect(),
-            any: matching(|peer| matches!(peer, PeerRef::Any)),
-            workload: matching(|peer| matches!(peer, PeerRef::Any | PeerRef::Workloads)),
-            members,
-            blocks,
             ranks,
-        })
+        };
+        Ok((set, questions))
     }
 
-    /// The blocks that its rules name, sorted.
-    pub(super) fn blocks(&self) -> &[IpBlock] {
-        &self.blocks
+    /// The blocks that its rules name.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &IpBlock> {
+        self.ranks.iter().flat_map(|rank| &rank.peers).filter_map(|peer| match peer {
+            PeerRef::Block(block) => Some(block),
+            _ => None,
+        })
     }
 
     /// What a lookup must know of it.
     pub(super) fn header(&self) -> Header {
-        Header { group: self.group, ..self.layout.header() }
+        Header { peers: self.peers, group: self.group, ..self.layout.header() }
     }
 
-    /// Makes all entries. `numbers` are the blocks of the set's group that each of its numbers stands for.
-    pub(super) fn fill(&mut self, world: &World, numbers: &[Vec<usize>]) {
-        self.fill_fallbacks();
-        self.fill_blocks(numbers);
-        let mut found: HashMap<Identity, Vec<Match>> = HashMap::new();
-        for (rank, of) in (0..).zip(&self.ranks) {
-            let mut note = |identity: Identity| {
-                let Some(known) = world.identities.get(&identity) else { return };
-                let matches = found.entry(identity).or_default();
-                if matches.last().is_none_or(|(last, _)| *last != rank) {
-                    matches.push((rank, of.meant(&known.workload)));
-                }
-            };
-            for peer in &of.peers {
-                if let PeerRef::Labels(id) = peer
-                    && let Some(selecting) = world.selecting(*id)
-                {
-                    selecting.matched.iter().copied().for_each(&mut note);
-                }
-            }
-            if of.is_wide && !of.names.is_empty() {
-                let names = of.names.iter().map(|(name, protocol)| (name.as_str(), *protocol));
-                world.names.holders(names).into_iter().for_each(note);
-            }
+    /// Makes all entries.
+    pub(super) fn fill(&mut self, peers: Option<&Peers>, blocks: Option<&Blocks>) {
+        let mut found = self.entries(PeerClass::ANY, |peer| matches!(peer, PeerRef::Any), &[]);
+        let is_wide = |peer: &PeerRef| matches!(peer, PeerRef::Any | PeerRef::Workloads);
+        found.extend(self.entries(PeerClass::WORKLOAD, is_wide, &[]));
+        for (class, answers) in peers.into_iter().flat_map(Peers::classes) {
+            found.extend(self.of_peers(class, answers));
         }
-        // Most peers are one of a few kinds.
-        let mut kinds: HashMap<Vec<Match>, Vec<(Class, Hits)>> = HashMap::new();
-        let mut verdicts = std::mem::take(&mut self.verdicts);
-        for (identity, matches) in found {
-            let values = kinds.entry(matches).or_insert_with_key(|matches| self.differing(matches));
-            verdicts.extend(values.iter().map(|(class, hits)| ((identity, *class), *hits)));
+        for (number, inside) in (Identity::FIRST_BLOCK.0..).zip(blocks.into_iter().flat_map(Blocks::numbers))
+        {
+            let is_inside = |peer: &PeerRef| matches!(peer, PeerRef::Block(block) if inside.contains(&block));
+            found.extend(self.entries(PeerClass(number), is_inside, &[]));
         }
-        self.verdicts = verdicts;
+        self.verdicts = found.into_iter().collect();
     }
 
-    /// The entries of one identity.
-    pub(super) fn of_identity(&self, known: &Known) -> Vec<(Class, Hits)> {
-        let mut matches = Vec::new();
-        for (rank, of) in (0..).zip(&self.ranks) {
-            let selected = of.peers.iter().any(|peer| match peer {
-                PeerRef::Labels(id) => known.selectors.binary_search(id).is_ok(),
-                _ => false,
-            });
-            let meant = of.meant(&known.workload);
-            if selected || (of.is_wide && !meant.is_empty()) {
-                matches.push((rank, meant));
-            }
-        }
-        self.differing(&matches)
+    /// The entries for peers who answer so.
+    pub(super) fn of_peers(&self, class: PeerClass, answers: &Answers) -> Vec<((PeerClass, Class), Hits)> {
+        let matches = |peer: &PeerRef| match peer {
+            PeerRef::Any | PeerRef::Workloads => true,
+            PeerRef::Labels(id) => answers.selectors.binary_search(id).is_ok(),
+            PeerRef::Block(_) => false,
+        };
+        self.entries(class, matches, &answers.ports)
     }
 
-    /// How many identities a rule names.
+    /// How many identities and prefixes a rule names.
     pub(super) fn breadth(&self, rank: usize, world: &World) -> usize {
         let Some(rank) = self.ranks.get(rank) else { return 0 };
         let count = |peer: &PeerRef| match peer {
             PeerRef::Labels(id) => world.selecting(*id).map_or(0, |selecting| selecting.matched.len()),
             PeerRef::Block(block) => 1 + block.except.len(),
-            _ => 1,
+            _ => 0,
         };
         rank.peers.iter().map(count).sum()
     }
 
-    fn fill_fallbacks(&mut self) {
-        for (identity, matches) in [(Identity::ANY, &self.any), (Identity::WORKLOAD, &self.workload)] {
-            for class in self.layout.classes() {
-                let hits = self.hits(class, matches);
-                if hits != Hits::NONE {
-                    self.verdicts.insert((identity, class), hits);
-                }
-            }
-        }
-    }
-
-    fn fill_blocks(&mut self, numbers: &[Vec<usize>]) {
-        for (identity, inside) in (Identity::FIRST_BLOCK.0..).map(Identity).zip(numbers) {
-            let is_inside = |block: &IpBlock| {
-                self.blocks.binary_search(block).is_ok_and(|index| inside.binary_search(&index).is_ok())
-            };
-            let matches: Vec<Match> = (0..)
-                .zip(&self.ranks)
-                .filter(|(_, rank)| {
-                    rank.peers.iter().any(|peer| matches!(peer, PeerRef::Block(block) if is_inside(block)))
-                })
-                .map(|(rank, _)| (rank, Vec::new()))
-                .collect();
-            for class in self.layout.classes() {
-                let hits = self.hits(class, &matches);
-                if hits != Hits::NONE {
-                    self.verdicts.insert((identity, class), hits);
-                }
-            }
-        }
-    }
-
-    /// What holds for a workload that these rules match beside those for any workload, where it differs from those.
-    fn differing(&self, matches: &[Match]) -> Vec<(Class, Hits)> {
-        let mut values = Vec::new();
+    /// For each class of ports, the first rules whose peers match. `ports` are the places of names, and what is meant.
+    fn entries(
+        &self,
+        peer: PeerClass,
+        matches: impl Fn(&PeerRef) -> bool,
+        ports: &[(usize, u16)],
+    ) -> Vec<((PeerClass, Class), Hits)> {
+        let found = (0..).zip(&self.ranks).filter(|(_, rank)| rank.peers.iter().any(&matches));
+        let found: Vec<(u32, &Rank, Vec<Point>)> =
+            found.map(|(number, rank)| (number, rank, rank.meant(ports))).collect();
+        let mut entries = Vec::new();
         for class in self.layout.classes() {
-            let usual = self.verdicts_of_workloads(class);
-            let hits = self.hits(class, matches).merge(usual);
-            if hits != usual {
-                values.push((class, hits));
+            let mut hits = Hits::NONE;
+            for (number, rank, meant) in &found {
+                if self.layout.names(class, *number, meant) {
+                    hits.note(rank.tier, Hit::new(*number, rank.action));
+                }
+            }
+            if hits != Hits::NONE {
+                entries.push(((peer, class), hits));
             }
         }
-        values
-    }
-
-    fn verdicts_of_workloads(&self, class: Class) -> Hits {
-        self.hits(class, &self.workload)
-    }
-
-    fn hits(&self, class: Class, matches: &[Match]) -> Hits {
-        let mut hits = Hits::NONE;
-        for (rank, meant) in matches {
-            if let Some(of) = self.ranks.get(*rank as usize)
-                && self.layout.names(class, *rank, meant)
-            {
-                hits.note(of.tier, Hit::new(*rank, of.action));
-            }
-        }
-        hits
+        entries
     }
 }
 
 impl Rank {
     /// What a peer means by the rule's names of ports.
-    fn meant(&self, workload: &Workload) -> Vec<Point> {
-        let meant = |(name, protocol): &(String, u8)| Some((*protocol, workload.port(name, *protocol)?));
+    fn meant(&self, ports: &[(usize, u16)]) -> Vec<Point> {
+        let meant = |(place, protocol): &(usize, u8)| {
+            let found = ports.iter().find(|(of, _)| of == place);
+            found.map(|(_, port)| (*protocol, *port))
+        };
         self.names.iter().filter_map(meant).collect()
     }
-}
-
-/// Does a rule name ports by names?
-pub(super) fn has_names(ports: &Ports) -> bool {
-    ports.only().iter().any(|one| matches!(one.ports, PortSet::Named(_)))
 }

@@ -4,14 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 
 use fief_model::Slot;
 
-use super::groups::Groups;
+use super::blocks::BlockGroups;
 use super::layout::TooMany;
+use super::peers::PeerGroups;
 use super::rules::Rules;
 use super::set::{Member, Set};
 use super::world::World;
 use crate::identity::Identity;
 use crate::rule::Direction;
-use crate::tables::{Class, Delta, PortKey, SetId, Sizes, VerdictKey};
+use crate::tables::{Class, Delta, PeerClass, PortKey, SetId, Sizes, VerdictKey};
 use crate::verdict::Hits;
 
 /// All sets.
@@ -20,7 +21,8 @@ pub(super) struct Store {
     sets: HashMap<SetId, Set>,
     numbers: HashMap<Key, SetId>,
     last: SetId,
-    pub(super) groups: Groups,
+    peers: PeerGroups,
+    blocks: BlockGroups,
     /// Sets that no table holds yet.
     fresh: BTreeSet<SetId>,
     /// Sets that lost a user.
@@ -28,11 +30,13 @@ pub(super) struct Store {
     /// Entries of sets in use that changed: before and after.
     edits: Edits,
     /// What the tables hold.
-    pub(super) sizes: Sizes,
+    sizes: Sizes,
 }
 
 /// What makes two sets the same.
 type Key = (Slot, Direction, Vec<Member>);
+
+type Edits = HashMap<VerdictKey, (Option<Hits>, Option<Hits>)>;
 
 /// What a set is made from.
 pub(super) struct Material<'a> {
@@ -66,22 +70,16 @@ impl Store {
 
     fn make(&mut self, key: Key, from: &mut Material<'_>) -> Result<SetId, TooMany> {
         let (tenant, direction, members) = key.clone();
-        let mut set = Set::new(tenant, direction, members, from.rules)?;
-        set.group = self.groups.acquire(set.blocks().to_vec());
-        set.fill(from.world, self.groups.get(set.group).map_or(&[], |group| &group.numbers));
+        let (mut set, questions) = Set::new(tenant, direction, members, from.rules)?;
         // Numbers go round, so that a record of a set that is gone does not mean another one.
         while self.last.0 == 0 || self.sets.contains_key(&self.last) {
             self.last.0 = self.last.0.wrapping_add(1);
         }
         let id = self.last;
-        for selector in &set.selectors {
-            if let Some(selecting) = from.world.selecting_mut(*selector) {
-                selecting.peer_in.insert(id);
-            }
-        }
-        for (name, protocol) in &set.names {
-            from.world.names.sets_mut(name, *protocol).insert(id);
-        }
+        set.peers = self.peers.find(questions, from.world);
+        self.peers.use_in(set.peers, id);
+        set.group = self.blocks.acquire(set.blocks().cloned().collect());
+        set.fill(self.peers.get(set.peers), self.blocks.get(set.group));
         self.sets.insert(id, set);
         self.numbers.insert(key, id);
         self.fresh.insert(id);
@@ -89,34 +87,34 @@ impl Store {
         Ok(id)
     }
 
-    /// A new identity, in every set that names it.
+    /// A new identity. If nobody answered like it before, the sets that ask get entries for its kind.
     pub(super) fn add_identity(&mut self, identity: Identity, world: &World) {
         let Some(known) = world.identities.get(&identity) else { return };
-        for id in sets_of(known, world) {
-            let Some(set) = self.sets.get_mut(&id).filter(|set| !set.is_fresh) else { continue };
-            for (class, hits) in set.of_identity(known) {
-                let old = set.verdicts.insert((identity, class), hits);
-                edit(&mut self.edits, VerdictKey { set: id, peer: identity, class }, old, Some(hits));
-            }
-        }
-    }
-
-    /// An identity goes from every set that names it. To be called while the world still knows it.
-    pub(super) fn remove_identity(&mut self, identity: Identity, world: &World) {
-        let Some(known) = world.identities.get(&identity) else { return };
-        for id in sets_of(known, world) {
-            let Some(set) = self.sets.get_mut(&id).filter(|set| !set.is_fresh) else { continue };
-            for class in set.layout.classes() {
-                if let Some(old) = set.verdicts.remove(&(identity, class)) {
-                    edit(&mut self.edits, VerdictKey { set: id, peer: identity, class }, Some(old), None);
+        for (group, class) in self.peers.add(identity, known, world) {
+            let Some(group) = self.peers.get(group) else { continue };
+            let Some(answers) = group.answers(class) else { continue };
+            for id in &group.sets {
+                let Some(set) = self.sets.get_mut(id) else { continue };
+                for ((peer, class), hits) in set.of_peers(class, answers) {
+                    let old = set.verdicts.insert((peer, class), hits);
+                    edit(&mut self.edits, VerdictKey { set: *id, peer, class }, old, Some(hits));
                 }
             }
         }
     }
 
-    /// How many entries come before any goes.
-    pub(super) fn coming(&self) -> Sizes {
-        let mut sizes = Sizes { blocks: self.groups.coming(), ..Sizes::default() };
+    /// An identity goes. To be called while the world still knows it.
+    pub(super) fn remove_identity(&mut self, identity: Identity, world: &World) {
+        if let Some(known) = world.identities.get(&identity) {
+            self.peers.remove(identity, known, world);
+        }
+    }
+
+    /// How many entries there are before what is old goes.
+    pub(super) fn peak(&self) -> Sizes {
+        let mut sizes = self.sizes();
+        sizes.peers += self.peers.coming();
+        sizes.blocks += self.blocks.coming();
         for set in self.fresh.iter().filter_map(|id| self.sets.get(id)).filter(|set| set.uses > 0) {
             sizes.sets += 1;
             sizes.ports += set.layout.prefixes.len();
@@ -127,17 +125,68 @@ impl Store {
         sizes
     }
 
+    /// How many entries the tables have, those of subjects aside.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { peers: self.peers.size, blocks: self.blocks.size, ..self.sizes }
+    }
+
     /// The set that most of what comes into a table is for.
-    pub(super) fn largest(&self, size: impl Fn(&Set) -> usize) -> Option<&Set> {
+    pub(super) fn largest(&self, table: &str) -> Option<&Set> {
+        let size = |set: &&Set| match table {
+            "ports" => set.layout.prefixes.len(),
+            "peers" => self.peers.get(set.peers).map_or(0, super::peers::Peers::len),
+            "blocks" => set.blocks().map(|block| 1 + block.except.len()).sum(),
+            "ranks" => set.members.len(),
+            _ => set.verdicts.len(),
+        };
         let fresh = self.fresh.iter().filter_map(|id| self.sets.get(id)).filter(|set| set.uses > 0);
         let edited = || self.edits.keys().filter_map(|key| self.sets.get(&key.set));
-        fresh.max_by_key(|set| size(set)).or_else(|| edited().max_by_key(|set| size(set)))
+        fresh.max_by_key(size).or_else(|| edited().max_by_key(size))
     }
 
     /// Writes down what came, and takes out what nobody uses.
     pub(super) fn settle(&mut self, delta: &mut Delta, worlds: &mut HashMap<Slot, World>) {
+        for (id, peer) in self.peers.collapse() {
+            let Some(set) = self.sets.get_mut(&id) else { continue };
+            for class in set.layout.classes() {
+                if let Some(old) = set.verdicts.remove(&(peer, class)) {
+                    edit(&mut self.edits, VerdictKey { set: id, peer, class }, Some(old), None);
+                }
+            }
+        }
+        self.settle_edits(delta);
+        for id in std::mem::take(&mut self.fresh) {
+            let Some(set) = self.sets.get_mut(&id).filter(|set| set.uses > 0) else { continue };
+            set.is_fresh = false;
+            self.sizes.sets += 1;
+            self.sizes.ports += set.layout.prefixes.len();
+            self.sizes.verdicts += set.verdicts.len();
+            self.sizes.ranks += set.members.len();
+            write(id, set, delta);
+        }
+        for id in std::mem::take(&mut self.idle) {
+            if self.sets.get(&id).is_none_or(|set| set.uses > 0) {
+                continue;
+            }
+            let Some(set) = self.sets.remove(&id) else { continue };
+            self.peers.leave(set.peers, id);
+            self.blocks.release(set.group);
+            self.numbers.remove(&(set.tenant, set.direction, set.members.clone()));
+            if !set.is_fresh {
+                self.sizes.sets -= 1;
+                self.sizes.ports -= set.layout.prefixes.len();
+                self.sizes.verdicts -= set.verdicts.len();
+                self.sizes.ranks -= set.members.len();
+                erase(id, &set, delta);
+            }
+        }
+        self.peers.settle(delta, worlds);
+        self.blocks.settle(delta);
+    }
+
+    fn settle_edits(&mut self, delta: &mut Delta) {
         for (key, (old, new)) in std::mem::take(&mut self.edits) {
-            let Some(set) = self.sets.get_mut(&key.set) else { continue };
+            let Some(set) = self.sets.get_mut(&key.set).filter(|set| !set.is_fresh) else { continue };
             let entry = (key.peer, key.class);
             match (set.uses, old, new) {
                 // A set that goes does so as the tables have it.
@@ -154,64 +203,11 @@ impl Store {
                 _ => {}
             }
         }
-        for id in std::mem::take(&mut self.fresh) {
-            let Some(set) = self.sets.get_mut(&id) else { continue };
-            if set.uses > 0 {
-                set.is_fresh = false;
-                self.sizes.sets += 1;
-                self.sizes.ports += set.layout.prefixes.len();
-                self.sizes.verdicts += set.verdicts.len();
-                self.sizes.ranks += set.members.len();
-                write(id, set, delta);
-            }
-        }
-        for id in std::mem::take(&mut self.idle) {
-            if self.sets.get(&id).is_none_or(|set| set.uses > 0) {
-                continue;
-            }
-            let Some(set) = self.sets.remove(&id) else { continue };
-            self.forget(id, &set, worlds);
-            if !set.is_fresh {
-                self.sizes.sets -= 1;
-                self.sizes.ports -= set.layout.prefixes.len();
-                self.sizes.verdicts -= set.verdicts.len();
-                self.sizes.ranks -= set.members.len();
-                erase(id, &set, delta);
-            }
-        }
-        self.groups.settle(delta);
-        self.sizes.blocks = self.sizes.blocks + delta.blocks.len() - delta.gone.blocks.len();
-    }
-
-    fn forget(&mut self, id: SetId, set: &Set, worlds: &mut HashMap<Slot, World>) {
-        self.groups.release(set.group);
-        self.numbers.remove(&(set.tenant, set.direction, set.members.clone()));
-        let Some(world) = worlds.get_mut(&set.tenant) else { return };
-        for selector in &set.selectors {
-            if let Some(selecting) = world.selecting_mut(*selector) {
-                selecting.peer_in.remove(&id);
-            }
-            world.left(*selector);
-        }
-        for (name, protocol) in &set.names {
-            world.names.sets_mut(name, *protocol).remove(&id);
-        }
     }
 }
-
-type Edits = HashMap<VerdictKey, (Option<Hits>, Option<Hits>)>;
 
 fn edit(edits: &mut Edits, key: VerdictKey, old: Option<Hits>, new: Option<Hits>) {
     edits.entry(key).or_insert((old, None)).1 = new;
-}
-
-/// The sets that may have an entry for an identity.
-fn sets_of(known: &super::world::Known, world: &World) -> BTreeSet<SetId> {
-    let selecting = known.selectors.iter().filter_map(|id| world.selecting(*id));
-    let mut sets: BTreeSet<SetId> =
-        selecting.flat_map(|selecting| selecting.peer_in.iter().copied()).collect();
-    sets.append(&mut world.names.sets_of(&known.workload));
-    sets
 }
 
 fn port_keys(id: SetId, set: &Set) -> impl Iterator<Item = (PortKey, Class)> {
@@ -223,7 +219,7 @@ fn port_keys(id: SetId, set: &Set) -> impl Iterator<Item = (PortKey, Class)> {
 fn write(id: SetId, set: &Set, delta: &mut Delta) {
     delta.sets.push((id, set.header()));
     delta.ports.extend(port_keys(id, set));
-    let verdict = |((peer, class), hits): (&(Identity, Class), &Hits)| {
+    let verdict = |((peer, class), hits): (&(PeerClass, Class), &Hits)| {
         (VerdictKey { set: id, peer: *peer, class: *class }, *hits)
     };
     delta.verdicts.extend(set.verdicts.iter().map(verdict));

@@ -10,7 +10,7 @@ use super::labels::{ByLabel, labels_of, wanted};
 use super::layout::Point;
 use crate::identity::{Identity, Workload};
 use crate::selector::Selector;
-use crate::tables::{RuleNumber, SetId, Sets};
+use crate::tables::{PeersId, RuleNumber, Sets};
 
 /// The number of a selector in its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,8 +51,8 @@ pub(super) struct Selecting {
     pub(super) subject_of: BTreeSet<RuleNumber>,
     /// Rules that name whom it selects as peers.
     pub(super) peer_of: usize,
-    /// Sets with such rules.
-    pub(super) peer_in: BTreeSet<SetId>,
+    /// Groups of peers that ask for it.
+    pub(super) peer_in: BTreeSet<PeersId>,
 }
 
 /// What workloads call their ports.
@@ -68,8 +68,8 @@ struct Named {
     holders: BTreeSet<Identity>,
     /// Rules for what leaves their subjects, by name.
     rules: BTreeSet<RuleNumber>,
-    /// Sets with such rules.
-    sets: BTreeSet<SetId>,
+    /// Groups of peers that ask for it.
+    groups: BTreeSet<PeersId>,
 }
 
 impl World {
@@ -246,38 +246,36 @@ impl Names {
         points
     }
 
-    /// Who has these names.
-    pub(super) fn holders<'a>(&self, names: impl Iterator<Item = (&'a str, u8)>) -> BTreeSet<Identity> {
-        names
-            .filter_map(|(name, protocol)| self.names.get(&(name.to_owned(), protocol)))
-            .flat_map(|named| named.holders.iter().copied())
-            .collect()
+    /// Who has this name.
+    pub(super) fn holders(&self, name: &str, protocol: u8) -> impl Iterator<Item = &Identity> {
+        self.names.get(&(name.to_owned(), protocol)).into_iter().flat_map(|named| &named.holders)
     }
 
-    /// The ports, rules and sets of one name: rules are to be looked at again when its ports change.
+    /// The ports and rules of one name: the rules are to be looked at again when its ports change.
     pub(super) fn rules(&self, name: &str, protocol: u8) -> (Vec<u16>, Vec<RuleNumber>) {
         self.names.get(&(name.to_owned(), protocol)).map_or_else(Default::default, |named| {
             (named.ports.keys().copied().collect(), named.rules.iter().copied().collect())
         })
     }
 
-    /// The sets with rules that name a port of this workload.
-    pub(super) fn sets_of(&self, workload: &Workload) -> BTreeSet<SetId> {
+    /// The groups that ask for a name that this workload has.
+    pub(super) fn groups_of(&self, workload: &Workload) -> BTreeSet<PeersId> {
         let named = |(name, protocol): (&String, u8)| self.names.get(&(name.clone(), protocol));
         let ports = workload.ports().iter().filter_map(|port| named((&port.name, port.protocol)));
-        ports.flat_map(|named| named.sets.iter().copied()).collect()
+        ports.flat_map(|named| named.groups.iter().copied()).collect()
     }
 
     pub(super) fn rules_mut(&mut self, name: &str, protocol: u8) -> &mut BTreeSet<RuleNumber> {
         &mut self.names.entry((name.to_owned(), protocol)).or_default().rules
     }
 
-    pub(super) fn sets_mut(&mut self, name: &str, protocol: u8) -> &mut BTreeSet<SetId> {
-        &mut self.names.entry((name.to_owned(), protocol)).or_default().sets
+    pub(super) fn groups_mut(&mut self, name: &str, protocol: u8) -> &mut BTreeSet<PeersId> {
+        &mut self.names.entry((name.to_owned(), protocol)).or_default().groups
     }
 
     fn tidy(&mut self) {
-        self.names
-            .retain(|_, named| !(named.ports.is_empty() && named.rules.is_empty() && named.sets.is_empty()));
+        self.names.retain(|_, named| {
+            !(named.ports.is_empty() && named.rules.is_empty() && named.groups.is_empty())
+        });
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | numbers | whose |
 //! |---|---|
-//! | 0 | anybody |
+//! | 0 | nobody in particular |
 //! | 1..=255 | reserved: the host, the world, ... |
 //! | 256..=65535 | workloads, by their labels |
 //! | 65536..=0xffffff | workloads of other clusters |
@@ -34,14 +34,12 @@ pub use workload::{Labels, NamedPort, Workload};
 pub struct Identity(pub u32);
 
 impl Identity {
-    /// Anybody: what tables hold for those that they do not name.
+    /// Nobody in particular.
     pub const ANY: Identity = Identity(0);
     /// The host itself.
     pub const HOST: Identity = Identity(1);
     /// Whoever is not known.
     pub const WORLD: Identity = Identity(2);
-    /// Any workload: what tables hold for workloads that they do not name. No packet carries it.
-    pub const WORKLOAD: Identity = Identity(255);
     /// The first of a workload.
     pub const FIRST: Identity = Identity(256);
     /// The last of a workload of this cluster.
@@ -52,11 +50,6 @@ impl Identity {
     /// Does it stand for labels?
     pub fn is_workload(self) -> bool {
         self >= Identity::FIRST && self < Identity::FIRST_BLOCK
-    }
-
-    /// Whose entries hold for it where it has none of its own.
-    pub fn fallback(self) -> Identity {
-        if self.is_workload() { Identity::WORKLOAD } else { Identity::ANY }
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use fief_model::Slot;
 use ipnet::IpNet;
 
-use super::{Class, GroupId, Header, PortKey, RuleNumber, SetId, Sets, Subject, Tables, VerdictKey, Written};
+use super::{
+    Class, GroupId, Header, PeerClass, PeersId, PortKey, RuleNumber, SetId, Sets, Subject, Tables,
+    VerdictKey, Written,
+};
 use crate::identity::Identity;
 use crate::verdict::Hits;
 
@@ -16,9 +19,11 @@ pub struct Delta {
     pub sets: Vec<(SetId, Header)>,
     /// Their ports.
     pub ports: Vec<(PortKey, Class)>,
+    /// Peers of groups that come, and identities that come to groups that are in use.
+    pub peers: Vec<((PeersId, Identity), PeerClass)>,
     /// Blocks of groups that come.
     pub blocks: Vec<((GroupId, IpNet), Identity)>,
-    /// Verdicts of sets that come, and of identities that come to sets that are in use.
+    /// Verdicts of sets that come, and of peers of a new kind in sets that are in use.
     pub verdicts: Vec<(VerdictKey, Hits)>,
     /// Rules of sets that come.
     pub ranks: Vec<((SetId, u32), RuleNumber)>,
@@ -36,6 +41,7 @@ pub struct Delta {
 pub struct Gone {
     pub sets: Vec<SetId>,
     pub ports: Vec<PortKey>,
+    pub peers: Vec<(PeersId, Identity)>,
     pub blocks: Vec<(GroupId, IpNet)>,
     pub verdicts: Vec<VerdictKey>,
     pub ranks: Vec<(SetId, u32)>,
@@ -49,6 +55,7 @@ pub struct Sizes {
     pub subjects: usize,
     pub sets: usize,
     pub ports: usize,
+    pub peers: usize,
     pub blocks: usize,
     pub verdicts: usize,
     pub ranks: usize,
@@ -57,12 +64,12 @@ pub struct Sizes {
 impl Delta {
     /// How many entries change.
     pub fn len(&self) -> usize {
-        let put =
-            self.sets.len() + self.ports.len() + self.blocks.len() + self.verdicts.len() + self.ranks.len();
+        let put = [self.sets.len(), self.ports.len(), self.peers.len(), self.blocks.len()];
+        let put = put.into_iter().sum::<usize>() + self.verdicts.len() + self.ranks.len();
         let gone = &self.gone;
-        let gone =
-            gone.sets.len() + gone.ports.len() + gone.blocks.len() + gone.verdicts.len() + gone.ranks.len();
-        put + self.subjects.len() + gone
+        let out = [gone.sets.len(), gone.ports.len(), gone.peers.len(), gone.blocks.len()];
+        let out = out.into_iter().sum::<usize>() + gone.verdicts.len() + gone.ranks.len();
+        put + self.subjects.len() + out
     }
 
     /// Does nothing change?
@@ -77,17 +84,19 @@ impl Sizes {
         subjects: usize::MAX,
         sets: usize::MAX,
         ports: usize::MAX,
+        peers: usize::MAX,
         blocks: usize::MAX,
         verdicts: usize::MAX,
         ranks: usize::MAX,
     };
 
     /// Each table with its name.
-    pub fn each(&self) -> [(&'static str, usize); 6] {
+    pub fn each(&self) -> [(&'static str, usize); 7] {
         [
             ("subjects", self.subjects),
             ("sets", self.sets),
             ("ports", self.ports),
+            ("peers", self.peers),
             ("blocks", self.blocks),
             ("verdicts", self.verdicts),
             ("ranks", self.ranks),
@@ -125,7 +134,9 @@ impl Tables {
         put!(ports);
         put!(blocks);
         put!(verdicts);
+        put!(peers);
         self.switch(delta, &mut watch);
+        remove!(peers);
         remove!(verdicts);
         remove!(blocks);
         remove!(ports);
@@ -159,6 +170,7 @@ impl Tables {
             subjects: self.subjects.len(),
             sets: self.sets.len(),
             ports: self.ports.len(),
+            peers: self.peers.len(),
             blocks: self.blocks.len(),
             verdicts: self.verdicts.len(),
             ranks: self.ranks.len(),

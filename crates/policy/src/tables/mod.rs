@@ -7,14 +7,16 @@
 //!
 //! 1. `subjects[tenant, subject]`: the set of rules for this direction; `after` if the generation of the entry has come,
 //!    `before` otherwise. No entry: drop. Set 0: no policy selects it, pass.
-//! 2. `sets[set]`: for each protocol a mask of the prefix lengths that its ports have here, and a group of blocks.
+//! 2. `sets[set]`: for each protocol a mask of the prefix lengths that its ports have here, a group of peers, and one of
+//!    blocks.
 //! 3. The class of the port: for each bit of the mask, longest prefix first, `ports[set, protocol, length, port & prefix]`;
 //!    the first that is there. Otherwise class 0.
-//! 4. `verdicts[set, peer, class]`; if it is not there `verdicts[set, fallback, class]`, where the fallback is "any
-//!    workload" for the identity of a workload and "anybody" for others; if that is not there, nothing matched.
-//! 5. If the set has a group: `blocks[group, address]`, the longest prefix; if it gives a block's identity,
-//!    `verdicts[set, block, class]`.
-//! 6. What 4 and 5 found is merged: for each tier the smaller number. The first tier with a rule that is no `Pass` decides;
+//! 4. The class of the peer: `peers[group, identity]`, if there is a group and it is there. Otherwise 1 for the identity of
+//!    a workload, and 0 for others.
+//! 5. `verdicts[set, class of the peer, class of the port]`; if it is not there, nothing matched.
+//! 6. If there is a group of blocks: `blocks[group, address]`, the longest prefix; if it gives a block's identity, the same
+//!    with that for the class of the peer.
+//! 7. What 5 and 6 found is merged: for each tier the smaller number. The first tier with a rule that is no `Pass` decides;
 //!    without one the packet passes.
 //!
 //! An endpoint that is asked about as a peer too is looked up with the roles exchanged; both sides must let it pass.
@@ -44,6 +46,14 @@ pub use delta::{Delta, Sizes};
 /// The number of a set of rules; 0 is no set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SetId(pub u32);
+
+/// The number of a group of peers; 0 is no group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeersId(pub u32);
+
+/// Peers that are the same to every rule of a set. Blocks of addresses have the numbers of their identities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerClass(pub u32);
 
 /// The number of a group of blocks; 0 is no group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,6 +88,8 @@ pub struct Subject {
 pub struct Header {
     /// Prefix lengths of ports, as bits, for TCP, UDP, SCTP and everything else.
     pub lengths: [u32; 4],
+    /// The labels that its rules ask of peers.
+    pub peers: PeersId,
     /// The blocks that its rules name.
     pub group: GroupId,
 }
@@ -98,14 +110,14 @@ pub struct PortKey {
     pub port: u16,
 }
 
-/// A peer, to a set and a class of ports.
+/// Peers and ports, to a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VerdictKey {
     /// The set.
     pub set: SetId,
-    /// The peer.
-    pub peer: Identity,
-    /// The class.
+    /// The class of the peers.
+    pub peer: PeerClass,
+    /// The class of the ports.
     pub class: Class,
 }
 
@@ -129,6 +141,8 @@ pub struct Tables {
     pub sets: HashMap<SetId, Header>,
     /// Classes of ports.
     pub ports: HashMap<PortKey, Class>,
+    /// Classes of peers.
+    pub peers: HashMap<(PeersId, Identity), PeerClass>,
     /// Longest prefixes; identity 0 is a hole.
     pub blocks: HashMap<(GroupId, IpNet), Identity>,
     /// The first rules that match.
@@ -181,11 +195,11 @@ impl Tables {
             return if set == SetId::default() { Verdict::Open } else { Verdict::Unknown };
         };
         let class = self.class(set, header, packet);
-        let by = |peer: Identity| self.verdicts.get(&VerdictKey { set, peer, class }).copied();
-        let by_identity = by(packet.peer).or_else(|| by(packet.peer.fallback())).unwrap_or(Hits::NONE);
+        let by = |peer| self.verdicts.get(&VerdictKey { set, peer, class }).copied().unwrap_or(Hits::NONE);
+        let by_identity = by(self.peer_class(header.peers, packet.peer));
         let by_address = match header.group {
             GroupId(0) => Hits::NONE,
-            group => self.block(group, packet.address).and_then(by).unwrap_or(Hits::NONE),
+            group => self.block(group, packet.address).map_or(Hits::NONE, by),
         };
         match by_identity.merge(by_address).decide() {
             None => Verdict::Open,
@@ -210,13 +224,30 @@ impl Tables {
         0
     }
 
+    fn peer_class(&self, group: PeersId, peer: Identity) -> PeerClass {
+        let named = match group {
+            PeersId(0) => None,
+            group => self.peers.get(&(group, peer)).copied(),
+        };
+        named.unwrap_or(if peer.is_workload() { PeerClass::WORKLOAD } else { PeerClass::ANY })
+    }
+
     /// The longest prefix; the datapath has a trie for it.
-    fn block(&self, group: GroupId, address: IpAddr) -> Option<Identity> {
+    fn block(&self, group: GroupId, address: IpAddr) -> Option<PeerClass> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefixes = (0..=longest).rev().filter_map(|length| IpNet::new(address, length).ok());
         let found = prefixes.filter_map(|net| self.blocks.get(&(group, net.trunc()))).next();
-        found.copied().filter(|identity| *identity != Identity::ANY)
+        found.filter(|identity| **identity != Identity::ANY).map(|identity| PeerClass(identity.0))
     }
+}
+
+impl PeerClass {
+    /// Whoever no rule of the set names.
+    pub const ANY: PeerClass = PeerClass(0);
+    /// Workloads that no rule of the set names.
+    pub const WORKLOAD: PeerClass = PeerClass(1);
+    /// The first of others.
+    pub const FIRST: PeerClass = PeerClass(2);
 }
 
 impl Verdict {

@@ -48,7 +48,7 @@ fn a_thousand_more_workloads_with_known_labels_add_nothing() {
     assert_eq!((delta.subjects.len(), delta.len()), (1, 1), "nobody selects it, no rule names it");
     scene.pods[8] = scene.pods[8].clone().label("tier", "new").label("app", "back");
     let delta = host.plan(&scene).unwrap();
-    assert_eq!((delta.subjects.len(), delta.verdicts.len(), delta.len()), (1, 1, 2), "a peer at one port");
+    assert_eq!((delta.subjects.len(), delta.peers.len(), delta.len()), (1, 1, 2), "a peer of a known kind");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let small = shop(30);
     let mut large = small.clone();
     let wide = "{ podSelector: { matchLabels: { app: front } }, ingress: [\n\
-                { ports: [{ port: 1, endPort: 65534 }] },\n\
+                { from: [{ podSelector: {} }], ports: [{ port: 1, endPort: 65534 }] },\n\
                 { from: [{ ipBlock: { cidr: 10.0.0.0/8, except: [10.1.0.0/16, 10.2.0.0/16] } }] }] }";
     large.documents.push(document("shop", "wide", wide));
     large.documents.push(document("shop", "db", "{ podSelector: {} }"));
@@ -126,8 +126,14 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
         let delta = host.plan(&large).unwrap();
         peak(&host, &delta)
     };
-    let tables: [fn(&mut Sizes) -> &mut usize; 5] =
-        [|s| &mut s.sets, |s| &mut s.ports, |s| &mut s.blocks, |s| &mut s.verdicts, |s| &mut s.ranks];
+    let tables: [fn(&mut Sizes) -> &mut usize; 6] = [
+        |s| &mut s.sets,
+        |s| &mut s.ports,
+        |s| &mut s.peers,
+        |s| &mut s.blocks,
+        |s| &mut s.verdicts,
+        |s| &mut s.ranks,
+    ];
     for table in tables {
         let (mut enough, mut exact) = (Sizes::ENDLESS, needed);
         *table(&mut enough) = *table(&mut exact);
@@ -164,6 +170,7 @@ fn peak(host: &Host, delta: &Delta) -> Sizes {
         let now = tables.sizes();
         most.sets = most.sets.max(now.sets);
         most.ports = most.ports.max(now.ports);
+        most.peers = most.peers.max(now.peers);
         most.blocks = most.blocks.max(now.blocks);
         most.verdicts = most.verdicts.max(now.verdicts);
         most.ranks = most.ranks.max(now.ranks);

@@ -109,7 +109,7 @@ impl Draw {
         let mut pod = ScenePod::new(namespace, &labels, &format!("pod{n}"), &address);
         for (key, values) in LABELS {
             if self.in_a_hundred(70) {
-                pod = pod.label(key, *self.one_of::<&str>(values));
+                pod = pod.label(key, self.one_of::<&str>(values));
             }
         }
         if self.in_a_hundred(60) {

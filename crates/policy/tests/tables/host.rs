@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use fief_model::Slot;
 use fief_policy::identity::Settings;
 use fief_policy::reference::Answer;
-use fief_policy::tables::{GroupId, SetId};
+use fief_policy::tables::{GroupId, PeerClass, SetId};
 use fief_policy::verdict::Hits;
 use fief_policy::{
     Change, Compiler, Delta, Direction, Identities, Identity, Packet, Policy, PolicyKey, Refused, Sizes,
@@ -145,15 +145,35 @@ impl Host {
             let written = &tables.written[&tables.ranks[&(set, rank)]];
             format!("{} {}", written.policy, written.origin)
         };
-        for (key, Hits(hits)) in &tables.verdicts {
-            let hits = hits
+        // Classes of peers have other numbers on another way: what counts is what each identity gets.
+        let mut hits: BTreeMap<SetId, BTreeMap<PeerClass, Vec<String>>> = BTreeMap::new();
+        for (key, Hits(found)) in &tables.verdicts {
+            let found = found
                 .map(|hit| hit.rule().map(|(rank, action)| format!("{action:?} {}", rule(key.set, rank))));
-            let verdicts = &mut sets.entry(key.set).or_default().verdicts;
-            verdicts.insert((named(key.peer), key.class), format!("{hits:?}"));
+            let of_set = hits.entry(key.set).or_default().entry(key.peer).or_default();
+            of_set.push(format!("{} {found:?}", key.class));
+            of_set.sort();
         }
+        let fixed = |class: &PeerClass| class.0 < 2 || class.0 >= Identity::FIRST_BLOCK.0;
         for (set, header) in &tables.sets {
             let content = sets.entry(*set).or_default();
             content.lengths = header.lengths;
+            let mut hits = hits.remove(set).unwrap_or_default();
+            let mut verdicts: BTreeMap<String, Vec<String>> = hits
+                .iter()
+                .filter(|(class, _)| fixed(class))
+                .map(|(class, hits)| (class.0.to_string(), hits.clone()))
+                .collect();
+            for ((_, identity), class) in tables.peers.iter().filter(|((group, _), _)| *group == header.peers)
+            {
+                verdicts.insert(named(*identity), hits.get(class).cloned().unwrap_or_default());
+            }
+            hits.retain(|class, _| !fixed(class));
+            let in_use = |class: &PeerClass| {
+                tables.peers.iter().any(|((group, _), of)| *group == header.peers && of == class)
+            };
+            assert!(hits.keys().all(in_use), "verdicts for peers who are gone");
+            content.verdicts = verdicts;
             let of_group = tables.blocks.iter().filter(|((group, _), _)| *group == header.group);
             content.blocks = of_group.map(|((_, net), identity)| (net.to_string(), *identity)).collect();
             assert_eq!(content.blocks.is_empty(), header.group == GroupId::default());
@@ -186,5 +206,5 @@ pub struct Content {
     lengths: [u32; 4],
     ports: BTreeMap<(u8, u8, u16), u16>,
     blocks: BTreeMap<String, Identity>,
-    verdicts: BTreeMap<(String, u16), String>,
+    verdicts: BTreeMap<String, Vec<String>>,
 }

@@ -14,11 +14,11 @@ use crate::tables::{Delta, GroupId};
 
 /// A list of blocks, divided.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Blocks {
     /// The longest prefix says which number an address has.
     pub(super) prefixes: Vec<(IpNet, Identity)>,
     /// For each number, in order, the blocks that contain it.
-    pub(super) numbers: Vec<Vec<usize>>,
+    numbers: Vec<Vec<usize>>,
     blocks: Vec<IpBlock>,
     uses: usize,
     is_fresh: bool,
@@ -26,22 +26,24 @@ pub(super) struct Group {
 
 /// All groups.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
-    groups: HashMap<GroupId, Group>,
+pub(super) struct BlockGroups {
+    groups: HashMap<GroupId, Blocks>,
     by_blocks: HashMap<Vec<IpBlock>, GroupId>,
     last: GroupId,
     /// Groups that came or lost a user since the last settlement.
     touched: BTreeSet<GroupId>,
+    /// What the table holds.
+    pub(super) size: usize,
 }
 
-impl Group {
-    fn new(blocks: Vec<IpBlock>) -> Group {
+impl Blocks {
+    fn new(blocks: Vec<IpBlock>) -> Blocks {
         let mut nodes: BTreeMap<IpNet, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
         for (index, block) in blocks.iter().enumerate() {
             nodes.entry(block.cidr.trunc()).or_default().0.push(index);
             block.except.iter().for_each(|hole| nodes.entry(hole.trunc()).or_default().1.push(index));
         }
-        let mut group = Group { prefixes: Vec::new(), numbers: Vec::new(), blocks, uses: 0, is_fresh: true };
+        let mut group = Blocks { prefixes: Vec::new(), numbers: Vec::new(), blocks, uses: 0, is_fresh: true };
         let mut numbers: HashMap<Vec<usize>, Identity> = HashMap::new();
         // The prefixes around the one at hand, outermost first. Prefixes are sorted so that what is around comes before.
         let mut around: Vec<(IpNet, Vec<usize>)> = Vec::new();
@@ -73,7 +75,14 @@ impl Group {
     }
 }
 
-impl Groups {
+impl Blocks {
+    /// For each number from the first on, the blocks that contain its addresses.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = Vec<&IpBlock>> {
+        self.numbers.iter().map(|inside| inside.iter().filter_map(|index| self.blocks.get(*index)).collect())
+    }
+}
+
+impl BlockGroups {
     /// The group for these blocks, with one more user; group 0 for none.
     pub(super) fn acquire(&mut self, mut blocks: Vec<IpBlock>) -> GroupId {
         blocks.sort();
@@ -87,7 +96,7 @@ impl Groups {
                 while self.last.0 == 0 || self.groups.contains_key(&self.last) {
                     self.last.0 = self.last.0.wrapping_add(1);
                 }
-                self.groups.insert(self.last, Group::new(blocks.clone()));
+                self.groups.insert(self.last, Blocks::new(blocks.clone()));
                 self.by_blocks.insert(blocks, self.last);
                 self.touched.insert(self.last);
                 self.last
@@ -107,7 +116,7 @@ impl Groups {
         }
     }
 
-    pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
+    pub(super) fn get(&self, id: GroupId) -> Option<&Blocks> {
         self.groups.get(&id)
     }
 
@@ -123,8 +132,14 @@ impl Groups {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let entries = group.prefixes.iter().map(|(net, identity)| ((id, *net), *identity));
             match (group.uses > 0, group.is_fresh) {
-                (true, true) => delta.blocks.extend(entries),
-                (false, false) => delta.gone.blocks.extend(entries.map(|(key, _)| key)),
+                (true, true) => {
+                    self.size += group.prefixes.len();
+                    delta.blocks.extend(entries);
+                }
+                (false, false) => {
+                    self.size -= group.prefixes.len();
+                    delta.gone.blocks.extend(entries.map(|(key, _)| key));
+                }
                 _ => {}
             }
             group.is_fresh = false;
