@@ -76,9 +76,14 @@ impl Blocks {
 }
 
 impl Blocks {
-    /// For each number from the first on, the blocks that contain its addresses.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = Vec<&IpBlock>> {
-        self.numbers.iter().map(|inside| inside.iter().filter_map(|index| self.blocks.get(*index)).collect())
+    /// For each number from the first on, the places of the blocks that contain its addresses.
+    pub(super) fn numbers(&self) -> &[Vec<usize>] {
+        &self.numbers
+    }
+
+    /// The place of a block among all of them.
+    pub(super) fn place(&self, block: &IpBlock) -> Option<usize> {
+        self.blocks.binary_search(block).ok()
     }
 }
 

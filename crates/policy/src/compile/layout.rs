@@ -6,61 +6,88 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::set::Member;
-use crate::rule::{Direction, PortSet, Ports};
+use crate::rule::{Direction, PortMatch, PortSet, Ports};
 use crate::tables::{Class, Header};
 
 /// A protocol and a port.
 pub(super) type Point = (u8, u16);
 
+/// Rules and classes, both by number: whoever has more pairs of them than this tells too many ports apart.
+const MOST_PAIRS: usize = 1 << 22;
+
 /// The classes of a set.
 #[derive(Debug)]
 pub(super) struct Layout {
-    classes: Vec<Ranks>,
+    /// For each rule, the classes that it names whoever the peer is.
+    named: Vec<Named>,
+    /// The classes of ports that peers may mean by a name.
+    points: HashMap<Point, Class>,
+    count: usize,
     /// Protocol, prefix length, prefix, class.
     pub(super) prefixes: Vec<(u8, u8, u16, Class)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Ranks {
-    /// The rules that name the class whoever the peer is, ascending.
-    ranks: Vec<u32>,
-    /// The only port of the class, if a rule may mean it by a name that its peer has for it.
-    point: Option<Point>,
+/// The classes that a rule names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Named {
+    All,
+    These(Vec<Class>),
 }
 
-/// The set has more classes than a table can number.
+/// What makes two ports the same: the rules that name them, ascending, and the port itself if a rule may mean it by a name
+/// that its peer has for it.
+type Alike = (Vec<u32>, Option<Point>);
+
+/// The set tells more ports apart than a table can number.
 #[derive(Debug)]
 pub(super) struct TooMany;
 
 impl Layout {
     /// Divides the ports of a set's members, given in the order of their ranks.
     pub(super) fn new(direction: Direction, members: &[(&Member, &Ports)]) -> Result<Layout, TooMany> {
-        let mut collected = Collected::default();
+        let mut protocols: BTreeMap<u8, Protocol> = BTreeMap::new();
+        let mut named = Vec::with_capacity(members.len());
         for (rank, (member, ports)) in (0..).zip(members) {
-            collected.add(rank, direction, member, ports);
+            named.push(match ports {
+                Ports::All => Named::All,
+                Ports::Only(matches) => {
+                    collect(rank, direction, member, matches, &mut protocols);
+                    Named::These(Vec::new())
+                }
+            });
         }
-        collected.wide.sort_unstable();
-        let zero = Ranks { ranks: collected.wide.clone(), point: None };
-        let mut numbering = Numbering { numbers: HashMap::new(), classes: Vec::new() };
-        numbering.number(zero)?;
+        let mut numbering = Numbering::default();
+        numbering.number((Vec::new(), None))?;
         let mut prefixes = Vec::new();
-        for (protocol, found) in &collected.protocols {
-            found.divide(*protocol, &collected.wide, &mut numbering, &mut prefixes)?;
+        for (protocol, found) in &protocols {
+            found.divide(*protocol, &mut numbering, &mut prefixes)?;
         }
-        Ok(Layout { classes: numbering.classes, prefixes })
+        let mut points = HashMap::new();
+        let count = numbering.numbers.len();
+        for ((ranks, point), class) in numbering.numbers {
+            points.extend(point.map(|point| (point, class)));
+            for rank in ranks {
+                if let Some(Named::These(classes)) = named.get_mut(rank as usize) {
+                    classes.push(class);
+                }
+            }
+        }
+        Ok(Layout { named, points, count, prefixes })
     }
 
     /// All classes.
     pub(super) fn classes(&self) -> impl Iterator<Item = Class> + use<> {
-        (0..self.classes.len()).map(|class| class as Class)
+        (0..self.count).map(|class| class as Class)
     }
 
-    /// Does the rule with this rank name this class, given what its peer's names mean?
-    pub(super) fn names(&self, class: Class, rank: u32, meant: &[Point]) -> bool {
-        self.classes.get(usize::from(class)).is_some_and(|found| {
-            found.ranks.binary_search(&rank).is_ok()
-                || found.point.is_some_and(|point| meant.contains(&point))
-        })
+    /// The classes that a rule names, whoever the peer is.
+    pub(super) fn named_by(&self, rank: u32) -> &Named {
+        self.named.get(rank as usize).unwrap_or(&Named::All)
+    }
+
+    /// The class of a port that peers may mean by a name.
+    pub(super) fn class_of(&self, point: Point) -> Option<Class> {
+        self.points.get(&point).copied()
     }
 
     /// The masks of the prefix lengths.
@@ -71,14 +98,7 @@ impl Layout {
     }
 }
 
-/// What the rules of a set name.
-#[derive(Default)]
-struct Collected {
-    /// Rules about all protocols.
-    wide: Vec<u32>,
-    protocols: BTreeMap<u8, Protocol>,
-}
-
+/// What the rules of a set name of one protocol.
 #[derive(Default)]
 struct Protocol {
     /// Rules about all its ports.
@@ -89,23 +109,26 @@ struct Protocol {
     points: BTreeSet<u16>,
 }
 
-impl Collected {
-    fn add(&mut self, rank: u32, direction: Direction, member: &Member, ports: &Ports) {
-        let Ports::Only(matches) = ports else { return self.wide.push(rank) };
-        for one in matches {
-            let protocol = self.protocols.entry(one.protocol).or_default();
-            match &one.ports {
-                PortSet::All => protocol.wide.push(rank),
-                PortSet::Range(first, last) => protocol.ranges.push((rank, *first, *last)),
-                PortSet::Named(_) => {}
-            }
+fn collect(
+    rank: u32,
+    direction: Direction,
+    member: &Member,
+    matches: &[PortMatch],
+    protocols: &mut BTreeMap<u8, Protocol>,
+) {
+    for one in matches {
+        let protocol = protocols.entry(one.protocol).or_default();
+        match &one.ports {
+            PortSet::All => protocol.wide.push(rank),
+            PortSet::Range(first, last) => protocol.ranges.push((rank, *first, *last)),
+            PortSet::Named(_) => {}
         }
-        for (protocol, port) in &member.named {
-            let protocol = self.protocols.entry(*protocol).or_default();
-            match direction {
-                Direction::Ingress => protocol.ranges.push((rank, *port, *port)),
-                Direction::Egress => drop(protocol.points.insert(*port)),
-            }
+    }
+    for (protocol, port) in &member.named {
+        let protocol = protocols.entry(*protocol).or_default();
+        match direction {
+            Direction::Ingress => protocol.ranges.push((rank, *port, *port)),
+            Direction::Egress => drop(protocol.points.insert(*port)),
         }
     }
 }
@@ -114,14 +137,12 @@ impl Protocol {
     fn divide(
         &self,
         protocol: u8,
-        wide: &[u32],
         numbering: &mut Numbering,
         prefixes: &mut Vec<(u8, u8, u16, Class)>,
     ) -> Result<(), TooMany> {
-        let mut always: Vec<u32> = wide.iter().chain(&self.wide).copied().collect();
-        always.sort_unstable();
+        let mut always = self.wide.clone();
         always.dedup();
-        let base = numbering.number(Ranks { ranks: always.clone(), point: None })?;
+        let base = numbering.number((always.clone(), None))?;
         if base != 0 {
             prefixes.push((protocol, 0, 0, base));
         }
@@ -153,7 +174,7 @@ impl Protocol {
             }
             let point = u16::try_from(begin).ok().filter(|port| self.points.contains(port));
             let ranks = open.keys().copied().collect();
-            let class = numbering.number(Ranks { ranks, point: point.map(|port| (protocol, port)) })?;
+            let class = numbering.number((ranks, point.map(|port| (protocol, port))))?;
             match &mut stretch {
                 Some((_, last, same)) if *last == begin && *same == class => *last = end,
                 _ => {
@@ -188,19 +209,21 @@ fn cover(
     }
 }
 
+#[derive(Default)]
 struct Numbering {
-    numbers: HashMap<Ranks, Class>,
-    classes: Vec<Ranks>,
+    numbers: HashMap<Alike, Class>,
+    pairs: usize,
 }
 
 impl Numbering {
-    fn number(&mut self, ranks: Ranks) -> Result<Class, TooMany> {
-        if let Some(class) = self.numbers.get(&ranks) {
+    fn number(&mut self, alike: Alike) -> Result<Class, TooMany> {
+        if let Some(class) = self.numbers.get(&alike) {
             return Ok(*class);
         }
-        let class = Class::try_from(self.classes.len()).map_err(|_| TooMany)?;
-        self.classes.push(ranks.clone());
-        self.numbers.insert(ranks, class);
+        self.pairs += alike.0.len();
+        let class = Class::try_from(self.numbers.len()).ok().filter(|_| self.pairs <= MOST_PAIRS);
+        let class = class.ok_or(TooMany)?;
+        self.numbers.insert(alike, class);
         Ok(class)
     }
 }
@@ -208,7 +231,6 @@ impl Numbering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::PortMatch;
     use crate::tables::{RuleNumber, prefix_mask};
 
     fn class_of(layout: &Layout, protocol: u8, port: u16) -> Class {
@@ -216,6 +238,13 @@ mod tests {
             *of == protocol && port & prefix_mask(u32::from(*length)) == *prefix
         });
         hits.max_by_key(|(_, length, ..)| *length).map_or(0, |(.., class)| *class)
+    }
+
+    fn names(layout: &Layout, class: Class, rank: u32) -> bool {
+        match layout.named_by(rank) {
+            Named::All => true,
+            Named::These(classes) => classes.contains(&class),
+        }
     }
 
     fn only(matches: &[(u8, PortSet)]) -> Ports {
@@ -250,7 +279,7 @@ mod tests {
                                 }
                         }),
                     };
-                    assert_eq!(layout.names(class, rank, &[]), expected, "{protocol}/{port} rule {rank}");
+                    assert_eq!(names(&layout, class, rank), expected, "{protocol}/{port} rule {rank}");
                 }
             }
         }
@@ -264,10 +293,13 @@ mod tests {
         let layout = Layout::new(Direction::Egress, &[(&member, &ports)]).unwrap();
         let [eighty, other] = [80, 8080].map(|port| class_of(&layout, 6, port));
         assert!(eighty != other && class_of(&layout, 6, 81) == 0 && class_of(&layout, 17, 80) == 0);
-        assert!(layout.names(eighty, 0, &[(6, 80)]) && !layout.names(other, 0, &[(6, 80)]));
-        assert!(!layout.names(eighty, 0, &[]) && !layout.names(0, 0, &[(6, 80)]));
+        assert_eq!(
+            [(6, 80), (6, 8080), (6, 81)].map(|p| layout.class_of(p)),
+            [Some(eighty), Some(other), None]
+        );
+        assert!(!names(&layout, eighty, 0) && !names(&layout, 0, 0), "whoever the peer is");
         let layout = Layout::new(Direction::Ingress, &[(&member, &ports)]).unwrap();
-        assert!(layout.names(class_of(&layout, 6, 80), 0, &[]), "the subject's own names are known");
+        assert!(names(&layout, class_of(&layout, 6, 80), 0), "the subject's own names are known");
     }
 
     #[test]
@@ -277,5 +309,10 @@ mod tests {
         let members: Vec<_> = rules.iter().map(|ports| (&member, ports)).collect();
         assert!(Layout::new(Direction::Ingress, &members).is_err());
         assert!(Layout::new(Direction::Ingress, &members[1..]).is_ok());
+        // And so are ranges that overlap so much that they multiply.
+        let nested: Vec<Ports> = (1..5000).map(|n| only(&[(6, PortSet::Range(n, 65535 - n))])).collect();
+        let members: Vec<_> = nested.iter().map(|ports| (&member, ports)).collect();
+        assert!(Layout::new(Direction::Ingress, &members).is_err());
+        assert!(Layout::new(Direction::Ingress, &members[..1000]).is_ok());
     }
 }

@@ -430,12 +430,12 @@ fn dismiss(number: RuleNumber, world: &mut World, rules: &mut Rules, tenant: Slo
         selecting.subject_of.remove(&number);
     }
     world.left(subject);
-    for peer in peers {
+    for peer in &*peers {
         if let PeerRef::Labels(id) = peer {
-            if let Some(selecting) = world.selecting_mut(id) {
+            if let Some(selecting) = world.selecting_mut(*id) {
                 selecting.peer_of -= 1;
             }
-            world.left(id);
+            world.left(*id);
         }
     }
     for (name, protocol) in names_of_peers(&rule.says) {

@@ -27,7 +27,7 @@ pub(super) struct Numbered {
 #[derive(Debug, Clone)]
 pub(super) struct Named {
     pub(super) subject: SelectorId,
-    pub(super) peers: Vec<PeerRef>,
+    pub(super) peers: Arc<[PeerRef]>,
 }
 
 /// A peer.

@@ -13,9 +13,10 @@
 //!    the first that is there. Otherwise class 0.
 //! 4. The class of the peer: `peers[group, identity]`, if there is a group and it is there. Otherwise 1 for the identity of
 //!    a workload, and 0 for others.
-//! 5. `verdicts[set, class of the peer, class of the port]`; if it is not there, nothing matched.
-//! 6. If there is a group of blocks: `blocks[group, address]`, the longest prefix; if it gives a block's identity, the same
-//!    with that for the class of the peer.
+//! 5. `verdicts[set, class of the peer, class of the port]`; if it is not there, and the class came from `peers`, the same
+//!    with 1 for the class of the peer. If that is not there, nothing matched.
+//! 6. If there is a group of blocks: `blocks[group, address]`, the longest prefix; if it gives a block's identity, the
+//!    verdict with that for the class of the peer, if it is there.
 //! 7. What 5 and 6 found is merged: for each tier the smaller number. The first tier with a rule that is no `Pass` decides;
 //!    without one the packet passes.
 //!
@@ -195,13 +196,16 @@ impl Tables {
             return if set == SetId::default() { Verdict::Open } else { Verdict::Unknown };
         };
         let class = self.class(set, header, packet);
-        let by = |peer| self.verdicts.get(&VerdictKey { set, peer, class }).copied().unwrap_or(Hits::NONE);
-        let by_identity = by(self.peer_class(header.peers, packet.peer));
-        let by_address = match header.group {
-            GroupId(0) => Hits::NONE,
-            group => self.block(group, packet.address).map_or(Hits::NONE, by),
+        let by = |peer| self.verdicts.get(&VerdictKey { set, peer, class }).copied();
+        let by_identity = match self.peer_class(header.peers, packet.peer) {
+            usual @ (PeerClass::ANY | PeerClass::WORKLOAD) => by(usual),
+            named => by(named).or_else(|| by(PeerClass::WORKLOAD)),
         };
-        match by_identity.merge(by_address).decide() {
+        let by_address = match header.group {
+            GroupId(0) => None,
+            group => self.block(group, packet.address).and_then(by),
+        };
+        match by_identity.unwrap_or(Hits::NONE).merge(by_address.unwrap_or(Hits::NONE)).decide() {
             None => Verdict::Open,
             Some((rank, action)) => match self.ranks.get(&(set, rank)) {
                 Some(rule) => Verdict::Decided(action, *rule),
