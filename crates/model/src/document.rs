@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::{Diagnostic, Endpoint, Network, Tenant};
+use crate::policy::NETWORK_POLICY_VERSION;
+use crate::{Diagnostic, Endpoint, Network, NetworkPolicy, Tenant};
 pub use positions::Positions;
 use tree::{Complaint, Content, Node, Place, Reader};
 
@@ -54,9 +55,9 @@ pub enum Document {
 
 /// A document and where it was written.
 #[derive(Debug, Clone)]
-pub struct Located {
+pub struct Located<D = Document> {
     /// The document.
-    pub document: Document,
+    pub document: D,
     /// The name of its source.
     pub source: Arc<str>,
     /// The places of its fields.
@@ -69,7 +70,20 @@ pub struct Located {
 /// YAML. A source without any document is a mistake: most often it is a file that somebody truncated.
 /// An empty *list* of sources is not; it says nothing.
 pub fn parse(sources: &[Source]) -> Result<Vec<Located>, Vec<Diagnostic>> {
-    let mut outcome = Outcome::default();
+    read(sources, document)
+}
+
+/// Reads network policies, in the same way. They are a kind apart: nothing stores or carries out policies yet, so
+/// [`parse`] does not know them, and what it accepts is in force.
+pub fn parse_policies(sources: &[Source]) -> Result<Vec<Located<NetworkPolicy>>, Vec<Diagnostic>> {
+    read(sources, network_policy)
+}
+
+/// What turns a tree into a document of some type.
+type Read<D> = fn(&Node<'_>) -> Result<D, Vec<Complaint>>;
+
+fn read<D>(sources: &[Source], as_document: Read<D>) -> Result<Vec<Located<D>>, Vec<Diagnostic>> {
+    let mut outcome = Outcome { located: Vec::new(), diagnostics: Vec::new(), as_document };
     let total: usize = sources.iter().map(|source| source.text.len()).sum();
     if total > MAX_BYTES {
         let largest = sources.iter().max_by_key(|source| source.text.len());
@@ -139,19 +153,20 @@ impl Serialize for Document {
 }
 
 /// What has been read so far, and what was wrong with it.
-#[derive(Default)]
-struct Outcome {
-    located: Vec<Located>,
+struct Outcome<D> {
+    located: Vec<Located<D>>,
     diagnostics: Vec<Diagnostic>,
+    as_document: Read<D>,
 }
 
-impl Outcome {
+impl<D> Outcome<D> {
     fn read(&mut self, source: &Source, allowance: &mut usize) {
         let name: Arc<str> = source.name.as_str().into();
         let mut empty = true;
         for read in Reader::new(&source.text, allowance) {
             empty = false;
-            match read.map_err(|complaint| vec![complaint]).and_then(|node| Ok((document(&node)?, node))) {
+            let read = read.map_err(|complaint| vec![complaint]);
+            match read.and_then(|node| Ok(((self.as_document)(&node)?, node))) {
                 // One mistake refuses everything, so after it nothing more needs keeping.
                 Ok(_) if !self.diagnostics.is_empty() => {}
                 Ok((document, node)) => self.located.push(Located {
@@ -184,37 +199,59 @@ impl Outcome {
         self.diagnostics.len() >= MAX_DIAGNOSTICS
     }
 
-    fn finish(self) -> Result<Vec<Located>, Vec<Diagnostic>> {
+    fn finish(self) -> Result<Vec<Located<D>>, Vec<Diagnostic>> {
         if self.diagnostics.is_empty() { Ok(self.located) } else { Err(self.diagnostics) }
     }
 }
 
 /// The one place that knows which kind is which type.
 fn document(node: &Node<'_>) -> Result<Document, Vec<Complaint>> {
-    let mut complaints = Vec::new();
+    let complaints = check_version(node, API_VERSION, "Tenant")?;
+    let decoded = match header(node, "kind", "Tenant") {
+        Ok(("Tenant", _)) => decode::decode(node, &[hints::TENANT]).map(Document::Tenant),
+        Ok(("Network", _)) => decode::decode(node, &[hints::NETWORK]).map(Document::Network),
+        Ok(("Endpoint", _)) => decode::decode(node, &[hints::ENDPOINT]).map(Document::Endpoint),
+        Ok((other, place)) => Err(vec![unknown_kind(other, place, KINDS)]),
+        Err(complaint) => Err(vec![complaint]),
+    };
+    together(decoded, complaints)
+}
+
+/// The same for policies.
+fn network_policy(node: &Node<'_>) -> Result<NetworkPolicy, Vec<Complaint>> {
+    let complaints = check_version(node, NETWORK_POLICY_VERSION, "NetworkPolicy")?;
+    let decoded = match header(node, "kind", "NetworkPolicy") {
+        Ok(("NetworkPolicy", _)) => decode::decode(node, hints::NETWORK_POLICY),
+        Ok((other, place)) => Err(vec![unknown_kind(other, place, &["NetworkPolicy"])]),
+        Err(complaint) => Err(vec![complaint]),
+    };
+    together(decoded, complaints)
+}
+
+/// What is wrong with the version, which is no reason to stop reading; an error if this is no document at all.
+fn check_version(node: &Node<'_>, version: &str, kind: &str) -> Result<Vec<Complaint>, Vec<Complaint>> {
     if !matches!(node.content, Content::Mapping(_)) {
         return Err(vec![Complaint {
             place: node.place,
             message: format!("a document is {}, not a mapping", node.noun()),
-            help: format!("begin it with `apiVersion: {API_VERSION}` and `kind: Tenant`"),
+            help: format!("begin it with `apiVersion: {version}` and `kind: {kind}`"),
         }]);
     }
-    match header(node, "apiVersion", "fief/v1alpha1") {
-        Ok((API_VERSION, _)) => {}
-        Ok((other, place)) => complaints.push(Complaint {
+    Ok(match header(node, "apiVersion", version) {
+        Ok((written, _)) if written == version => Vec::new(),
+        Ok((other, place)) => vec![Complaint {
             place,
             message: format!("unknown apiVersion `{other}`"),
-            help: format!("write `apiVersion: {API_VERSION}`"),
-        }),
-        Err(complaint) => complaints.push(complaint),
-    }
-    let decoded = match header(node, "kind", "Tenant") {
-        Ok(("Tenant", _)) => decode::decode(node, hints::TENANT).map(Document::Tenant),
-        Ok(("Network", _)) => decode::decode(node, hints::NETWORK).map(Document::Network),
-        Ok(("Endpoint", _)) => decode::decode(node, hints::ENDPOINT).map(Document::Endpoint),
-        Ok((other, place)) => Err(vec![unknown_kind(other, place)]),
-        Err(complaint) => Err(vec![complaint]),
-    };
+            help: format!("write `apiVersion: {version}`"),
+        }],
+        Err(complaint) => vec![complaint],
+    })
+}
+
+fn together<D>(
+    decoded: Result<D, Vec<Complaint>>,
+    mut complaints: Vec<Complaint>,
+) -> Result<D, Vec<Complaint>> {
     match decoded {
         Ok(document) if complaints.is_empty() => Ok(document),
         Ok(_) => Err(complaints),
@@ -241,9 +278,9 @@ fn header<'n>(node: &'n Node<'_>, key: &str, example: &str) -> Result<(&'n str, 
     }
 }
 
-fn unknown_kind(kind: &str, place: Place) -> Complaint {
-    let known = KINDS.join(", ");
-    let help = match suggest::nearest(kind, KINDS.iter().copied()) {
+fn unknown_kind(kind: &str, place: Place, kinds: &[&str]) -> Complaint {
+    let known = kinds.join(", ");
+    let help = match suggest::nearest(kind, kinds.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? known kinds: {known}"),
         None => format!("known kinds: {known}"),
     };

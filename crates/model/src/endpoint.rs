@@ -1,21 +1,46 @@
 //! `kind: Endpoint`: a workload's attachment to networks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Mac, OwnedMetadata};
+use crate::Mac;
+use crate::policy::{DEFAULT_NAMESPACE, Transport};
 
 /// An endpoint as a person wrote it, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
     /// Which one it is; its labels say what it is to policies.
-    pub metadata: OwnedMetadata,
+    pub metadata: EndpointMetadata,
     /// Where it is attached.
     pub spec: EndpointSpec,
+}
+
+/// Name, tenant, namespace and labels of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointMetadata {
+    /// A DNS label (RFC 1123): 1..=63 of `a-z0-9-`, no hyphen at either end. Unique among the tenant's endpoints.
+    pub name: String,
+    /// The tenant that it belongs to.
+    pub tenant: String,
+    /// The part of the tenant that it belongs to, for policies.
+    #[serde(default = "default_namespace", skip_serializing_if = "is_default_namespace")]
+    pub namespace: String,
+    /// Free labels, with the syntax Kubernetes gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl EndpointMetadata {
+    /// `TENANT/NAME`, which is unique on a host.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.tenant, self.name)
+    }
 }
 
 /// Where an endpoint is attached.
@@ -26,6 +51,32 @@ pub struct EndpointSpec {
     pub networks: Vec<Attachment>,
     /// What the workload is.
     pub attach: Attach,
+    /// Names of its ports, for policies that call them by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// A port with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointPort {
+    /// The name (IANA_SVC_NAME, RFC 6335): 1..=15 of `a-z0-9-`, one letter at least.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// TCP, UDP or SCTP.
+    #[serde(default, with = "LowerCase")]
+    #[schemars(with = "LowerCase")]
+    pub protocol: Transport,
+}
+
+/// Transports as documents of ours write them.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Transport", rename_all = "lowercase")]
+enum LowerCase {
+    Tcp,
+    Udp,
+    Sctp,
 }
 
 /// One interface of an endpoint.
@@ -80,6 +131,14 @@ impl Endpoint {
             Mac(mac)
         })
     }
+}
+
+fn default_namespace() -> String {
+    DEFAULT_NAMESPACE.into()
+}
+
+fn is_default_namespace(name: &str) -> bool {
+    name == DEFAULT_NAMESPACE
 }
 
 fn eth0() -> String {

@@ -12,22 +12,24 @@ pub mod mac;
 pub mod mss;
 pub mod network;
 pub mod overlap;
+pub mod policy;
 pub mod schema;
 pub mod slot;
 pub mod tenant;
 pub mod validate;
 
 pub use diagnostic::Diagnostic;
-pub use document::{Document, Located, Source, parse};
-pub use endpoint::{Attach, Attachment, Endpoint, EndpointSpec};
+pub use document::{Document, Located, Source, parse, parse_policies};
+pub use endpoint::{Attach, Attachment, Endpoint, EndpointMetadata, EndpointPort, EndpointSpec};
 pub use mac::Mac;
 pub use mss::Mss;
 pub use network::{
     Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
 };
 pub use overlap::overlapping;
+pub use policy::NetworkPolicy;
 pub use slot::Slot;
 pub use tenant::{
-    Interface, Isolation, Members, Metadata, Route, RouteKind, Select, Tenant, TenantSpec, Udp,
+    Interface, Isolation, Members, Metadata, Namespace, Route, RouteKind, Select, Tenant, TenantSpec, Udp,
 };
-pub use validate::{Kept, validate};
+pub use validate::{Kept, validate, validate_policies};

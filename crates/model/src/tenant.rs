@@ -56,6 +56,18 @@ pub struct TenantSpec {
     /// What UDP servers with one socket for everybody are told of this tenant's clients.
     #[serde(default, skip_serializing_if = "Udp::is_alias")]
     pub udp: Udp,
+    /// Labels of its namespaces, for policies. A namespace that is not listed has none but its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// A part of a tenant that policies can select.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Namespace {
+    /// Free labels, with the syntax Kubernetes gives them; `kubernetes.io/metadata.name` is there by itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a UDP server that is nobody's, and does not ask which address was called (IP_PKTINFO), gets of a tenant's

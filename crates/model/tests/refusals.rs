@@ -9,6 +9,8 @@ mod across;
 mod networks;
 #[path = "refusals/nouns.rs"]
 mod nouns;
+#[path = "refusals/policies.rs"]
+mod policies;
 #[path = "refusals/reading.rs"]
 mod reading;
 #[path = "refusals/routes.rs"]
@@ -18,9 +20,9 @@ mod switches;
 #[path = "refusals/types.rs"]
 mod types;
 
-use fief_model::{Diagnostic, Kept, Source, parse, validate};
+use fief_model::{Diagnostic, Kept, Source, parse, parse_policies, validate, validate_policies};
 
-type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
+type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
 
 const META: &str = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: @\n";
 const SPEC: &str = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: blue }\nspec:\n  @\n";
@@ -36,7 +38,11 @@ const ROUTE: &str = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: 
 const MEMBERS: &str =
     "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: blue }\nspec:\n  members: @\n";
 
-fn refuse(rows: &[Row]) {
+fn refuse(rows: &[Row<'_>]) {
+    refuse_as(complaints, rows);
+}
+
+fn refuse_as(complaints: fn(&str) -> Vec<Diagnostic>, rows: &[Row<'_>]) {
     let mut failures = Vec::new();
     for (context, bad, good, message, help) in rows {
         let marked = match context.contains('▸') || bad.contains('▸') {
@@ -70,6 +76,13 @@ fn refuse(rows: &[Row]) {
 fn complaints(text: &str) -> Vec<Diagnostic> {
     match parse(&[Source { name: "t.yaml".into(), text: text.into() }]) {
         Ok(located) => validate(&located, &Kept::default()),
+        Err(diagnostics) => diagnostics,
+    }
+}
+
+fn complaints_of_policies(text: &str) -> Vec<Diagnostic> {
+    match parse_policies(&[Source { name: "t.yaml".into(), text: text.into() }]) {
+        Ok(located) => validate_policies(&located),
         Err(diagnostics) => diagnostics,
     }
 }

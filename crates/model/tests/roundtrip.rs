@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fief_model::{
-    Document, Interface, Isolation, Mac, Members, Metadata, Route, RouteKind, Select, Source, Tenant,
-    TenantSpec, Udp, parse,
+    Document, Interface, Isolation, Mac, Members, Metadata, Namespace, Route, RouteKind, Select, Source,
+    Tenant, TenantSpec, Udp, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
@@ -106,15 +106,23 @@ fn tenant() -> impl Strategy<Value = Tenant> {
     let udp = prop_oneof![Just(Udp::Alias), Just(Udp::Pktinfo), Just(Udp::Refuse)];
     let select = (vec(text(), 0..3), vec(text(), 0..3), vec(text(), 0..3))
         .prop_map(|(cgroups, users, groups)| Select { cgroups, users, groups });
-    let spec = (isolation, vec(interface(), 0..4), vec(route(), 0..4), members, any::<bool>(), udp, select)
-        .prop_map(|(isolation, interfaces, routes, members, host_access, udp, select)| TenantSpec {
-            isolation,
-            interfaces,
-            routes,
-            members,
-            host_access,
-            udp,
-            select,
+    let labels = btree_map(text().prop_filter("no merge key", |key| key != "<<"), text(), 0..3);
+    let namespaces =
+        btree_map(text().prop_filter("no merge key", |key| key != "<<"), labels, 0..3).prop_map(|all| {
+            all.into_iter().map(|(name, labels)| (name, Namespace { labels })).collect::<BTreeMap<_, _>>()
+        });
+    let spec = (
+        isolation,
+        vec(interface(), 0..4),
+        vec(route(), 0..4),
+        members,
+        any::<bool>(),
+        udp,
+        select,
+        namespaces,
+    )
+        .prop_map(|(isolation, interfaces, routes, members, host_access, udp, select, namespaces)| {
+            TenantSpec { isolation, interfaces, routes, members, host_access, udp, select, namespaces }
         });
     let labels = btree_map(text().prop_filter("no merge key", |key| key != "<<"), text(), 0..4);
     (text(), labels, spec).prop_map(|(name, labels, spec): (_, BTreeMap<_, _>, _)| Tenant {

@@ -26,7 +26,7 @@ const MAX_COMPLAINTS: usize = 20;
 const HEADER: [&str; 2] = ["apiVersion", "kind"];
 
 /// Reads a document, header aside.
-pub(super) fn decode<T: DeserializeOwned>(root: &Node<'_>, hints: &[Hint]) -> Result<T, Vec<Complaint>> {
+pub(super) fn decode<T: DeserializeOwned>(root: &Node<'_>, hints: &[&[Hint]]) -> Result<T, Vec<Complaint>> {
     let session = Session { hints, complaints: RefCell::default(), refused: RefCell::default() };
     loop {
         let refused = session.refused.borrow().len();
@@ -46,7 +46,7 @@ pub(super) fn decode<T: DeserializeOwned>(root: &Node<'_>, hints: &[Hint]) -> Re
 }
 
 struct Session<'h> {
-    hints: &'h [Hint],
+    hints: &'h [&'h [Hint]],
     complaints: RefCell<Vec<Complaint>>,
     /// Addresses of the nodes that are wrong and have been complained about.
     refused: RefCell<HashSet<usize>>,
@@ -93,7 +93,7 @@ impl<'t> Decoder<'t, '_> {
     /// The remedy for what is in this place.
     fn hint(&self) -> Option<&Hint> {
         let pattern = self.step.pattern();
-        self.session.hints.iter().find(|hint| hint.pattern == pattern)
+        self.session.hints.iter().copied().flatten().find(|hint| hint.pattern == pattern)
     }
 
     fn complaint(&self, message: String, help: String) -> Refusal {

@@ -104,6 +104,10 @@ pub(super) const TENANT: &[Hint] = &[
     hint("spec.select.groups[]", "a group", MEMBER),
     hint("spec.hostAccess", FLAG, WRITE_FLAG),
     hint("spec.udp", "a way with UDP servers", "write `alias`, `pktinfo` or `refuse`"),
+    hint("spec.namespaces", "a mapping", "write `namespaces: { shop: { labels: { team: shop } } }`"),
+    hint("spec.namespaces.*", "a mapping", "write `{ labels: { team: shop } }`, or `{}`"),
+    hint("spec.namespaces.*.labels", "a mapping", "write `labels: { team: shop }`"),
+    hint("spec.namespaces.*.labels.*", "a text", "write a text, as in `team: shop`; a number goes in quotes"),
 ];
 
 const MAPPING: &str = "a mapping";
@@ -168,6 +172,7 @@ pub(super) const ENDPOINT: &[Hint] = &[
     hint("metadata", MAPPING, "write `metadata: { name: app1, tenant: blue }`"),
     hint("metadata.name", "a name", NAME),
     hint("metadata.tenant", "a tenant's name", "write the tenant that it belongs to, as in `tenant: blue`"),
+    hint("metadata.namespace", "a namespace", "write a namespace of the tenant, as in `namespace: shop`"),
     hint("metadata.labels", MAPPING, "write `labels: { app: shop }`"),
     hint("metadata.labels.*", "a text", "write a text, as in `app: shop`; a number goes in quotes"),
     hint("spec", MAPPING, "write `spec: { networks: [{ network: web }], attach: { netns: app1 } }`"),
@@ -189,6 +194,107 @@ pub(super) const ENDPOINT: &[Hint] = &[
     ),
     hint("spec.attach.pid", "a process", "write its number"),
     hint("spec.attach.tap", "a device's name", DEVICE),
+    hint("spec.ports", LIST, "write a list, as in `ports: [{ name: http, port: 8080 }]`"),
+    hint("spec.ports[]", MAPPING, "write `{ name: http, port: 8080, protocol: tcp }`"),
+    hint("spec.ports[].name", "a port's name", PORT_NAME),
+    hint("spec.ports[].port", "a port", PORT),
+    hint("spec.ports[].protocol", "a protocol", "write `tcp`, `udp` or `sctp`"),
+];
+
+const PORT_NAME: &str = "write 1 to 15 lower-case letters, digits and hyphens, as in `http`";
+const SELECTOR: &str = "write `{ matchLabels: { app: shop } }`, or `{}` for all";
+const VALUE: &str = "write a text, as in `app: shop`; a number goes in quotes";
+const CIDR: &str = "write a prefix, as in 10.0.0.0/8 or \"fd00::/8\"";
+const PORT_LIST: &str =
+    "write a list, as in `ports: [{ protocol: TCP, port: 80 }]`; without the key it is all ports";
+const TRANSPORT: &str = "write `TCP`, `UDP` or `SCTP`";
+const NUMBER_OR_NAME: &str = "write a number, 1 to 65535, or the name of a port";
+
+/// The hints for one selector below a path.
+macro_rules! selector {
+    ($path:literal) => {
+        [
+            hint($path, MAPPING, SELECTOR),
+            hint(concat!($path, ".matchLabels"), MAPPING, "write `matchLabels: { app: shop }`"),
+            hint(concat!($path, ".matchLabels.*"), "a text", VALUE),
+            hint(
+                concat!($path, ".matchExpressions"),
+                LIST,
+                "write a list, as in `matchExpressions: [{ key: app, operator: In, values: [shop] }]`",
+            ),
+            hint(
+                concat!($path, ".matchExpressions[]"),
+                MAPPING,
+                "write `{ key: app, operator: In, values: [shop] }`",
+            ),
+            hint(concat!($path, ".matchExpressions[].key"), "a label's name", "write `key: app`"),
+            hint(
+                concat!($path, ".matchExpressions[].operator"),
+                "an operator",
+                "write `In`, `NotIn`, `Exists` or `DoesNotExist`",
+            ),
+            hint(concat!($path, ".matchExpressions[].values"), LIST, "write a list, as in `values: [shop]`"),
+            hint(concat!($path, ".matchExpressions[].values[]"), "a text", VALUE),
+        ]
+    };
+}
+
+/// The hints for the rules of one direction.
+macro_rules! rules {
+    ($rules:literal, $peers:literal) => {
+        [
+            hint($rules, LIST, "write a list of rules; without the key, or with `[]`, nothing is allowed"),
+            hint(concat!($rules, "[]"), MAPPING, "write a rule, or `{}` for one that allows everything"),
+            hint(
+                concat!($rules, "[].", $peers),
+                LIST,
+                "write a list of peers; without the key, or with `[]`, it is everybody",
+            ),
+            hint(concat!($rules, "[].", $peers, "[]"), MAPPING, "write `{ podSelector: {} }`"),
+            hint(
+                concat!($rules, "[].", $peers, "[].ipBlock"),
+                MAPPING,
+                "write `ipBlock: { cidr: 10.0.0.0/8 }`",
+            ),
+            hint(concat!($rules, "[].", $peers, "[].ipBlock.cidr"), "a prefix", CIDR),
+            hint(
+                concat!($rules, "[].", $peers, "[].ipBlock.except"),
+                LIST,
+                "write a list, as in `except: [10.1.0.0/16]`",
+            ),
+            hint(concat!($rules, "[].", $peers, "[].ipBlock.except[]"), "a prefix", CIDR),
+            hint(concat!($rules, "[].ports"), LIST, PORT_LIST),
+            hint(concat!($rules, "[].ports[]"), MAPPING, "write `{ protocol: TCP, port: 80 }`"),
+            hint(concat!($rules, "[].ports[].protocol"), "a protocol", TRANSPORT),
+            hint(concat!($rules, "[].ports[].port"), "a port", NUMBER_OR_NAME),
+            hint(concat!($rules, "[].ports[].endPort"), "a port", PORT),
+        ]
+    };
+}
+
+/// Network policies.
+pub(super) const NETWORK_POLICY: &[&[Hint]] = &[
+    &[
+        hint(
+            "metadata",
+            MAPPING,
+            "write `metadata: { name: web, namespace: shop, labels: { fief/tenant: blue } }`",
+        ),
+        hint("metadata.name", "a name", NAME),
+        hint("metadata.namespace", "a namespace", "write a namespace of the tenant, as in `namespace: shop`"),
+        hint("metadata.labels", MAPPING, "write `labels: { fief/tenant: blue }`"),
+        hint("metadata.labels.*", "a text", VALUE),
+        hint("spec", MAPPING, "write `spec: { podSelector: {}, policyTypes: [Ingress] }`"),
+        hint("spec.policyTypes", LIST, "write a list, as in `policyTypes: [Ingress, Egress]`"),
+        hint("spec.policyTypes[]", "a direction", "write `Ingress` or `Egress`"),
+    ],
+    &selector!("spec.podSelector"),
+    &rules!("spec.ingress", "from"),
+    &selector!("spec.ingress[].from[].podSelector"),
+    &selector!("spec.ingress[].from[].namespaceSelector"),
+    &rules!("spec.egress", "to"),
+    &selector!("spec.egress[].to[].podSelector"),
+    &selector!("spec.egress[].to[].namespaceSelector"),
 ];
 
 impl Hint {

@@ -7,8 +7,11 @@ use super::{Findings, names};
 use crate::{Attach, Endpoint};
 
 pub(super) fn check(endpoint: &Endpoint, findings: &mut Findings<'_>) {
-    findings.check_owned(&endpoint.metadata, "an endpoint");
+    let metadata = &endpoint.metadata;
+    findings.check_owned(&metadata.name, &metadata.tenant, &metadata.labels, "an endpoint");
+    names::check_name("metadata.namespace", &metadata.namespace, "a namespace", findings);
     attach(endpoint, findings);
+    ports(endpoint, findings);
     if endpoint.spec.networks.is_empty() {
         let help = "name one, as in `networks: [{ network: web, interface: eth0 }]`";
         findings.refuse("spec.networks", "an endpoint needs a network", help);
@@ -45,6 +48,22 @@ pub(super) fn check(endpoint: &Endpoint, findings: &mut Findings<'_>) {
                 flaw,
                 "write one whose first byte is even, as in \"02:00:00:00:00:07\"",
             );
+        }
+    }
+}
+
+fn ports(endpoint: &Endpoint, findings: &mut Findings<'_>) {
+    let mut seen = HashSet::new();
+    for (index, port) in endpoint.spec.ports.iter().enumerate() {
+        let path = |field: &str| format!("spec.ports[{index}].{field}");
+        if let Some((flaw, help)) = names::flaw_of_port_name(&port.name) {
+            findings.refuse(&path("name"), flaw, help);
+        } else if !seen.insert((&port.name, port.protocol)) {
+            let flaw = format!("`{}` is listed twice", port.name);
+            findings.refuse(&path("name"), flaw, "give each port of a protocol a name of its own");
+        }
+        if port.port == 0 {
+            findings.refuse(&path("port"), "0 is no port", "write a whole number, 1 to 65535");
         }
     }
 }

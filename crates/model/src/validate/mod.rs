@@ -10,12 +10,16 @@ mod endpoints;
 mod members;
 mod names;
 mod networks;
+mod policies;
 mod ports;
 mod routes;
 mod switches;
 
+use std::collections::BTreeMap;
+
 use crate::document::MAX_DIAGNOSTICS;
-use crate::{Diagnostic, Document, Endpoint, Located, Network, OwnedMetadata, Tenant};
+use crate::document::Positions;
+use crate::{Diagnostic, Document, Endpoint, Located, Network, NetworkPolicy, Tenant};
 use across::Claims;
 use belonging::Belongings;
 
@@ -39,12 +43,13 @@ pub fn validate(incoming: &[Located], kept: &Kept<'_>) -> Vec<Diagnostic> {
     let mut claims = Claims::new(incoming, &kept.tenants);
     let mut belongings = Belongings::new(incoming, kept);
     for located in incoming {
-        let mut findings = Findings { located, diagnostics: &mut diagnostics };
+        let mut findings = Findings::new(located, &mut diagnostics);
         match &located.document {
             Document::Tenant(tenant) => {
                 let metadata = &tenant.metadata;
                 names::check_name("metadata.name", &metadata.name, "a tenant", &mut findings);
-                names::check_labels(&metadata.labels, &mut findings);
+                names::check_labels("metadata.labels", &metadata.labels, &mut findings);
+                names::check_namespaces(&tenant.spec.namespaces, &mut findings);
                 addresses::check(tenant, &mut findings);
                 routes::check(tenant, &mut findings);
                 members::check(&tenant.spec, &mut findings);
@@ -67,6 +72,21 @@ pub fn validate(incoming: &[Located], kept: &Kept<'_>) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// Everything that is wrong with policies.
+pub fn validate_policies(incoming: &[Located<NetworkPolicy>]) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let mut names = policies::Names::default();
+    for located in incoming {
+        let mut findings = Findings::new(located, &mut diagnostics);
+        policies::check(&located.document, &mut findings);
+        names.check(located, &mut findings);
+        if diagnostics.len() >= MAX_DIAGNOSTICS {
+            break;
+        }
+    }
+    diagnostics
+}
+
 fn tenant_in(located: &Located) -> Option<&Tenant> {
     match &located.document {
         Document::Tenant(tenant) => Some(tenant),
@@ -76,18 +96,23 @@ fn tenant_in(located: &Located) -> Option<&Tenant> {
 
 /// Where complaints about one document go.
 struct Findings<'a> {
-    located: &'a Located,
+    source: &'a str,
+    positions: &'a Positions,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-impl Findings<'_> {
+impl<'a> Findings<'a> {
+    fn new<D>(located: &'a Located<D>, diagnostics: &'a mut Vec<Diagnostic>) -> Findings<'a> {
+        Findings { source: &located.source, positions: &located.positions, diagnostics }
+    }
+
     fn refuse(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
         if self.diagnostics.len() >= MAX_DIAGNOSTICS {
             return;
         }
-        let (line, column) = self.located.positions.at(path);
+        let (line, column) = self.positions.at(path);
         self.diagnostics.push(Diagnostic {
-            source: self.located.source.to_string(),
+            source: self.source.to_owned(),
             line,
             column,
             message: message.into(),
@@ -96,14 +121,14 @@ impl Findings<'_> {
     }
 
     /// Name, tenant and labels of what belongs to a tenant.
-    fn check_owned(&mut self, metadata: &OwnedMetadata, noun: &str) {
-        names::check_name("metadata.name", &metadata.name, noun, self);
-        names::check_name("metadata.tenant", &metadata.tenant, "a tenant", self);
-        names::check_labels(&metadata.labels, self);
+    fn check_owned(&mut self, name: &str, tenant: &str, labels: &BTreeMap<String, String>, noun: &str) {
+        names::check_name("metadata.name", name, noun, self);
+        names::check_name("metadata.tenant", tenant, "a tenant", self);
+        names::check_labels("metadata.labels", labels, self);
     }
 
     /// The line of a field, for complaints that mention a second place in the same document.
     fn line(&self, path: &str) -> u32 {
-        self.located.positions.at(path).0
+        self.positions.at(path).0
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Findings;
+use crate::Namespace;
+use crate::policy::NAMESPACE_LABEL;
 
 /// IFNAMSIZ less the terminating zero.
 const MAX_DEVICE: usize = 15;
@@ -22,25 +24,67 @@ pub(super) fn check_name(path: &str, name: &str, noun: &str, findings: &mut Find
     );
 }
 
-pub(super) fn check_labels(labels: &BTreeMap<String, String>, findings: &mut Findings<'_>) {
+/// The labels at `path`.
+pub(super) fn check_labels(path: &str, labels: &BTreeMap<String, String>, findings: &mut Findings<'_>) {
     for (key, value) in labels {
-        let path = format!("metadata.labels[\"{key}\"]");
-        if !is_label_key(key) {
+        let path = format!("{path}[\"{key}\"]");
+        check_label_key(&path, key, findings);
+        check_label_value(&path, value, findings);
+    }
+}
+
+pub(super) fn check_label_key(path: &str, key: &str, findings: &mut Findings<'_>) {
+    if !is_label_key(key) {
+        findings.refuse(
+            path,
+            format!("`{key}` is not a label's name"),
+            "write letters, digits, `-`, `_` and `.`, 63 at most, with a domain and `/` before it if need be, \
+             as in `example.com/tier`",
+        );
+    }
+}
+
+pub(super) fn check_label_value(path: &str, value: &str, findings: &mut Findings<'_>) {
+    if !value.is_empty() && !is_label_part(value) {
+        findings.refuse(
+            path,
+            format!("`{value}` is not a label's value"),
+            "write letters, digits, `-`, `_` and `.`, 63 at most, a letter or digit at either end",
+        );
+    }
+}
+
+/// A tenant's namespaces.
+pub(super) fn check_namespaces(namespaces: &BTreeMap<String, Namespace>, findings: &mut Findings<'_>) {
+    for (name, namespace) in namespaces {
+        let path = format!("spec.namespaces[\"{name}\"]");
+        check_name(&path, name, "a namespace", findings);
+        let path = format!("{path}.labels");
+        check_labels(&path, &namespace.labels, findings);
+        if namespace.labels.get(NAMESPACE_LABEL).is_some_and(|value| value != name) {
             findings.refuse(
-                &path,
-                format!("`{key}` is not a label's name"),
-                "write letters, digits, `-`, `_` and `.`, 63 at most, with a domain and `/` before it if need be, \
-                 as in `example.com/tier`",
-            );
-        }
-        if !value.is_empty() && !is_label_part(value) {
-            findings.refuse(
-                &path,
-                format!("`{value}` is not a label's value"),
-                "write letters, digits, `-`, `_` and `.`, 63 at most, a letter or digit at either end",
+                &format!("{path}[\"{NAMESPACE_LABEL}\"]"),
+                format!("`{NAMESPACE_LABEL}` of namespace `{name}` is another name"),
+                "delete it: it is there by itself",
             );
         }
     }
+}
+
+/// IANA_SVC_NAME, RFC 6335, lower case: what is wrong with a port's name, and what to write instead.
+pub(super) fn flaw_of_port_name(name: &str) -> Option<(String, &'static str)> {
+    let is_one = is_dns_label(name)
+        && name.len() <= 15
+        && !name.contains("--")
+        && name.bytes().any(|b| b.is_ascii_lowercase());
+    if is_one {
+        return None;
+    }
+    let help = match name.parse::<u16>() {
+        Ok(_) => "write a port's number without quotes",
+        Err(_) => "write 1 to 15 lower-case letters, digits and single inner hyphens, one letter at least",
+    };
+    Some((format!("`{name}` is not a port's name"), help))
 }
 
 /// What is wrong with a device's name, and what to write instead.
@@ -81,11 +125,15 @@ fn dns_label_from(name: &str) -> Option<String> {
     is_dns_label(near).then(|| near.into())
 }
 
+/// RFC 1123, lower case: labels with dots between them.
+pub(super) fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_dns_label)
+}
+
 /// `[domain/]name`
 fn is_label_key(key: &str) -> bool {
-    let is_domain = |domain: &str| domain.len() <= 253 && domain.split('.').all(is_dns_label);
     match key.split_once('/') {
-        Some((domain, name)) => is_domain(domain) && is_label_part(name),
+        Some((domain, name)) => is_subdomain(domain) && is_label_part(name),
         None => is_label_part(key),
     }
 }

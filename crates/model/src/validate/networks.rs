@@ -21,7 +21,8 @@ const CLASS_E: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(240, 0, 0, 
 const HEADERS: u32 = 40;
 
 pub(super) fn check(network: &Network, findings: &mut Findings<'_>) {
-    findings.check_owned(&network.metadata, "a network");
+    let metadata = &network.metadata;
+    findings.check_owned(&metadata.name, &metadata.tenant, &metadata.labels, "a network");
     uplinks(network, findings);
     if network.is_switch() {
         switches::check(network, findings);

@@ -1,0 +1,75 @@
+//! What policies know of a workload.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fief_model::policy::NAMESPACE_LABEL;
+use serde::{Deserialize, Serialize};
+
+/// Labels by their names.
+pub type Labels = BTreeMap<String, String>;
+
+/// What policies know of a workload: the labels of its namespace, its own, and what it calls its ports.
+///
+/// The names of ports belong to it, because a rule may mean one: two workloads with the same labels and different
+/// numbers behind `http` are different to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Workload {
+    namespace: Labels,
+    labels: Labels,
+    ports: BTreeSet<NamedPort>,
+}
+
+/// A port with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamedPort {
+    /// The name.
+    pub name: String,
+    /// The protocol's number (IANA).
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
+
+impl Workload {
+    /// A workload of a namespace. The label with the namespace's name is there by itself.
+    pub fn new(
+        namespace: &str,
+        mut namespace_labels: Labels,
+        labels: Labels,
+        ports: impl IntoIterator<Item = NamedPort>,
+    ) -> Workload {
+        namespace_labels.insert(NAMESPACE_LABEL.to_owned(), namespace.to_owned());
+        Workload { namespace: namespace_labels, labels, ports: ports.into_iter().collect() }
+    }
+
+    /// The name of its namespace.
+    pub fn namespace(&self) -> &str {
+        self.namespace.get(NAMESPACE_LABEL).map_or("", String::as_str)
+    }
+
+    /// The labels of its namespace.
+    pub fn namespace_labels(&self) -> &Labels {
+        &self.namespace
+    }
+
+    /// Its own labels.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &BTreeSet<NamedPort> {
+        &self.ports
+    }
+
+    /// The port that it calls so.
+    pub fn port(&self, name: &str, protocol: u8) -> Option<u16> {
+        self.ports.iter().find(|port| port.name == name && port.protocol == protocol).map(|port| port.port)
+    }
+
+    /// Without the labels that a filter leaves out.
+    pub(super) fn filtered(mut self, filter: &super::LabelFilter) -> Workload {
+        self.labels.retain(|key, _| filter.keeps(key));
+        self
+    }
+}
