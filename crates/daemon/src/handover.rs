@@ -124,7 +124,7 @@ fn place_of(engine: &Engine, name: &str, caller: &Caller) -> Result<Namespace, E
     if !is_off("net-handed") && !caller.may_write() && !caller.is_member(&stored.members) {
         return Err(Errno::PERM);
     }
-    if !engine.is_segmented(&stored.tenant) {
+    if engine.isolation_of(&stored.tenant) != "netns" {
         // A tenant of the host's own stack: its sockets are anybody's who sets the option.
         return Err(Errno::OPNOTSUPP);
     }

@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// Has this tenant a namespace?
-    pub(crate) fn is_segmented(&self, tenant: &Tenant) -> bool {
+    pub(super) fn is_segmented(&self, tenant: &Tenant) -> bool {
         let prefix = format!("{}/", tenant.metadata.name);
         tenant.spec.isolation == fief_model::Isolation::Netns
             || self.networks.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))

@@ -23,7 +23,7 @@ impl Engine {
     }
 
     /// The kind of isolation that a stored tenant has, whatever the kernel has lost since.
-    pub(super) fn isolation_of(&self, tenant: &Tenant) -> &'static str {
+    pub(crate) fn isolation_of(&self, tenant: &Tenant) -> &'static str {
         isolation(tenant, self.is_segmented(tenant), &self.overlapping)
     }
 

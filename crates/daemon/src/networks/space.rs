@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use fief_api::Condition;
 use fief_datapath::ports::{self, Ports};
@@ -190,7 +190,7 @@ pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), Host
     let Some(transit) = devices::index_of(&mut socket, TRANSIT)? else {
         return Err(HostError::Missing(format!("device {TRANSIT} of a tenant's namespace")));
     };
-    shorten(&mut socket, transit, programs)?;
+    shorten(&mut socket, transit, programs);
     let gateway = IpAddr::V4(space.gateway);
     let mut builds = vec![
         Build::NoAddressGeneration(Named::Index(transit)),
@@ -436,7 +436,7 @@ pub(super) fn attach(
     let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
-    shorten(socket, index, programs).map_err(refused)?;
+    shorten(socket, index, programs);
     let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
     let entry = Fdb { device: index, mac: port.mac.0, state };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
@@ -451,9 +451,11 @@ pub(super) fn attach(
     carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)
 }
 
-/// Puts the programs of ports at a device; those of an earlier daemon go.
-fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) -> Result<(), HostError> {
-    let Some(Ports { ingress, egress }) = programs else { return Ok(()) };
+/// Puts the programs of ports at a device; those of an earlier daemon go. A kernel without classifiers (cls_bpf) has the
+/// whole way only.
+fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) {
+    static TOLD: Once = Once::new();
+    let Some(Ports { ingress, egress }) = programs else { return };
     let device = Named::Index(device);
     let classifier = |direction, program: &Arc<OwnedFd>, name| {
         let (device, program) = (device.clone(), program.clone());
@@ -464,7 +466,9 @@ fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) -> Result
         classifier(Direction::Ingress, ingress, "fief-way-in"),
         classifier(Direction::Egress, egress, "fief-way-out"),
     ];
-    carry_out(socket, &builds)
+    if let Err(error) = carry_out(socket, &builds) {
+        TOLD.call_once(|| tracing::warn!(%error, "packets between endpoints take the whole way"));
+    }
 }
 
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.

@@ -24,7 +24,8 @@ pub trait Backend {
 /// `fib`: a policy-routing table in the host's own stack, 2 kB, no device; local addresses unique on the host.
 pub struct Fib;
 
-/// `vrf`: the same and a VRF device above its interfaces, which are its alone; local addresses may be other VRFs'.
+/// `vrf`: the same and a VRF device above its interfaces, which are its alone, or above its networks; addresses may be other
+/// VRFs'.
 pub struct Vrf;
 
 /// `netns`: a network namespace, a quarter of a megabyte; addresses may be anybody's.
@@ -58,28 +59,15 @@ impl Backend for Vrf {
             );
         }
         // That its devices are its alone is checked where documents are validated.
+        let spec = &tenant.spec;
         match around {
-            Around { segmented: true, .. } => Err("it has networks, which need `netns`".into()),
+            Around { segmented: true, .. } if !spec.interfaces.is_empty() || !spec.routes.is_empty() => {
+                Err("it has networks, and interfaces or routes of the host as well; make two tenants of it"
+                    .into())
+            }
             Around { no_vrf: Some(why), .. } => Err(why.to_owned()),
             _ => Ok(()),
         }
-    }
-}
-
-/// `vrf`: a VRF in the host's own stack; addresses may be anybody's.
-pub struct Vrf;
-
-impl Backend for Vrf {
-    fn name(&self) -> &'static str {
-        "vrf"
-    }
-
-    fn can_hold(&self, tenant: &Tenant, _segmented: bool) -> Result<(), String> {
-        let spec = &tenant.spec;
-        if spec.interfaces.is_empty() && spec.routes.is_empty() {
-            return Ok(());
-        }
-        Err("it holds tenants without interfaces or routes of the host".into())
     }
 }
 
@@ -97,9 +85,11 @@ impl Backend for Netns {
     }
 }
 
-/// The cheapest backend that can hold the tenant, in the order of their cost.
+/// The cheapest backend that can hold the tenant, in the order of their cost. Networks get a VRF where a document says so: in
+/// a namespace the host's own rules and connections have nothing to do with them.
 pub fn choose(tenant: &Tenant, around: Around<'_>) -> Result<&'static dyn Backend, String> {
     let candidates: &[&'static dyn Backend] = match tenant.spec.isolation {
+        Isolation::Auto if around.segmented => &[&Fib, &Netns],
         Isolation::Auto => &[&Fib, &Vrf, &Netns],
         Isolation::Fib => &[&Fib],
         Isolation::Vrf => &[&Vrf],

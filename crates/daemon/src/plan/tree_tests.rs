@@ -35,7 +35,6 @@ fn walk(list: &[Rule], mark: u32) -> (Option<u32>, usize) {
         let hit = (mark & rule.mask == rule.mark) != rule.invert;
         at += 1;
         match rule.action {
-            RuleAction::Vrf => unreachable!("no part of the tree"),
             _ if !hit => {}
             RuleAction::Unreachable => return (None, looked),
             RuleAction::Vrf => {}
