@@ -24,7 +24,6 @@ impl Engine {
         if self.observed.ask(self.uplinks.keys().cloned().collect()) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
-        self.note_overlapping();
         let documents = self.documents();
         let wanted = wanted(&documents, &self.observed, &self.ground());
         let links = wanted.links();
@@ -72,6 +71,7 @@ impl Engine {
         self.networks = self.store.networks()?;
         self.endpoints = self.store.endpoints()?;
         self.uplinks = self.store.uplinks()?;
+        self.note_overlapping();
         Ok(())
     }
 
