@@ -245,7 +245,7 @@ pub struct TenantStatus {
     pub table: u32,
     /// Its packet mark, value and mask, as `0x7/0xffff`.
     pub mark: String,
-    /// The isolation in force: `fib`.
+    /// The isolation in force: `fib`, `vrf` or `netns`.
     pub isolation: String,
     /// `Ready`, `Pending` or `Deleting`.
     pub phase: Phase,

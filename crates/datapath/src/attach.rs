@@ -55,7 +55,10 @@ const OF_CGROUPS: [&str; 16] = [
 const LOOPBACK: u32 = 1;
 
 pub(crate) fn load_all(programs: &mut Ebpf, kernel: &Btf) -> Result<(), DatapathError> {
-    for (name, program) in programs.programs_mut() {
+    // First the one that a kernel may refuse for want of task storage: then the rest is not verified in vain.
+    const TELLS: &str = "on_create";
+    let (tells, others): (Vec<_>, Vec<_>) = programs.programs_mut().partition(|(name, _)| *name == TELLS);
+    for (name, program) in tells.into_iter().chain(others) {
         let loaded = match program {
             Program::SchedClassifier(p) => p.load(),
             Program::CgroupSockAddr(p) => p.load(),

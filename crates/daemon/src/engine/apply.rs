@@ -180,6 +180,7 @@ impl Engine {
         intent.deleted(Kind::Network).iter().for_each(|name| drop(self.networks.remove(*name)));
         intent.deleted(Kind::Endpoint).iter().for_each(|name| drop(self.endpoints.remove(*name)));
         self.adopt(&intent);
+        self.note_overlapping();
         self.clear_tasks(&gone);
         self.close_sockets(&gone);
         self.clear_aliases(&gone);

@@ -305,6 +305,7 @@ impl Engine {
 
     /// Lists the host and makes it as the store says: adopts what an earlier daemon left, removes what is surplus.
     pub fn begin(&mut self) -> Result<(), HostError> {
+        self.note_overlapping();
         self.list()?;
         self.reconcile();
         self.mind_move();

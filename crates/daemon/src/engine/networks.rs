@@ -27,7 +27,6 @@ impl Engine {
         if self.observed.ask(asked) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
-        self.note_overlapping();
         let documents = self.documents();
         let wanted = wanted(&documents, &self.observed, &self.ground());
         let links = wanted.links();
@@ -85,6 +84,7 @@ impl Engine {
         self.networks = self.store.networks()?;
         self.endpoints = self.store.endpoints()?;
         self.uplinks = self.store.uplinks()?;
+        self.note_overlapping();
         Ok(())
     }
 
