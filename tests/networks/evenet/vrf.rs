@@ -213,7 +213,7 @@ fn a_mark_of_the_hosts_does_not_cross_a_link() {
     // A link inside one namespace keeps marks; what comes in by it has been marked for its uplink on the host.
     node.town.host.nft(
         "table inet watch {
-           chain all { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
+           chain every { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
            chain marked { type filter hook prerouting priority -310; iifname \"t*\" meta mark != 0 counter; }
          }",
     );
