@@ -228,6 +228,27 @@ fn a_mark_of_the_hosts_does_not_cross_a_link() {
 }
 
 #[test]
+fn an_address_of_the_hosts_may_be_an_endpoints_too() {
+    let Some(node) = open("vrf-hosts") else { return };
+    let own = Town::host_address(0);
+    node.apply(&[
+        tenant("ni1"),
+        network("ni1", "192.168.0.0/24", &[]),
+        network_named("ni1", "other", "10.10.2.0/24", &["uplinks: [eth0]"]),
+    ]);
+    let app = node.place("ni1", "app", own);
+    let other = node.workload("ni1", "other");
+    let card = "{ network: other, interface: eth0, address: 10.10.2.11 }".to_owned();
+    node.apply(&[endpoint("ni1", "other", &[card], &other.attach())]);
+    other.wait_for("eth0");
+    let _served = [node.town.serve(&node.town.host, "the host"), node.town.serve(&app.ns, "the endpoint")];
+    // Routed, where the host's own address would come first.
+    assert_eq!(other.reaches(&http(own), "the endpoint"), Ipv4Addr::new(10, 10, 2, 11));
+    other.reaches(&http(Town::SITE), "site");
+    App::of(&node.town, node.town.gateways[0].clone()).reaches(&http(own), "the host");
+}
+
+#[test]
 fn an_address_may_be_another_tenants_too() {
     let Some(node) = open("vrf-same") else { return };
     let [a, _b] = two(&node);
