@@ -213,7 +213,7 @@ fn a_mark_of_the_hosts_does_not_cross_a_link() {
     // A link inside one namespace keeps marks; what comes in by it has been marked for its uplink on the host.
     node.town.host.nft(
         "table inet watch {
-           chain all { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
+           chain every { type filter hook prerouting priority -310; iifname \"t*\" counter comment \"all\"; }
            chain marked { type filter hook prerouting priority -310; iifname \"t*\" meta mark != 0 counter; }
          }",
     );
@@ -225,6 +225,27 @@ fn a_mark_of_the_hosts_does_not_cross_a_link() {
     let counted =
         |part: &str| listed.lines().find(|line| line.contains(part)).map(|line| line.contains("packets 0 "));
     assert_eq!((counted("all\""), counted("meta mark")), (Some(false), Some(true)), "{listed}");
+}
+
+#[test]
+fn an_address_of_the_hosts_may_be_an_endpoints_too() {
+    let Some(node) = open("vrf-hosts") else { return };
+    let own = Town::host_address(0);
+    node.apply(&[
+        tenant("ni1"),
+        network("ni1", "192.168.0.0/24", &[]),
+        network_named("ni1", "other", "10.10.2.0/24", &["uplinks: [eth0]"]),
+    ]);
+    let app = node.place("ni1", "app", own);
+    let other = node.workload("ni1", "other");
+    let card = "{ network: other, interface: eth0, address: 10.10.2.11 }".to_owned();
+    node.apply(&[endpoint("ni1", "other", &[card], &other.attach())]);
+    other.wait_for("eth0");
+    let _served = [node.town.serve(&node.town.host, "the host"), node.town.serve(&app.ns, "the endpoint")];
+    // Routed, where the host's own address would come first.
+    assert_eq!(other.reaches(&http(own), "the endpoint"), Ipv4Addr::new(10, 10, 2, 11));
+    other.reaches(&http(Town::SITE), "site");
+    App::of(&node.town, node.town.gateways[0].clone()).reaches(&http(own), "the host");
 }
 
 #[test]
