@@ -69,9 +69,24 @@ fn switch_frames_reach_no_other_switch_and_not_the_host() {
     assert!(!asks(&a, Town::host_address(0)), "the host answers an endpoint");
     let outside = App::of(&node.town, node.town.gateways[1].clone());
     assert!(!asks(&outside, Town::host_address(0)), "the host answers from a switch's port");
-    // Nor does the tenant's namespace, for its other network's gateway.
+    // Nor does the tenant's namespace, for its other network's gateway. Asked by somebody without an address (RFC 5227)
+    // the kernel does not look whether he may be there.
+    let probed = |app: &App, address: Ipv4Addr| {
+        let ear = Capture::on(&app.ns, "eth0");
+        let probe = Frame::new(app.ns.mac("eth0"), BROADCAST).arp_request(Ipv4Addr::UNSPECIFIED, address);
+        inject(&app.ns, "eth0", &probe);
+        wait(NEVER);
+        // RFC 826: EtherType, operation, and whose address it is.
+        let is_answer = |bytes: &[u8]| {
+            bytes.get(12..14) == Some(&[8, 6])
+                && bytes.get(20..22) == Some(&[0, 2])
+                && bytes.get(28..32) == Some(&address.octets())
+        };
+        ear.count(|frame| is_answer(&frame.bytes)) > 0
+    };
+    assert!(probed(&a, Town::gateway_address(1)), "the positive control: the router answers");
     for app in [&a, &outside] {
-        assert!(!asks(app, Ipv4Addr::new(10, 10, 1, 1)), "the gateway of another network answers");
+        assert!(!probed(app, Ipv4Addr::new(10, 10, 1, 1)), "the gateway of another network answers");
     }
     // Packets to the bridges' own Ethernet addresses.
     let bridge =

@@ -10,7 +10,7 @@ use fief_host::nft::Table;
 use fief_host::nft::{Batch, Family};
 
 use super::super::links::GROUP;
-use super::super::rules::{self, TABLE};
+use super::super::rules::TABLE;
 use super::super::space::carry_out;
 use super::super::wanted::{Segment, Space};
 use super::frames;
@@ -28,7 +28,7 @@ pub fn guard(
     }
     let mut socket = Socket::open_in(namespace, libc::NETLINK_NETFILTER)?;
     match &table {
-        Some(table) => drop(rules::set(before, table, &mut socket)?),
+        Some(table) => drop(frames::set(before, table, &mut socket)?),
         None => {
             let mut batch = Batch::new(Family::Bridge, TABLE);
             batch.delete_table_if_there();

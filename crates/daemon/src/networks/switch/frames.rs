@@ -21,7 +21,7 @@ use fief_host::nft::{
 };
 use fief_host::teeth::is_off;
 
-use super::super::rules::TABLE;
+use super::super::rules::{self, TABLE};
 use super::super::wanted::Space;
 
 /// Before everything else that looks at frames, br_netfilter included (NF_BR_PRI_* of linux/netfilter_bridge.h).
@@ -126,6 +126,17 @@ pub fn is_guarded(namespace: &Namespace, port: &str) -> Result<bool, HostError> 
     let mut netfilter = Socket::open_in(namespace, libc::NETLINK_NETFILTER)?;
     let there = keys(Family::Bridge, TABLE, GUARDED, &mut netfilter)?;
     Ok(there.iter().any(|key| key.as_slice() == index.to_ne_bytes()))
+}
+
+/// Makes a table of frames so; `before` is what stands. Says whether anything was done.
+pub(super) fn set(before: Option<&Table>, table: &Table, socket: &mut Socket) -> Result<bool, HostError> {
+    rules::set(before, table, socket).map_err(|error| match error.errno() {
+        // A module that the kernel has not, or did not find (nft_meta_get_init, nf_tables_newchain).
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT) => HostError::Missing(format!(
+            "a switch needs nf_tables for bridges: load the module nft_meta_bridge, if this kernel has it ({error})"
+        )),
+        _ => error,
+    })
 }
 
 fn is_link_local() -> Expr {

@@ -29,7 +29,7 @@ pub use cable::{guard, plug};
 pub use frames::{PAUSE, is_guarded};
 
 use super::links::GROUP;
-use super::rules::{self, TABLE};
+use super::rules::TABLE;
 use super::wanted::{Trunk, TrunkPort, condition};
 
 /// With one of these on, bridged frames pass the host's iptables and its connection tracking, all tenants' together. A
@@ -225,7 +225,7 @@ impl Trunks {
             return Ok(false);
         }
         let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
-        let did = rules::set(self.table.as_ref(), &next, &mut socket)?;
+        let did = frames::set(self.table.as_ref(), &next, &mut socket)?;
         closing.push(socket);
         self.table = Some(next);
         Ok(did)
