@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p fief-policy --example cost [POLICIES]`
 //!
-//! Two tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
+//! Three tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
 //! about whole namespaces and name the namespaces of a team, blocks with holes, ranges and names of ports.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const NAMESPACES: usize = 100;
 
 fn main() {
     let policies = std::env::args().nth(1).and_then(|number| number.parse().ok()).unwrap_or(10_000);
-    for (name, policy) in [("apps", apps as fn(usize) -> Policy), ("broad", broad)] {
+    for (name, policy) in [("apps", apps as fn(usize) -> Policy), ("broad", broad), ("crowd", crowd)] {
         measure(name, policies, policy);
     }
 }
@@ -139,6 +139,14 @@ fn apps(n: usize) -> Policy {
     let caller = (app + n.wrapping_mul(31) * NAMESPACES) % IDENTITIES;
     let caller = in_namespace(&namespace, &[("app", format!("app{caller}"))]);
     policy(n, &namespace, subject, vec![(vec![Peer::Labels(caller)], tcp(80 + (n % 7) as u16))])
+}
+
+/// About one application, whatever the number.
+fn crowd(n: usize) -> Policy {
+    let subject = in_namespace("ns0", &[("app", "app0".to_owned())]);
+    let caller = Requirement { key: "app".into(), test: Test::In(vec![format!("app{}", n % IDENTITIES)]) };
+    let caller = Selector::new(Vec::new(), vec![caller]);
+    policy(n, "ns0", subject, vec![(vec![Peer::Labels(caller)], tcp(1000 + (n % 50_000) as u16))])
 }
 
 /// About an application, a tier or a namespace.
