@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p fief-policy --example cost [POLICIES]`
 //!
-//! Two tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
+//! Three tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
 //! about whole namespaces and name the namespaces of a team, blocks with holes, ranges and names of ports.
 
 use std::sync::Arc;
@@ -22,12 +22,13 @@ const NAMESPACES: usize = 100;
 
 fn main() {
     let policies = std::env::args().nth(1).and_then(|number| number.parse().ok()).unwrap_or(10_000);
-    for (name, policy) in [("apps", apps as fn(usize) -> Policy), ("broad", broad)] {
-        measure(name, policies, policy);
+    let tenants = [("apps", apps as fn(usize) -> Policy, 500), ("broad", broad, 500), ("crowd", crowd, 10)];
+    for (name, policy, rounds) in tenants {
+        measure(name, policies, policy, rounds);
     }
 }
 
-fn measure(name: &str, policies: usize, policy: fn(usize) -> Policy) {
+fn measure(name: &str, policies: usize, policy: fn(usize) -> Policy, rounds: usize) {
     let tenant = slot();
     let identity = |n: usize| Identity(Identity::FIRST.0 + n as u32);
     let identities = (0..IDENTITIES).map(|n| Change::Identity(tenant, identity(n), workload(n, 0)));
@@ -49,7 +50,7 @@ fn measure(name: &str, policies: usize, policy: fn(usize) -> Policy) {
     // An endpoint's labels change: one identity comes, another one goes.
     let mut times = Vec::new();
     let mut changed = 0;
-    for round in 0..500 {
+    for round in 0..rounds {
         let n = local(round * 7 % ENDPOINTS);
         let (old, new) = (identity(n), identity(IDENTITIES + round));
         let changes = [
@@ -69,7 +70,7 @@ fn measure(name: &str, policies: usize, policy: fn(usize) -> Policy) {
 
     // A policy gets another port.
     let (mut times, mut changed) = (Vec::new(), 0);
-    for round in 0..500 {
+    for round in 0..rounds {
         let n = round * 13 % policies;
         let mut other = policy(n);
         for rule in other.rules.iter_mut().filter(|rule| rule.says.action == Action::Allow) {
@@ -139,6 +140,14 @@ fn apps(n: usize) -> Policy {
     let caller = (app + n.wrapping_mul(31) * NAMESPACES) % IDENTITIES;
     let caller = in_namespace(&namespace, &[("app", format!("app{caller}"))]);
     policy(n, &namespace, subject, vec![(vec![Peer::Labels(caller)], tcp(80 + (n % 7) as u16))])
+}
+
+/// About one application, whatever the number.
+fn crowd(n: usize) -> Policy {
+    let subject = in_namespace("ns0", &[("app", "app0".to_owned())]);
+    let caller = Requirement { key: "app".into(), test: Test::In(vec![format!("app{}", n % IDENTITIES)]) };
+    let caller = Selector::new(Vec::new(), vec![caller]);
+    policy(n, "ns0", subject, vec![(vec![Peer::Labels(caller)], tcp(1000 + (n % 50_000) as u16))])
 }
 
 /// About an application, a tier or a namespace.

@@ -1,8 +1,9 @@
 //! Blocks of addresses: groups of them, each with the longest prefixes that tell them apart.
 //!
-//! A group is the list of all blocks that the rules of a set name; sets with the same list share it. Addresses that lie in
-//! the same blocks of the list have the same number. One list for a whole tenant would need an entry in every set with a
-//! wide block (`0.0.0.0/0` is in most) for every block that anybody writes, and a new block would touch all those sets.
+//! A group is made of the lists of blocks that the rules of a set name, one for each rule; sets with the same lists share
+//! it. Addresses that lie in the same lists have the same number. Numbers for a whole tenant would need an entry in every
+//! set with a wide block (`0.0.0.0/0` is in most) for every block that anybody writes, and a new block would touch all
+//! those sets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,23 +13,29 @@ use ipnet::IpNet;
 use crate::identity::Identity;
 use crate::tables::{Delta, GroupId};
 
-/// A list of blocks, divided.
+/// Lists of blocks, divided.
 #[derive(Debug)]
 pub(super) struct Blocks {
     /// The longest prefix says which number an address has.
     pub(super) prefixes: Vec<(IpNet, Identity)>,
-    /// For each number, in order, the blocks that contain it.
+    /// For each number, in order, the lists that contain it.
     numbers: Vec<Vec<usize>>,
-    blocks: Vec<IpBlock>,
+    lists: Lists,
     uses: usize,
     is_fresh: bool,
 }
+
+/// Each once, sorted.
+type Lists = Vec<Vec<IpBlock>>;
+
+/// Blocks by their numbers and the places of their lists.
+type Inside = Vec<(usize, usize)>;
 
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct BlockGroups {
     groups: HashMap<GroupId, Blocks>,
-    by_blocks: HashMap<Vec<IpBlock>, GroupId>,
+    by_lists: HashMap<Lists, GroupId>,
     last: GroupId,
     /// Groups that came or lost a user since the last settlement.
     touched: BTreeSet<GroupId>,
@@ -37,72 +44,81 @@ pub(super) struct BlockGroups {
 }
 
 impl Blocks {
-    fn new(blocks: Vec<IpBlock>) -> Blocks {
-        let mut nodes: BTreeMap<IpNet, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
-        for (index, block) in blocks.iter().enumerate() {
-            nodes.entry(block.cidr.trunc()).or_default().0.push(index);
-            block.except.iter().for_each(|hole| nodes.entry(hole.trunc()).or_default().1.push(index));
+    fn new(lists: Lists) -> Blocks {
+        // What begins and what ends at each prefix, by the number of the block and the place of its list.
+        let mut nodes: BTreeMap<IpNet, (Inside, Inside)> = BTreeMap::new();
+        let blocks =
+            lists.iter().enumerate().flat_map(|(place, list)| list.iter().map(move |block| (place, block)));
+        for (number, (place, block)) in blocks.enumerate() {
+            nodes.entry(block.cidr.trunc()).or_default().0.push((number, place));
+            block
+                .except
+                .iter()
+                .for_each(|hole| nodes.entry(hole.trunc()).or_default().1.push((number, place)));
         }
-        let mut group = Blocks { prefixes: Vec::new(), numbers: Vec::new(), blocks, uses: 0, is_fresh: true };
+        let mut divided =
+            Blocks { prefixes: Vec::new(), numbers: Vec::new(), lists, uses: 0, is_fresh: true };
         let mut numbers: HashMap<Vec<usize>, Identity> = HashMap::new();
         // The prefixes around the one at hand, outermost first. Prefixes are sorted so that what is around comes before.
-        let mut around: Vec<(IpNet, Vec<usize>)> = Vec::new();
+        let mut around: Vec<(IpNet, Inside)> = Vec::new();
         for (net, (begin, end)) in nodes {
             while around.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
                 around.pop();
             }
             let outer = around.last().map(|(_, inside)| inside.clone()).unwrap_or_default();
-            let mut inside: Vec<usize> =
-                outer.iter().copied().filter(|index| !end.contains(index)).chain(begin).collect();
-            inside.sort_unstable();
-            inside.dedup();
-            if inside != outer {
-                let identity = match (inside.is_empty(), numbers.get(&inside)) {
+            let inside: Inside =
+                outer.iter().copied().filter(|block| !end.contains(block)).chain(begin).collect();
+            let places = places(&inside);
+            if places != self::places(&outer) {
+                let identity = match (places.is_empty(), numbers.get(&places)) {
                     (true, _) => Identity::ANY,
                     (false, Some(identity)) => *identity,
                     (false, None) => {
-                        let identity = Identity(Identity::FIRST_BLOCK.0 + group.numbers.len() as u32);
-                        group.numbers.push(inside.clone());
-                        numbers.insert(inside.clone(), identity);
+                        let identity = Identity(Identity::FIRST_BLOCK.0 + divided.numbers.len() as u32);
+                        divided.numbers.push(places.clone());
+                        numbers.insert(places, identity);
                         identity
                     }
                 };
-                group.prefixes.push((net, identity));
+                divided.prefixes.push((net, identity));
             }
             around.push((net, inside));
         }
-        group
+        divided
     }
-}
 
-impl Blocks {
-    /// For each number from the first on, the places of the blocks that contain its addresses.
+    /// For each number from the first on, the places of the lists that contain its addresses.
     pub(super) fn numbers(&self) -> &[Vec<usize>] {
         &self.numbers
     }
 
-    /// The place of a block among all of them.
-    pub(super) fn place(&self, block: &IpBlock) -> Option<usize> {
-        self.blocks.binary_search(block).ok()
+    /// The place of a list, if it is one.
+    pub(super) fn place(&self, list: &[IpBlock]) -> Option<usize> {
+        self.lists.binary_search_by(|other| other.as_slice().cmp(list)).ok()
     }
 }
 
+fn places(inside: &[(usize, usize)]) -> Vec<usize> {
+    let places: BTreeSet<usize> = inside.iter().map(|(_, place)| *place).collect();
+    places.into_iter().collect()
+}
+
 impl BlockGroups {
-    /// The group for these blocks, with one more user; group 0 for none.
-    pub(super) fn acquire(&mut self, mut blocks: Vec<IpBlock>) -> GroupId {
-        blocks.sort();
-        blocks.dedup();
-        if blocks.is_empty() {
+    /// The group for these lists, with one more user; group 0 for none.
+    pub(super) fn acquire(&mut self, mut lists: Lists) -> GroupId {
+        lists.sort();
+        lists.dedup();
+        if lists.is_empty() {
             return GroupId::default();
         }
-        let id = match self.by_blocks.get(&blocks) {
+        let id = match self.by_lists.get(&lists) {
             Some(id) => *id,
             None => {
                 while self.last.0 == 0 || self.groups.contains_key(&self.last) {
                     self.last.0 = self.last.0.wrapping_add(1);
                 }
-                self.groups.insert(self.last, Blocks::new(blocks.clone()));
-                self.by_blocks.insert(blocks, self.last);
+                self.groups.insert(self.last, Blocks::new(lists.clone()));
+                self.by_lists.insert(lists, self.last);
                 self.touched.insert(self.last);
                 self.last
             }
@@ -151,7 +167,7 @@ impl BlockGroups {
             if group.uses == 0
                 && let Some(group) = self.groups.remove(&id)
             {
-                self.by_blocks.remove(&group.blocks);
+                self.by_lists.remove(&group.lists);
             }
         }
     }

@@ -6,11 +6,12 @@
 //! a table would be too full, the change is refused and the compiler is as it was.
 //!
 //! - `world`: identities, selectors, and which match; `labels` is its index.
-//! - `rules`: numbers for rules.
+//! - `rules`: numbers for rules. `force`: what a rule that comes or goes means for subjects.
 //! - `set`, `sets`: the rules that hold for a subject in one direction, and their entries; shared.
 //! - `layout`: classes of ports. `peers`: classes of peers. `blocks`: classes of addresses.
 
 mod blocks;
+mod force;
 mod labels;
 mod layout;
 mod peers;
@@ -25,11 +26,11 @@ use std::sync::Arc;
 use fief_model::Slot;
 
 use crate::identity::{Identity, Workload};
-use crate::rule::{Direction, Origin, Peer, Policy, PolicyKey, Statement};
+use crate::rule::{Direction, Origin, Policy, PolicyKey};
 use crate::tables::{Delta, RuleNumber, Sets, Sizes, Written};
+use force::{dismiss, enforce, meanings, members, notice_meanings};
 use layout::TooMany;
-use rules::{Named, PeerRef, Rules};
-use set::Member;
+use rules::Rules;
 use sets::{Material, Store};
 use world::World;
 
@@ -391,105 +392,4 @@ impl Compiler {
         }
         delta
     }
-}
-
-/// Puts a rule into force.
-fn enforce(number: RuleNumber, world: &mut World, rules: &mut Rules, tenant: Slot, work: &mut Work) {
-    let Some(rule) = rules.get_mut(number) else { return };
-    let says = rule.says.clone();
-    let subject = world.intern(&says.subject);
-    if let Some(selecting) = world.selecting_mut(subject) {
-        selecting.subject_of.insert(number);
-    }
-    let peers = says.peers.iter().map(|peer| match peer {
-        Peer::Any => PeerRef::Any,
-        Peer::Block(block) => PeerRef::Block(block.clone()),
-        Peer::Labels(selector) if selector.is_everybody() => PeerRef::Workloads,
-        Peer::Labels(selector) => {
-            let id = world.intern(selector);
-            if let Some(selecting) = world.selecting_mut(id) {
-                selecting.peer_of += 1;
-            }
-            PeerRef::Labels(id)
-        }
-    });
-    let peers = peers.collect();
-    for (name, protocol) in names_of_peers(&says) {
-        world.names.rules_mut(name, protocol).insert(number);
-    }
-    rule.named = Some(Named { subject, peers });
-    work.dirty.extend(world.subjects_of(subject).into_iter().map(|identity| (tenant, identity)));
-}
-
-/// Takes a rule out of force.
-fn dismiss(number: RuleNumber, world: &mut World, rules: &mut Rules, tenant: Slot, work: &mut Work) {
-    let Some(rule) = rules.get_mut(number) else { return };
-    let Some(Named { subject, peers }) = rule.named.take() else { return };
-    work.dirty.extend(world.subjects_of(subject).into_iter().map(|identity| (tenant, identity)));
-    if let Some(selecting) = world.selecting_mut(subject) {
-        selecting.subject_of.remove(&number);
-    }
-    world.left(subject);
-    for peer in &*peers {
-        if let PeerRef::Labels(id) = peer {
-            if let Some(selecting) = world.selecting_mut(*id) {
-                selecting.peer_of -= 1;
-            }
-            world.left(*id);
-        }
-    }
-    for (name, protocol) in names_of_peers(&rule.says) {
-        world.names.rules_mut(name, protocol).remove(&number);
-    }
-}
-
-/// The names of ports that are the peers' to explain.
-fn names_of_peers(says: &Statement) -> impl Iterator<Item = (&str, u8)> {
-    says.ports.names().filter(|_| says.direction == Direction::Egress)
-}
-
-/// For each name that a workload has for a port: the ports that anybody means by it.
-fn meanings(world: &World, workload: &Workload) -> Vec<Vec<u16>> {
-    workload.ports().iter().map(|port| world.names.rules(&port.name, port.protocol).0).collect()
-}
-
-/// Where a name means other ports than before, the subjects of rules that use it need other sets.
-fn notice_meanings(
-    before: Vec<Vec<u16>>,
-    world: &World,
-    rules: &Rules,
-    workload: &Workload,
-    (tenant, work): (Slot, &mut Work),
-) {
-    for (port, before) in workload.ports().iter().zip(before) {
-        let (ports, users) = world.names.rules(&port.name, port.protocol);
-        if ports == before {
-            continue;
-        }
-        let named = users.into_iter().filter_map(|number| rules.get(number)?.named.as_ref());
-        for subject in named.map(|named| named.subject).collect::<BTreeSet<_>>() {
-            work.dirty.extend(world.subjects_of(subject).into_iter().map(|identity| (tenant, identity)));
-        }
-    }
-}
-
-/// The rules for a subject in one direction, in their order.
-fn members(world: &World, rules: &Rules, identity: Identity, direction: Direction) -> Vec<Member> {
-    let Some(known) = world.identities.get(&identity) else { return Vec::new() };
-    let selecting = known.selectors.iter().filter_map(|id| world.selecting(*id));
-    let numbers = selecting.flat_map(|selecting| selecting.subject_of.iter().copied());
-    let mut found: Vec<_> = numbers
-        .filter_map(|number| Some((number, rules.get(number)?)))
-        .filter(|(_, rule)| rule.says.direction == direction)
-        .collect();
-    found.sort_by(|(_, one), (_, other)| one.order(other));
-    let named = |ports: &crate::rule::Ports| match direction {
-        _ if ports.names().next().is_none() => Vec::new(),
-        Direction::Egress => world.names.meanings(ports.names()),
-        Direction::Ingress => {
-            let own = |(name, protocol)| Some((protocol, known.workload.port(name, protocol)?));
-            ports.names().filter_map(own).collect()
-        }
-    };
-    found.into_iter().map(|(rule, of)| Member { rule, named: named(&of.says.ports) }).collect()
 }

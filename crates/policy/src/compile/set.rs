@@ -120,12 +120,9 @@ impl Set {
         Ok((set, questions))
     }
 
-    /// The blocks that its rules name.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = &IpBlock> {
-        self.ranks.iter().flat_map(|rank| &*rank.peers).filter_map(|peer| match peer {
-            PeerRef::Block(block) => Some(block),
-            _ => None,
-        })
+    /// The blocks that its rules name, for each rule that does.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = Vec<IpBlock>> {
+        self.ranks.iter().map(Rank::blocks).filter(|blocks| !blocks.is_empty())
     }
 
     /// What a lookup must know of it.
@@ -135,40 +132,42 @@ impl Set {
 
     /// Makes all entries.
     pub(super) fn fill(&mut self, peers: Option<&Peers>, blocks: Option<&Blocks>) {
-        let none = vec![Hits::NONE; self.layout.classes().count()];
         let about = |is: fn(&PeerRef) -> bool| -> Vec<(u32, Vec<Point>)> {
             let found = (0..).zip(&self.ranks).filter(|(_, rank)| rank.is_about(is));
             found.map(|(number, _)| (number, Vec::new())).collect()
         };
-        let any = self.entries(PeerClass::ANY, &about(|peer| matches!(peer, PeerRef::Any)), &none);
-        let usual = self.entries(PeerClass::WORKLOAD, &about(is_wide), &none);
-        self.usual = none.clone();
-        for ((_, class), hits) in &usual {
-            if let Some(of_class) = self.usual.get_mut(usize::from(*class)) {
-                *of_class = *hits;
-            }
+        let any = self.of_everybody(&about(|peer| matches!(peer, PeerRef::Any)));
+        self.usual = self.of_everybody(&about(is_wide));
+        let mut found: HashMap<(PeerClass, Class), Hits> = HashMap::new();
+        for (peer, all) in [(PeerClass::ANY, &any), (PeerClass::WORKLOAD, &self.usual)] {
+            let entries = self.layout.classes().zip(all).filter(|(_, hits)| **hits != Hits::NONE);
+            found.extend(entries.map(|(class, hits)| ((peer, class), *hits)));
         }
-        let mut found: HashMap<(PeerClass, Class), Hits> = any.into_iter().chain(usual).collect();
         for (class, answers) in peers.into_iter().flat_map(Peers::classes) {
             found.extend(self.of_peers(class, answers));
         }
         if let Some(blocks) = blocks {
-            let mut by_block: HashMap<usize, Vec<u32>> = HashMap::new();
-            for (number, rank) in (0..).zip(&self.ranks) {
-                let places = rank.peers.iter().filter_map(|peer| match peer {
-                    PeerRef::Block(block) => blocks.place(block),
-                    _ => None,
-                });
-                places.for_each(|place| by_block.entry(place).or_default().push(number));
-            }
-            for (class, inside) in (Identity::FIRST_BLOCK.0..).map(PeerClass).zip(blocks.numbers()) {
-                let ranks = inside.iter().filter_map(|place| by_block.get(place)).flatten();
-                let ranks: BTreeSet<u32> = ranks.copied().collect();
-                let matches: Vec<_> = ranks.into_iter().map(|number| (number, Vec::new())).collect();
-                found.extend(self.entries(class, &matches, &none));
-            }
+            found.extend(self.of_blocks(blocks));
         }
         self.verdicts = found;
+    }
+
+    fn of_blocks(&self, blocks: &Blocks) -> Vec<((PeerClass, Class), Hits)> {
+        let mut by_list: HashMap<usize, Vec<u32>> = HashMap::new();
+        for (number, rank) in (0..).zip(&self.ranks) {
+            if let Some(place) = blocks.place(&rank.blocks()) {
+                by_list.entry(place).or_default().push(number);
+            }
+        }
+        let none = vec![Hits::NONE; self.usual.len()];
+        let mut found = Vec::new();
+        for (class, inside) in (Identity::FIRST_BLOCK.0..).map(PeerClass).zip(blocks.numbers()) {
+            let ranks: BTreeSet<u32> =
+                inside.iter().filter_map(|place| by_list.get(place)).flatten().copied().collect();
+            let matches: Vec<_> = ranks.into_iter().map(|number| (number, Vec::new())).collect();
+            found.extend(self.entries(class, &matches, &none));
+        }
+        found
     }
 
     /// The entries for peers who answer so, where they differ from those for any workload.
@@ -196,14 +195,9 @@ impl Set {
         rank.peers.iter().map(count).sum()
     }
 
-    /// The entries for peers of one class, given the rules that match them and the ports that they mean by names: where they
-    /// differ from what is `usual`.
-    fn entries(
-        &self,
-        peer: PeerClass,
-        matches: &[(u32, Vec<Point>)],
-        usual: &[Hits],
-    ) -> Vec<((PeerClass, Class), Hits)> {
+    /// What rules give by class of ports, given those that match and what their peers mean by names: the first of those
+    /// about all ports, and for each class that others name, the first of these.
+    fn matching(&self, matches: &[(u32, Vec<Point>)]) -> (Hits, BTreeMap<Class, Hits>) {
         let mut everywhere = Hits::NONE;
         let mut somewhere: BTreeMap<Class, Hits> = BTreeMap::new();
         for (number, meant) in matches {
@@ -216,17 +210,39 @@ impl Set {
             }
             meant.iter().filter_map(|point| self.layout.class_of(*point)).for_each(&mut note);
         }
-        if everywhere != Hits::NONE {
-            for class in self.layout.classes() {
-                somewhere.entry(class).or_insert(Hits::NONE);
+        (everywhere, somewhere)
+    }
+
+    /// What everybody gets whom these rules match, for each class of ports.
+    fn of_everybody(&self, matches: &[(u32, Vec<Point>)]) -> Vec<Hits> {
+        let (everywhere, somewhere) = self.matching(matches);
+        let of = |class| somewhere.get(&class).copied().unwrap_or(Hits::NONE).merge(everywhere);
+        self.layout.classes().map(of).collect()
+    }
+
+    /// The entries for peers of one class, beside what is `usual`: with class 0 what rules about all ports give them, and
+    /// with another class what others give them there.
+    fn entries(
+        &self,
+        peer: PeerClass,
+        matches: &[(u32, Vec<Point>)],
+        usual: &[Hits],
+    ) -> Vec<((PeerClass, Class), Hits)> {
+        let (everywhere, somewhere) = self.matching(matches);
+        let usual = |class: Class| usual.get(usize::from(class)).copied().unwrap_or(Hits::NONE);
+        let always = everywhere.merge(usual(0));
+        let mut entries = Vec::new();
+        if always != usual(0) {
+            entries.push(((peer, 0), always));
+        }
+        for (class, hits) in somewhere {
+            // What a lookup that finds no entry makes of the two others.
+            let otherwise = always.merge(usual(class));
+            if hits.merge(otherwise) != otherwise {
+                entries.push(((peer, class), hits.merge(otherwise)));
             }
         }
-        let merged = somewhere.into_iter().filter_map(|(class, hits)| {
-            let usual = *usual.get(usize::from(class))?;
-            let hits = hits.merge(everywhere).merge(usual);
-            (hits != usual).then_some(((peer, class), hits))
-        });
-        merged.collect()
+        entries
     }
 }
 
@@ -238,6 +254,16 @@ fn is_wide(peer: &PeerRef) -> bool {
 impl Rank {
     fn is_about(&self, is: impl Fn(&PeerRef) -> bool) -> bool {
         self.peers.iter().any(is)
+    }
+
+    /// The blocks that it names, sorted.
+    fn blocks(&self) -> Vec<IpBlock> {
+        let blocks = self.peers.iter().filter_map(|peer| match peer {
+            PeerRef::Block(block) => Some(block.clone()),
+            _ => None,
+        });
+        let blocks: BTreeSet<IpBlock> = blocks.collect();
+        blocks.into_iter().collect()
     }
 
     /// What a peer means by the rule's names of ports.

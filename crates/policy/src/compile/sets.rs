@@ -78,7 +78,7 @@ impl Store {
         let id = self.last;
         set.peers = self.peers.find(questions, from.world);
         self.peers.use_in(set.peers, id);
-        set.group = self.blocks.acquire(set.blocks().cloned().collect());
+        set.group = self.blocks.acquire(set.blocks().collect());
         set.fill(self.peers.get(set.peers), self.blocks.get(set.group));
         self.sets.insert(id, set);
         self.numbers.insert(key, id);
@@ -135,7 +135,7 @@ impl Store {
         let size = |set: &&Set| match table {
             "ports" => set.layout.prefixes.len(),
             "peers" => self.peers.get(set.peers).map_or(0, super::peers::Peers::len),
-            "blocks" => set.blocks().map(|block| 1 + block.except.len()).sum(),
+            "blocks" => set.blocks().flatten().map(|block| 1 + block.except.len()).sum(),
             "ranks" => set.members.len(),
             _ => set.verdicts.len(),
         };

@@ -13,10 +13,10 @@
 //!    the first that is there. Otherwise class 0.
 //! 4. The class of the peer: `peers[group, identity]`, if there is a group and it is there. Otherwise 1 for the identity of
 //!    a workload, and 0 for others.
-//! 5. `verdicts[set, class of the peer, class of the port]`; if it is not there, and the class came from `peers`, the same
-//!    with 1 for the class of the peer. If that is not there, nothing matched.
+//! 5. `verdicts[set, class of the peer, class of the port]`. If it is not there, and the class of the peer came from `peers`:
+//!    the one with 0 for the class of the port and the one with 1 for the class of the peer, merged.
 //! 6. If there is a group of blocks: `blocks[group, address]`, the longest prefix; if it gives a block's identity, the
-//!    verdict with that for the class of the peer, if it is there.
+//!    verdict with that for the class of the peer, or if it is not there, the one with 0 for the class of the port too.
 //! 7. What 5 and 6 found is merged: for each tier the smaller number. The first tier with a rule that is no `Pass` decides;
 //!    without one the packet passes.
 //!
@@ -196,16 +196,19 @@ impl Tables {
             return if set == SetId::default() { Verdict::Open } else { Verdict::Unknown };
         };
         let class = self.class(set, header, packet);
-        let by = |peer| self.verdicts.get(&VerdictKey { set, peer, class }).copied();
+        let find = |peer, class| self.verdicts.get(&VerdictKey { set, peer, class }).copied();
+        let by = |peer, class| find(peer, class).unwrap_or(Hits::NONE);
         let by_identity = match self.peer_class(header.peers, packet.peer) {
-            usual @ (PeerClass::ANY | PeerClass::WORKLOAD) => by(usual),
-            named => by(named).or_else(|| by(PeerClass::WORKLOAD)),
+            usual @ (PeerClass::ANY | PeerClass::WORKLOAD) => by(usual, class),
+            named => find(named, class).unwrap_or_else(|| by(named, 0).merge(by(PeerClass::WORKLOAD, class))),
         };
         let by_address = match header.group {
-            GroupId(0) => None,
-            group => self.block(group, packet.address).and_then(by),
+            GroupId(0) => Hits::NONE,
+            group => self
+                .block(group, packet.address)
+                .map_or(Hits::NONE, |block| find(block, class).unwrap_or_else(|| by(block, 0))),
         };
-        match by_identity.unwrap_or(Hits::NONE).merge(by_address.unwrap_or(Hits::NONE)).decide() {
+        match by_identity.merge(by_address).decide() {
             None => Verdict::Open,
             Some((rank, action)) => match self.ranks.get(&(set, rank)) {
                 Some(rule) => Verdict::Decided(action, *rule),

@@ -74,6 +74,46 @@ fn a_change_touches_what_it_is_about() {
 }
 
 #[test]
+fn rules_do_not_multiply() {
+    let mut draw = Draw(seed());
+    let mut scene = Scene::default();
+    for n in 0..600 {
+        let pod = ScenePod::new(
+            "shop",
+            &Labels::new(),
+            &format!("p{n}"),
+            &format!("10.1.{}.{}", n / 250, n % 250 + 1),
+        );
+        scene.pods.push(pod.label("app", &format!("a{n}")));
+    }
+    for n in 0..600 {
+        let (peer, port) = ((n * 7) % 600, 1000 + n);
+        let spec = format!(
+            "{{ podSelector: {{ matchLabels: {{ app: a0 }} }}, ingress: [\
+             {{ from: [{{ podSelector: {{ matchLabels: {{ app: a{peer} }} }} }}], ports: [{{ port: {port} }}] }}] }}"
+        );
+        scene.documents.push(document("shop", &format!("d{n}"), &spec));
+    }
+    let blocks: String =
+        (0..600).map(|n| format!("{{ ipBlock: {{ cidr: 10.2.{}.{}/32 }} }},", n / 250, n % 250)).collect();
+    let spec =
+        format!("{{ podSelector: {{ matchLabels: {{ app: a0 }} }}, ingress: [{{ from: [{blocks}] }}] }}");
+    scene.documents.push(document("shop", "blocks", &spec));
+    let host = Host::of(&scene);
+    let sizes = host.tables.sizes();
+    assert!(sizes.ports <= 601 && sizes.peers <= 600 && sizes.blocks <= 600, "{sizes:?}");
+    assert!(sizes.verdicts <= 4 * 601, "{sizes:?}");
+    for _ in 0..200 {
+        let from = match draw.below(2) {
+            0 => End::Pod(draw.below(600)),
+            _ => End::World(format!("10.2.{}.{}", draw.below(3), draw.below(255)).parse().unwrap()),
+        };
+        let trip = Trip { from, to: End::Pod(0), protocol: 6, port: 1000 + draw.below(610) as u16 };
+        host.agree(&scene, &trip, Direction::Ingress);
+    }
+}
+
+#[test]
 fn no_packet_meets_half_a_change() {
     let seed = seed();
     let mut draw = Draw(seed);

@@ -206,7 +206,7 @@ impl Draw {
         let value = *self.one_of(values);
         match self.below(4) {
             0 => json!({ "matchLabels": { key: value } }),
-            1 => json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": [value, "z"] }] }),
+            1 => json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": ["0", value] }] }),
             2 => json!({ "matchExpressions": [{ "key": key, "operator": "NotIn", "values": [value] }] }),
             _ => {
                 let operator = *self.one_of(&["Exists", "DoesNotExist"]);
