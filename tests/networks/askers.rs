@@ -13,7 +13,8 @@ const A: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 11);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
 const METADATA: &str = "http://169.254.169.254/latest/meta-data";
 
-/// A client's message of DHCP (RFC 2131) in a frame of its sender's: what it is, whom it names, which address it asks for.
+/// A client's message of DHCP (RFC 2131) in a frame of its sender's: what it is, whom it names, which address it asks
+/// for.
 fn dhcp(sender: [u8; 6], kind: u8, named: [u8; 6], wanted: Option<Ipv4Addr>) -> Vec<u8> {
     // BOOTREQUEST, Ethernet, six bytes; then a number, and fields that a client without an address leaves empty.
     let mut message = vec![1, 1, 6, 0, 7, 7, 7, kind];

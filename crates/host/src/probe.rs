@@ -1,8 +1,8 @@
 //! One question to one target, out by one device: does it answer?
 //!
-//! The socket is bound to the device (SO_BINDTOIFINDEX, socket(7)) and to a source address, so no route of another device
-//! serves the question, and an answer that comes in elsewhere is not one. Unprivileged echo sockets would be simpler, but no
-//! group may open them until somebody sets `net.ipv4.ping_group_range` (icmp(7)).
+//! The socket is bound to the device (SO_BINDTOIFINDEX, socket(7)) and to a source address, so no route of another
+//! device serves the question, and an answer that comes in elsewhere is not one. Unprivileged echo sockets would be
+//! simpler, but no group may open them until somebody sets `net.ipv4.ping_group_range` (icmp(7)).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -73,7 +73,9 @@ impl TryFrom<String> for Target {
             }
         };
         of_text().ok_or_else(|| {
-            format!("{text:?} is nobody to ask: write `gateway`, an IPv4 address, or one with a TCP port, as 192.0.2.1:443")
+            format!(
+                "{text:?} is nobody to ask: write `gateway`, an IPv4 address, or one with a TCP port, as 192.0.2.1:443"
+            )
         })
     }
 }

@@ -241,8 +241,8 @@ impl Engine {
         self.observed.await_no_more();
     }
 
-    /// Takes away addresses that the kernel has and does not listen to; missing, they are added again. Says whether there
-    /// are any.
+    /// Takes away addresses that the kernel has and does not listen to; missing, they are added again. Says whether
+    /// there are any.
     pub(super) fn heal_addresses(&mut self, now: Instant) -> bool {
         let deaf = self.observed.deaf(now);
         for address in &deaf {

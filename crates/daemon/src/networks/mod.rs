@@ -94,8 +94,8 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to answer
-    /// or answers again.
+    /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to
+    /// answer or answers again.
     pub fn new(
         paths: &Paths,
         links: Links,

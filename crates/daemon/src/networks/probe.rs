@@ -5,10 +5,10 @@
 //!                           wanted: does it work  ◀── who is silent ◀─┘ rings when a verdict changes
 //! ```
 //!
-//! Probes belong to an uplink, however many networks use it. One thread asks for all of them and sleeps in between; there
-//! is none until something is to be asked, and a device that is down, or no network's, is not asked. What is not known
-//! answers. Who is silent is kept in a file below /run, so that a daemon that starts again does not send everybody to an
-//! uplink that is known to be dead; after a boot everything is open again.
+//! Probes belong to an uplink, however many networks use it. One thread asks for all of them and sleeps in between;
+//! there is none until something is to be asked, and a device that is down, or no network's, is not asked. What is not
+//! known answers. Who is silent is kept in a file below /run, so that a daemon that starts again does not send
+//! everybody to an uplink that is known to be dead; after a boot everything is open again.
 //!
 //! The questions are our own: `surge-ping` and its like have no ARP, and want an async runtime for what is one poll.
 
@@ -104,8 +104,8 @@ impl Probes {
         self.shared.news.swap(false, Ordering::AcqRel)
     }
 
-    /// Asks these, and no others. Nothing is believed of an uplink that is not in `known`: it is not to be probed, or is
-    /// nobody's.
+    /// Asks these, and no others. Nothing is believed of an uplink that is not in `known`: it is not to be probed, or
+    /// is nobody's.
     pub fn watch(&mut self, probes: Vec<Probe>, known: &BTreeSet<&str>) {
         self.shared.change(|silent| silent.retain(|uplink, _| known.contains(uplink.as_str())));
         if self.told == probes {

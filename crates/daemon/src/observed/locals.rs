@@ -2,10 +2,10 @@
 //!
 //! An address works by its route of type `local`. A device that goes down takes these routes and leaves the addresses
 //! (keep_addr_on_down); when it rises the kernel makes them again, for each address that waits for it
-//! (net/ipv6/addrconf.c, `fixup_permanent_addr`). But work on an address that was queued at an earlier rise and runs while the
-//! device is down marks the address as done (`addrconf_dad_work`), and then nothing makes its route. It stays so until
-//! somebody takes the address away and adds it again; replacing it is not enough. Devices that fall and rise several times in
-//! a row, while others ask the kernel for things, meet that.
+//! (net/ipv6/addrconf.c, `fixup_permanent_addr`). But work on an address that was queued at an earlier rise and runs
+//! while the device is down marks the address as done (`addrconf_dad_work`), and then nothing makes its route. It stays
+//! so until somebody takes the address away and adds it again; replacing it is not enough. Devices that fall and rise
+//! several times in a row, while others ask the kernel for things, meet that.
 
 use std::collections::HashSet;
 use std::net::Ipv6Addr;

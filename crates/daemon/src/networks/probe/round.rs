@@ -1,4 +1,5 @@
-//! The probes of one uplink, one round after the other: all its targets are asked at once, and one who answers is enough.
+//! The probes of one uplink, one round after the other: all its targets are asked at once, and one who answers is
+//! enough.
 
 use std::time::{Duration, Instant};
 
