@@ -107,6 +107,7 @@ fn switch_frames_reach_no_other_switch_and_not_the_host() {
     // The positive control: on its own uplink it hears.
     let neighbour = node.town.neighbour(0, "neighbour", 99);
     let frame = Frame::new(neighbour.mac("eth0"), host.mac("eth0")).ip("192.168.0.99", Town::host_address(0));
+    heard.set_read_timeout(Some(SOON)).expect("a socket has a time-out");
     inject(&neighbour, "eth0", &frame.udp(1, 7777, b"to the host"));
     let got = heard.recv(&mut buffer).map(|length| buffer[..length].to_vec());
     assert_eq!(got.ok().as_deref(), Some(&b"to the host"[..]));
