@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+# `vm` asks the cells of `isolation` of VRFs as well (tests/vm/truth.rs).
 SUITES="smoke vm"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
 
@@ -39,7 +40,7 @@ passed=0 failed=0 skipped=0 matched=no
 say "Linux 6.12"
 scripts/vm/initramfs.sh 6.12 "$vm/6.12.cpio" "$stage"/*
 status=0
-scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
+scripts/vm/boot.sh 6.12 "$vm/6.12.cpio" 600 "fief-test-runner,/opt/fief/executables.json${name:+,$name}" || status=$?
 counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$vm/console-6.12.log")
 if [ -n "$counts" ]; then
 	matched=yes
