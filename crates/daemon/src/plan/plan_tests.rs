@@ -198,7 +198,7 @@ fn vrfs_have_one_address_each_and_leave_nothing_behind() {
         );
         assert_eq!(plan.entries.vrf_own.len(), 4);
         assert_eq!(plan.entries.devices[&2] >> ALONE_SHIFT, 1);
-        let local = |route: &&fief_host::Route| route.kind == fief_host::RouteKind::Local;
+        let local = |route: &&Route| route.kind == fief_host::RouteKind::Local;
         assert_eq!(host.listing.routes.iter().filter(local).count(), 0, "the kernel makes those");
         // One becomes a plain tenant, and goes, and then the other.
         settle_in_rounds(&tree, &[(1, tenant(1, "")), (2, with_vrf(2))], &mut host);
