@@ -7,7 +7,7 @@
 //! ```
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use fief_testkit::{Capture, Child, Daemon, DaemonOptions, Dial, Echo, Lab, Ns, Snapshot, eventually};
@@ -269,6 +269,18 @@ fn only_its_tenant_gets_into_a_vrf() {
     far.ip(&format!("addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\n", CLIENT[0], CLIENT[1]));
     house.host.ip("addr add 192.0.2.99/24 dev spare\naddr add fd00:2::99/64 dev spare nodad\n\
          link property add dev eth1 altname wan0\n");
+    // On the device before it was a tenant's: it keeps what it named, and hears nothing there any more.
+    let (any, called): (SocketAddr, SocketAddr) = (
+        "0.0.0.0:7001".parse().expect("an address"),
+        format!("{}:7001", LOCAL[0]).parse().expect("an address"),
+    );
+    let early = ["eth1", "spare"].map(|device| {
+        let dial = Dial::to(any).device(device).bind(any);
+        let socket = seen(house.lab.cgroup(), &house.host, || dial.socket(SockType::Datagram));
+        let socket = UdpSocket::from(socket.expect("root may name it"));
+        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+        socket
+    });
     let select = "  select: { cgroups: [/work.slice] }\n";
     let documents = [
         document(0, &format!("{VRF}  members: {{ users: [\"{MEMBER}\"] }}\n{select}")),
@@ -278,6 +290,15 @@ fn only_its_tenant_gets_into_a_vrf() {
     house.wait_ready("t0");
     house.wait_ready("t1");
     let servers = [&house.clients[0], &house.clients[1], &far].map(|ns| ns.enter(|| echo("[::]:9000")));
+    let knock = |ns: &Ns, to: SocketAddr| {
+        let socket = ns.enter(|| Dial::to(to).socket(SockType::Datagram)).expect("a socket");
+        UdpSocket::from(socket).send_to(b"knock", to).expect("a way");
+    };
+    knock(&house.clients[0], called);
+    knock(&far, "192.0.2.99:7001".parse().expect("an address"));
+    assert_eq!(early[1].recv(&mut [0; 8]).expect("it is on a device of the host's"), 5);
+    assert!(early[0].recv(&mut [0; 8]).is_err(), "a socket of nobody's heard a tenant's datagram");
+    assert_eq!(house.status("t0")["counters"]["dropListener"], 1);
     house.named_by_option(&servers);
     house.named_otherwise(&far);
     house.own_sockets(&servers);

@@ -1,4 +1,5 @@
-//! What comes from the wire and pretends: another's source, a road through the host, a better route. Each is asked of a room, whatever keeps its tenants apart.
+//! What comes from the wire and pretends: another's source, a road through the host, a better route.
+//! Each is asked of a room, whatever keeps its tenants apart.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
-//! Local destinations: who may call whom, by connect(2) and by sendto(2), inside the cgroup and outside. Each is asked of a room, whatever keeps its tenants apart.
+//! Local destinations: who may call whom, by connect(2) and by sendto(2), inside the cgroup and outside.
+//! Each is asked of a room, whatever keeps its tenants apart.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! What leaves the host: by the tenant's own table and devices, with its own addresses, or not at all. Each is asked of a room, whatever keeps its tenants apart.
+//! What leaves the host: by the tenant's own table and devices, with its own addresses, or not at all.
+//! Each is asked of a room, whatever keeps its tenants apart.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! Sockets that are a tenant's own: they get that tenant's packets and no other's. Each is asked of a room, whatever keeps its tenants apart.
+//! Sockets that are a tenant's own: they get that tenant's packets and no other's.
+//! Each is asked of a room, whatever keeps its tenants apart.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
