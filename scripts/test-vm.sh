@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 SUITES="smoke vm"
-# With FIEF_TEST_ISOLATION=vrf, in a machine of their own: the suite, and a part of the names of its tests.
+# With FIEF_TEST_ISOLATION=vrf, in a machine of their own, which has FIEF_VM_SECONDS: the suite, and a part of the names
+# of its tests.
 NETWORKS="networks"
 SCENARIOS="evenet::"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
@@ -77,14 +78,14 @@ put_on_stage $SUITES
 # shellcheck disable=SC2086
 if has_test "" $SUITES; then
 	say "Linux 6.12"
-	run_on_stage 170 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
+	run_on_stage 300 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
 fi
 
 put_on_stage "$NETWORKS"
 if has_test "$SCENARIOS" "$NETWORKS"; then
 	say "Linux 6.12: networks in VRFs"
 	export FIEF_VM_PEERS=yes
-	run_on_stage "${FIEF_VM_SECONDS:-600}" \
+	run_on_stage "${FIEF_VM_SECONDS:-1200}" \
 		"env,FIEF_TEST_ISOLATION=vrf,FIEF_TEST_JOBS=2,fief-test-runner,/opt/fief/executables.json,$SCENARIOS${name:+,$name}"
 	unset FIEF_VM_PEERS
 fi
