@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 SUITES="smoke vm"
-# With FIEF_TEST_ISOLATION=vrf, in a machine of their own: the suite, and a part of the names of its tests.
+# With FIEF_TEST_ISOLATION=vrf, in a machine of their own, which has FIEF_VM_SECONDS: the suite, and a part of the names
+# of its tests.
 NETWORKS="networks"
 SCENARIOS="evenet::"
 GUEST="tests networks evenet::guest::evenet_e09_and_e10_with_a_guest_of_qemu"
@@ -79,14 +80,14 @@ put_on_stage $SUITES
 # shellcheck disable=SC2086
 if has_test "" $SUITES; then
 	say "Linux 6.12"
-	run_on_stage 400 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
+	run_on_stage 600 "fief-test-runner,/opt/fief/executables.json${name:+,$name}"
 fi
 
 put_on_stage "$NETWORKS"
 if has_test "$SCENARIOS" "$NETWORKS"; then
 	say "Linux 6.12: networks in VRFs"
 	export FIEF_VM_PEERS=yes
-	run_on_stage "${FIEF_VM_SECONDS:-600}" \
+	run_on_stage "${FIEF_VM_SECONDS:-1200}" \
 		"env,FIEF_TEST_ISOLATION=vrf,FIEF_TEST_JOBS=2,fief-test-runner,/opt/fief/executables.json,$SCENARIOS${name:+,$name}"
 	unset FIEF_VM_PEERS
 fi
