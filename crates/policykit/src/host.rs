@@ -23,7 +23,7 @@ pub struct Host {
     /// Seconds.
     now: u64,
     /// Who has which address.
-    at: BTreeMap<IpAddr, Identity>,
+    pub at: BTreeMap<IpAddr, Identity>,
     policies: BTreeMap<PolicyKey, Policy>,
 }
 
