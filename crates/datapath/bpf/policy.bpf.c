@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Policies, at the ports of endpoints. Attached nowhere yet, and the daemon does not load it: a packet is judged by
- * itself, so an answer needs a rule of its own. Connection tracking comes between reading a packet and its verdict; what
- * it knows needs no verdict, and a verdict is what it is told.
+ * itself, so an answer needs a rule of its own. Connection tracking comes between reading a packet and its verdict:
+ * what it knows needs no verdict, and a verdict is what it learns.
  *
  * What cannot be read is dropped, and so is what is neither IP nor ARP: tags of VLANs would hide the packet. */
 

@@ -27,6 +27,12 @@ pub struct Host {
     policies: BTreeMap<PolicyKey, Policy>,
 }
 
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
 impl Host {
     pub fn new() -> Host {
         Host::with(slot(), Sizes::ENDLESS)

@@ -4,7 +4,9 @@
  *
  * Entries are not allocated beforehand, and one that is taken out or replaced may at once be another one's
  * (bpf_mem_alloc, kernel/bpf/hashtab.c). Whoever writes waits for all running programs before he takes out what they
- * may be looking at (src/policy/mod.rs); only subjects are replaced while they are in use, so they say whose they are. */
+ * may be looking at (src/policy/mod.rs). Subjects and addresses change while they are in use, so they say whose they
+ * are, which is read last: the kernel writes it first. An entry that says another's name has been replaced, and its
+ * successor is where it was found. */
 #ifndef FIEF_VERDICT_H
 #define FIEF_VERDICT_H
 
@@ -38,6 +40,11 @@ struct policy_address {
 	__u32 slot;
 	__u32 family;
 	__u32 address[4];
+};
+
+struct policy_owner {
+	struct policy_address whose;
+	__u32 identity;
 };
 
 struct policy_subject_key {
@@ -93,7 +100,7 @@ struct policy_rank {
 	__u32 rank;
 };
 
-TABLE(policy_address, BPF_MAP_TYPE_HASH, struct policy_address, __u32);
+TABLE(policy_address, BPF_MAP_TYPE_HASH, struct policy_address, struct policy_owner);
 TABLE(policy_subject, BPF_MAP_TYPE_HASH, struct policy_subject_key, struct policy_subject);
 TABLE(policy_set, BPF_MAP_TYPE_HASH, __u32, struct policy_set);
 TABLE(policy_port, BPF_MAP_TYPE_HASH, struct policy_port, __u32);
@@ -127,18 +134,31 @@ struct policy_result {
 	__u32 peer;
 };
 
-/* Who has an address; 0 if nobody has. */
-static __always_inline __u32 identity_of(__u32 slot, __u32 family, const __u32 *address)
+static __always_inline bool is_address(const volatile struct policy_address *a, const struct policy_address *b)
 {
-	struct policy_address key = { .slot = slot, .family = family };
-	__u32 *identity;
-
-	__builtin_memcpy(key.address, address, sizeof(key.address));
-	identity = bpf_map_lookup_elem(&policy_address, &key);
-	return identity ? *identity : 0;
+	return a->slot == b->slot && a->family == b->family && a->address[0] == b->address[0] &&
+	       a->address[1] == b->address[1] && a->address[2] == b->address[2] && a->address[3] == b->address[3];
 }
 
-/* 1. The set of rules for a subject: false if the subject is not known. */
+/* Who has an address, if somebody has; false if that cannot be told. */
+static __always_inline bool identity_of(const struct flow *flow, const __u32 *address, __u32 *identity)
+{
+	struct policy_address key = { .slot = flow->slot, .family = flow->family };
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	for (int i = 0; i < 2; i++) {
+		volatile struct policy_owner *found = bpf_map_lookup_elem(&policy_address, &key);
+
+		if (!found)
+			return true;
+		*identity = found->identity;
+		if (is_address(&found->whose, &key))
+			return true;
+	}
+	return false;
+}
+
+/* 1. The set of rules for a subject; false if the subject is not known. */
 static __always_inline bool set_of(const struct policy_subject_key *whose, int direction, __u32 *set)
 {
 	__u32 zero = 0;
@@ -146,8 +166,6 @@ static __always_inline bool set_of(const struct policy_subject_key *whose, int d
 
 	if (!now)
 		return false;
-	/* Another's entry in the place of this one's: then this one has been replaced, and stands elsewhere by now. It is
-	 * replaced once while a program runs, not twice. */
 	for (int i = 0; i < 2; i++) {
 		volatile struct policy_subject *found = bpf_map_lookup_elem(&policy_subject, whose);
 
@@ -160,8 +178,8 @@ static __always_inline bool set_of(const struct policy_subject_key *whose, int d
 	return false;
 }
 
-/* 3. The class of the ports that a packet goes to. What has no port, though its protocol has (a later fragment), is what
- * rules about all ports of the protocol are about, and no others. */
+/* 3. The class of the ports that a packet goes to. A later fragment has no port: rules about all ports of its protocol
+ * are about it, and rules about all ports, and no others. */
 static __always_inline __u32 class_of_port(__u32 set, const struct policy_set *header, const struct flow *flow)
 {
 	struct policy_port key = { .set = set, .protocol = flow->protocol };
@@ -220,7 +238,8 @@ static __always_inline bool find(__u32 set, __u32 peer, __u32 ports, struct poli
 }
 
 /* 4 and 5. What rules say of whom the peer is. */
-static __always_inline void ask_peer(__u32 set, __u32 group, __u32 identity, __u32 ports, struct policy_hits *hits)
+static __always_inline void ask_peer(__u32 set, __u32 group, __u32 identity, __u32 ports,
+				     struct policy_hits *hits)
 {
 	struct policy_peer key = { .group = group, .identity = identity };
 	__u32 *class = group ? bpf_map_lookup_elem(&policy_peer, &key) : 0;
@@ -280,11 +299,10 @@ static __always_inline void verdict(const struct flow *flow, int direction, stru
 	__u32 ports;
 
 	result->outcome = OUTCOME_UNKNOWN;
-	whose.identity = identity_of(flow->slot, flow->family, own);
-	result->subject = whose.identity;
-	result->peer = identity_of(flow->slot, flow->family, others);
-	if (!result->peer)
-		result->peer = IDENTITY_WORLD;
+	result->peer = IDENTITY_WORLD;
+	if (!identity_of(flow, own, &result->subject) || !identity_of(flow, others, &result->peer))
+		return;
+	whose.identity = result->subject;
 	if (!set_of(&whose, direction, &result->set))
 		return;
 	if (!result->set) {

@@ -18,6 +18,15 @@ pub(super) struct Address {
     address: [u8; 16],
 }
 
+/// `struct policy_owner`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The key once more: see the C side.
+    pub(super) whose: Address,
+    pub(super) identity: u32,
+}
+
 /// `struct policy_subject_key`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +114,8 @@ pub(super) struct Last {
 
 // SAFETY: numbers and bytes, nothing between or behind them.
 unsafe impl Pod for Address {}
+// SAFETY: numbers and bytes, nothing between or behind them.
+unsafe impl Pod for Owner {}
 // SAFETY: numbers, nothing between or behind them.
 unsafe impl Pod for SubjectKey {}
 // SAFETY: numbers, nothing between or behind them.

@@ -67,8 +67,8 @@ impl Drop for Generation {
 }
 
 /// Returns when every program that was running has ended: membarrier(2) waits for an RCU grace period
-/// (kernel/sched/membarrier.c), and programs run inside of one. Kernels with tickless processors refuse it; there a packet
-/// gets a tenth of a second.
+/// (kernel/sched/membarrier.c), and programs run inside of its readers' sections. Kernels with tickless processors
+/// refuse it (EINVAL); there they have a tenth of a second, in which none that runs with interrupts off is still at it.
 pub(super) fn wait_for_programs() {
     // SAFETY: numbers only; it returns when others' work is done and changes nothing.
     let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -1,14 +1,15 @@
 //! The verdict machine (bpf/policy.bpf.c) and its tables: loaded, filled change by change, asked. Attached nowhere yet.
 //!
 //! A change is carried out as docs/policy.md says: new sets beside the old ones, then the subjects, then the generation,
-//! then, when no program can be looking at them any more, the old ones out. What would not fit is refused beforehand.
-//! [`Policy::ROOM`] belongs into the compiler too, which can say whose rule it is.
+//! then, when no program can be looking at them any more, the old ones out. What would not fit is refused beforehand;
+//! the compiler is told of [`Policy::ROOM`] too, and can say whose rule it is.
 
 mod entries;
 mod generation;
 mod table;
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, MapData, PerCpuArray};
@@ -20,7 +21,7 @@ use fief_policy::{Delta, Direction, Identity, Sizes, Verdict};
 
 use crate::maps::{map_error, take};
 use crate::{DatapathError, chain};
-use entries::{Address, Block, Last, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
+use entries::{Address, Block, Last, Owner, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
 use generation::{Generation, wait_for_programs};
 use table::Table;
 
@@ -37,7 +38,7 @@ type Hash<K, V> = Table<HashMap<MapData, K, V>>;
 pub struct Policy {
     programs: Ebpf,
     devices: Hash<u32, u32>,
-    addresses: Hash<Address, u32>,
+    addresses: Hash<Address, Owner>,
     subjects: Hash<SubjectKey, Subject>,
     sets: Hash<u32, Set>,
     ports: Hash<PortKey, u32>,
@@ -142,7 +143,7 @@ impl Policy {
         self.devices.remove(ifindex)
     }
 
-    /// Who has an address. To be called when the identity's entries are there.
+    /// Who has an address, now or instead of somebody else. To be called when the identity's entries are there.
     pub fn add_address(
         &mut self,
         slot: u16,
@@ -151,18 +152,18 @@ impl Policy {
     ) -> Result<(), DatapathError> {
         let key = Address::new(slot, address);
         self.addresses.has_room([key].into_iter())?;
-        self.addresses.put(key, identity.0)
+        self.addresses.put(key, Owner { whose: key, identity: identity.0 })
     }
 
-    /// Nobody has it. To be called before the identity's entries go.
+    /// Nobody has it. To be called before the change in which the identity's entries go.
     pub fn remove_address(&mut self, slot: u16, address: IpAddr) -> Result<(), DatapathError> {
         self.addresses.remove(Address::new(slot, address))
     }
 
     /// Carries out a change; for packets it happens in one moment, or not at all.
     ///
-    /// After an error other than [`DatapathError::Full`] packets see either all of it or nothing, and no further change is
-    /// taken: what was left half written must not come true. Then everything is to be loaded anew.
+    /// After an error other than [`DatapathError::Full`] packets see either all of it or nothing, and no further change
+    /// is taken: what was left half written must not come true. Then everything is to be loaded anew.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), DatapathError> {
         self.prepare(delta)?;
         self.finish(delta)
@@ -264,6 +265,14 @@ impl Policy {
         gone.ranks.iter().try_for_each(|(set, rank)| self.ranks.remove(RankKey { set: set.0, rank: *rank }))
     }
 
+    /// The program that judges one direction, for whoever attaches it.
+    pub fn program(&mut self, direction: Direction) -> Result<OwnedFd, DatapathError> {
+        let failed =
+            |e: &dyn std::error::Error| DatapathError::Load(format!("{}: {}", name(direction), chain(e)));
+        let program = program(&mut self.programs, direction)?.fd().map_err(|e| failed(&e))?;
+        program.as_fd().try_clone_to_owned().map_err(|e| failed(&e))
+    }
+
     /// How many entries there are.
     pub fn sizes(&self) -> Sizes {
         Sizes {
@@ -277,8 +286,8 @@ impl Policy {
         }
     }
 
-    /// What would become of a frame that reaches an endpoint or leaves it: the program itself is asked, as if the frame had
-    /// come from the loopback device of this namespace, whose number is 1. Nothing is sent.
+    /// What would become of a frame that reaches an endpoint or leaves it: the program itself is asked, as if at the
+    /// loopback device of this namespace, whose number is 1. Nothing is sent.
     pub fn try_frame(&mut self, direction: Direction, frame: &[u8]) -> Result<Judged, DatapathError> {
         let before = self.lasts()?;
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };

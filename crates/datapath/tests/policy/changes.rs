@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
@@ -12,7 +14,7 @@ use fief_policy::{Change, Compiler, Delta, Direction, Identity, Sizes, Tables, W
 use fief_policykit::draw::Draw;
 use fief_policykit::histogram::seed;
 use fief_policykit::host::Host;
-use fief_policykit::scene::{Scene, document, slot};
+use fief_policykit::scene::{Scene, ScenePod, document, slot};
 
 use crate::machine::{DEVICE, Machine, address, from_to, load};
 
@@ -53,7 +55,8 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         })
         .unwrap();
     let first = Host::new().plan(&before).unwrap();
-    let tables: [(&str, fn(&mut Sizes) -> &mut usize); 7] = [
+    type Table = fn(&mut Sizes) -> &mut usize;
+    let tables: [(&str, Table); 7] = [
         ("policy_subject", |s| &mut s.subjects),
         ("policy_set", |s| &mut s.sets),
         ("policy_port", |s| &mut s.ports),
@@ -110,6 +113,94 @@ fn a_packet_meets_the_old_policy_until_the_moment() {
         assert_eq!(machine.policy.sizes(), machine.host.tables.sizes());
     }
     assert!(differing >= 5, "{differing} of 20 changed a verdict");
+}
+
+/// BPF_PROG_TEST_RUN's part of `union bpf_attr` (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    answer: u32,
+    data_size: u32,
+    out_size: u32,
+    data: u64,
+    out: u64,
+    repeat: u32,
+    nanoseconds: u32,
+}
+
+/// What the program answers; beside whoever changes its tables.
+fn run(program: &OwnedFd, frame: &[u8]) -> u32 {
+    let mut attr = TestRun {
+        program: program.as_raw_fd().cast_unsigned(),
+        data_size: frame.len() as u32,
+        data: frame.as_ptr() as u64,
+        ..TestRun::default()
+    };
+    const BPF_PROG_TEST_RUN: libc::c_int = 10;
+    // SAFETY: the kernel reads the frame and writes into `attr`; both outlive the call.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    attr.answer
+}
+
+/// Says that it is over, whatever has gone wrong.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn packets_that_pass_before_and_afterwards_pass_throughout() {
+    let Some(mut machine) = Machine::new() else { return };
+    let pods = |n: usize| {
+        ScenePod::new("shop", &Labels::new(), &format!("pod{n}"), &format!("10.0.0.{n}"))
+            .label("app", if n == 1 { "client" } else { "server" })
+            .label("pod", &n.to_string())
+    };
+    // Port 80 for the client and nobody else, now by its label and now by its address, in sets that share nothing.
+    let scene = |peer: &str, port: usize| {
+        let spec = format!(
+            "{{ podSelector: {{ matchLabels: {{ app: server }} }}, ingress: [\
+             {{ from: [{peer}], ports: [{{ port: 80 }}, {{ port: {port} }}] }}] }}"
+        );
+        Scene {
+            pods: (1..40).map(pods).collect(),
+            documents: vec![document("shop", "web", &spec)],
+            rules: Vec::new(),
+        }
+    };
+    let peers = ["{ podSelector: { matchLabels: { app: client } } }", "{ ipBlock: { cidr: 10.0.0.1/32 } }"];
+    machine.reach(&scene(peers[0], 1000));
+    let program = machine.policy.program(Direction::Ingress).unwrap();
+    let over = AtomicBool::new(false);
+    let [client, server, other] = [1, 9, 3].map(|n| IpAddr::from([10, 0, 0, n]));
+    let (asked, wrong) = std::thread::scope(|scope| {
+        let end = AtEnd(&over);
+        let asking = scope.spawn(|| {
+            let good = from_to(client, server).tcp_syn(40_000, 80);
+            let bad =
+                [from_to(other, server).tcp_syn(40_000, 80), from_to(client, server).tcp_syn(40_000, 81)];
+            let (mut asked, mut wrong) = (0_u64, 0_u64);
+            while !over.load(Ordering::Relaxed) {
+                wrong += u64::from(run(&program, &good) != u32::MAX);
+                wrong += bad.iter().filter(|bad| run(&program, bad) == u32::MAX).count() as u64;
+                asked += 3;
+            }
+            (asked, wrong)
+        });
+        for n in 0..60 {
+            machine.reach(&scene(peers[n % 2], 1000 + n));
+        }
+        drop(end);
+        asking.join().unwrap()
+    });
+    println!("{asked} packets while policies changed 60 times, {wrong} judged wrongly");
+    assert!(wrong == 0 && asked > 10_000);
 }
 
 #[test]

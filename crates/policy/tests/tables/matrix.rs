@@ -1,5 +1,5 @@
-//! The outside truth table for network policies: each of its verdicts, by the reference and by the tables, and its steps
-//! reached one from the other.
+//! The outside truth table for network policies: each of its verdicts, by the reference and by the tables, and its
+//! steps reached one from the other.
 
 use fief_policy::Direction;
 use fief_policy::reference::Answer;
