@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use fief_datapath::policy::Judged;
 use fief_policy::Direction::{Egress, Ingress};
-use fief_policy::verdict::Action;
-use fief_policy::{Direction, Identity, Verdict};
-use fief_policykit::scene::{Scene, ScenePod, document};
+use fief_policy::rule::{Origin, Peer, PortMatch, PortSet, Ports, Rule, Statement, order};
+use fief_policy::selector::Selector;
+use fief_policy::verdict::{Action, Tier};
+use fief_policy::{Direction, Identity, Policy, PolicyKey, Verdict};
+use fief_policykit::scene::{Scene, ScenePod, document, slot};
 use fief_testkit::Frame;
 
 use crate::machine::{Machine, from_to};
@@ -17,6 +19,10 @@ const STRANGER: [&str; 2] = ["198.51.100.9", "2001:db8:f::9"];
 
 /// Two workloads in both families; the server's policies.
 fn machine(specs: &[&str]) -> Option<Machine> {
+    machine_with(specs, Vec::new())
+}
+
+fn machine_with(specs: &[&str], rules: Vec<Policy>) -> Option<Machine> {
     let mut machine = Machine::new()?;
     let labels = Default::default();
     let pods = [0, 1].into_iter().flat_map(|family| {
@@ -25,7 +31,7 @@ fn machine(specs: &[&str]) -> Option<Machine> {
         })
     });
     let documents = specs.iter().enumerate().map(|(n, spec)| document("shop", &format!("p{n}"), spec));
-    machine.reach(&Scene { pods: pods.collect(), documents: documents.collect(), rules: Vec::new() });
+    machine.reach(&Scene { pods: pods.collect(), documents: documents.collect(), rules });
     Some(machine)
 }
 
@@ -73,6 +79,30 @@ fn a_later_fragment_has_no_port() {
             let last = packet(family).fragment(7, 0, false).payload(6, &payload);
             assert!(passes(&mut machine, &last), "{spec}: a fragment that is whole");
         }
+    }
+}
+
+#[test]
+fn port_zero_is_a_port() {
+    // Network policies cannot name it; rules of other kinds can.
+    let says = Statement {
+        tier: Tier::Namespace,
+        order: order::ALLOW,
+        subject: Selector::default(),
+        direction: Ingress,
+        peers: vec![Peer::Any],
+        ports: Ports::Only(vec![PortMatch { protocol: 6, ports: PortSet::Range(0, 1023) }]),
+        action: Action::Allow,
+    };
+    let origin = Origin { source: "acl.yaml".into(), line: 1, path: "rules[0]".into() };
+    let key = PolicyKey { tenant: slot(), kind: "Acl", namespace: String::new(), name: "low".into() };
+    let policy = Policy { key, rules: vec![Rule { origin, says }] };
+    let Some(mut machine) = machine_with(&["{ podSelector: {} }"], vec![policy]) else { return };
+    for family in [0, 1] {
+        assert!(passes(&mut machine, &packet(family).tcp_syn(40_000, 0)));
+        assert!(passes(&mut machine, &packet(family).tcp_syn(40_000, 1023)));
+        assert!(!passes(&mut machine, &packet(family).tcp_syn(40_000, 1024)));
+        assert!(!passes(&mut machine, &packet(family).fragment(7, 16, false).payload(6, &[0; 24])));
     }
 }
 
