@@ -5,14 +5,14 @@
  * Entries are not allocated beforehand, and one that is taken out or replaced may at once be another one's
  * (bpf_mem_alloc, kernel/bpf/hashtab.c). Whoever writes waits for all running programs before he takes out what they
  * may be looking at (src/policy/mod.rs). Subjects and addresses change while they are in use, so they say whose they
- * are, which is read last: the kernel writes it first. An entry that says another's name has been replaced, and its
- * successor is where it was found. */
+ * are, which is read last: the kernel copies from the front. An entry that says another's name has been replaced, and
+ * its successor is where it was found. */
 #ifndef FIEF_VERDICT_H
 #define FIEF_VERDICT_H
 
 #include "flow.h"
 
-/* src/policy/entries.rs sets the sizes when it loads; these are for whoever loads the object otherwise. */
+/* src/policy/mod.rs sets the sizes when it loads; these are for whoever loads the object otherwise. */
 #define TABLE(name, kind, key_type, value_type) \
 	struct { \
 		__uint(type, kind); \

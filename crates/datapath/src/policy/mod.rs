@@ -1,11 +1,12 @@
 //! The verdict machine (bpf/policy.bpf.c) and its tables: loaded, filled change by change, asked. Attached nowhere yet.
 //!
-//! A change is carried out as docs/policy.md says: new sets beside the old ones, then the subjects, then the generation,
-//! then, when no program can be looking at them any more, the old ones out. What would not fit is refused beforehand;
-//! the compiler is told of [`Policy::ROOM`] too, and can say whose rule it is.
+//! A change is carried out as docs/policy.md says: new sets beside the old ones, then the subjects, then the
+//! generation, then, when no program can be looking at them any more, the old ones out. What would not fit is refused
+//! beforehand; the compiler is told of [`Policy::ROOM`] too, and can say whose rule it is.
 
 mod entries;
 mod generation;
+mod judged;
 mod table;
 
 use std::net::IpAddr;
@@ -14,15 +15,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
 use fief_policy::tables::RuleNumber;
-use fief_policy::verdict::Action;
-use fief_policy::{Delta, Direction, Identity, Sizes, Verdict};
+use fief_policy::{Delta, Direction, Identity, Sizes};
 
 use crate::maps::{map_error, take};
 use crate::{DatapathError, chain};
 use entries::{Address, Block, Last, Owner, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
 use generation::{Generation, wait_for_programs};
+pub use judged::Judged;
 use table::Table;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.bpf.o"));
@@ -62,20 +63,6 @@ enum Stage {
     Prepared,
     /// It was begun and not ended: subjects may wait for a generation whose sets are not whole.
     Half,
-}
-
-/// What became of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judged {
-    /// Did the program let it go on?
-    pub passes: bool,
-    /// What the tables said; `None` if they were not asked: it is no packet of IP, or cannot be read, or its device is
-    /// nobody's.
-    pub verdict: Option<Verdict>,
-    /// The end that the verdict is about; 0 if nobody has its address.
-    pub subject: Identity,
-    /// The other end.
-    pub peer: Identity,
 }
 
 impl Policy {
@@ -284,46 +271,6 @@ impl Policy {
             verdicts: self.verdicts.held(),
             ranks: self.ranks.held(),
         }
-    }
-
-    /// What would become of a frame that reaches an endpoint or leaves it: the program itself is asked, as if at the
-    /// loopback device of this namespace, whose number is 1. Nothing is sent.
-    pub fn try_frame(&mut self, direction: Direction, frame: &[u8]) -> Result<Judged, DatapathError> {
-        let before = self.lasts()?;
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
-        let ran = program(&mut self.programs, direction)?.test_run(options);
-        let ran = ran.map_err(|e| DatapathError::Load(format!("run {}: {}", name(direction), chain(&e))))?;
-        let passes = ran.return_value == TC_ACT_UNSPEC;
-        let after = self.lasts()?;
-        let judged = before.iter().zip(after).find(|(before, after)| before.judged != after.judged);
-        let Some((_, last)) = judged else {
-            return Ok(Judged { passes, verdict: None, subject: Identity::ANY, peer: Identity::ANY });
-        };
-        let (subject, peer) = (Identity(last.subject), Identity(last.peer));
-        Ok(Judged { passes, verdict: Some(verdict(&last)), subject, peer })
-    }
-
-    fn lasts(&self) -> Result<Vec<Last>, DatapathError> {
-        let each = self.last.get(&0, 0).map_err(|e| map_error("policy_last", &e))?;
-        Ok(each.iter().copied().collect())
-    }
-}
-
-/// linux/pkt_cls.h: the next program, or the stack.
-const TC_ACT_UNSPEC: u32 = u32::MAX;
-
-/// `enum policy_outcome`, `enum policy_action`.
-fn verdict(last: &Last) -> Verdict {
-    let action = match last.action {
-        0 => Action::Allow,
-        1 => Action::Deny,
-        2 => Action::Pass,
-        _ => Action::Redirect,
-    };
-    match last.outcome {
-        0 => Verdict::Decided(action, RuleNumber(last.rule)),
-        1 => Verdict::Open,
-        _ => Verdict::Unknown,
     }
 }
 

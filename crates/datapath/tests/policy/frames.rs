@@ -211,6 +211,8 @@ fn both_ends_are_known_by_tenant_and_address() {
         assert_eq!(ends(Egress, client, server), (other, one, true));
         assert_eq!(ends(Ingress, stranger, server), (one, Identity::WORLD, true));
         assert_eq!(ends(Egress, stranger, server), (Identity::ANY, one, false), "not his port");
+        let everybody = ["255.255.255.255", "ff02::1"][family].parse().unwrap();
+        assert_eq!(ends(Ingress, client, everybody), (Identity::ANY, other, false));
     }
     // The same addresses on the port of another tenant are nobody's.
     machine.policy.add_device(crate::machine::DEVICE, 2).unwrap();
