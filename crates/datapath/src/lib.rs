@@ -10,6 +10,7 @@ pub mod aliases;
 mod attach;
 pub mod maps;
 mod netfilter;
+pub mod policy;
 pub mod ports;
 mod raw;
 mod remark;
@@ -84,6 +85,19 @@ pub enum DatapathError {
         /// Why.
         error: String,
     },
+    /// A change has no room in a map; nothing of it was written.
+    #[error("bpf map {map} would hold {needed} entries and has room for {most}; nothing was changed")]
+    Full {
+        /// The map.
+        map: &'static str,
+        /// How many entries there would be.
+        needed: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// An earlier change of policies was left half written; packets see none of it.
+    #[error("the tables of policies were left half written; they must be loaded anew")]
+    Unfinished,
     /// A pin or its directory could not be handled.
     #[error("{what} {path}: {source}")]
     Pin {

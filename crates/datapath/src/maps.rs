@@ -476,7 +476,7 @@ pub(crate) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, Datap
 
 /// Tries again for a moment when memory is short: entries come from a small stock that the kernel fills up in the
 /// background (bpf_mem_alloc, percpu), and hundreds in a row find it empty.
-fn patiently(mut insert: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn patiently(mut insert: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
     let mut tries = 0;
     loop {
         match insert() {

@@ -2,15 +2,9 @@
 
 #[path = "tables/changes.rs"]
 mod changes;
-#[path = "tables/draw.rs"]
-mod draw;
-#[path = "tables/host.rs"]
-mod host;
 #[path = "tables/matrix.rs"]
 mod matrix;
 #[path = "tables/precedence.rs"]
 mod precedence;
 #[path = "tables/properties.rs"]
 mod properties;
-#[path = "tables/scene.rs"]
-mod scene;

@@ -66,15 +66,25 @@ impl Delta {
     pub fn len(&self) -> usize {
         let put = [self.sets.len(), self.ports.len(), self.peers.len(), self.blocks.len()];
         let put = put.into_iter().sum::<usize>() + self.verdicts.len() + self.ranks.len();
-        let gone = &self.gone;
-        let out = [gone.sets.len(), gone.ports.len(), gone.peers.len(), gone.blocks.len()];
-        let out = out.into_iter().sum::<usize>() + gone.verdicts.len() + gone.ranks.len();
-        put + self.subjects.len() + out
+        put + self.subjects.len() + self.gone.len()
     }
 
     /// Does nothing change?
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.written.is_empty() && self.gone.written.is_empty()
+    }
+}
+
+impl Gone {
+    /// How many entries go.
+    pub fn len(&self) -> usize {
+        let some = [self.sets.len(), self.ports.len(), self.peers.len(), self.blocks.len()];
+        some.into_iter().sum::<usize>() + self.verdicts.len() + self.ranks.len()
+    }
+
+    /// Does nothing go?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -9,10 +9,10 @@ use fief_policy::{
     Change, Compiler, Direction, Identity, Packet, Refused, Sizes, Tables, Verdict, Workload, network_policy,
 };
 
-use crate::draw::Draw;
-use crate::host::Host;
-use crate::properties::seed;
-use crate::scene::{End, Scene, ScenePod, Trip, document, slot};
+use fief_policykit::draw::Draw;
+use fief_policykit::histogram::seed;
+use fief_policykit::host::Host;
+use fief_policykit::scene::{End, Scene, ScenePod, Trip, document, slot};
 
 fn workload(app: &str) -> Arc<Workload> {
     Arc::new(Workload::new("shop", Labels::new(), [("app".to_owned(), app.to_owned())].into(), []))
@@ -66,7 +66,7 @@ fn a_change_touches_what_it_is_about() {
         "\n\n\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
          metadata: {{ name: front, namespace: shop }}\nspec: {spec}\n"
     );
-    scene.documents[1] = crate::scene::documents("front.yaml", &moved).remove(0);
+    scene.documents[1] = fief_policykit::scene::documents("front.yaml", &moved).remove(0);
     let delta = host.plan(&scene).unwrap();
     assert_eq!((delta.len(), delta.written.len()), (0, 2));
     host.tables.apply(&delta);

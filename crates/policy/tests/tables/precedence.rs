@@ -9,8 +9,8 @@ use fief_policy::selector::Selector;
 use fief_policy::verdict::{Action, Tier};
 use fief_policy::{Direction, Policy, PolicyKey};
 
-use crate::host::Host;
-use crate::scene::{End, Scene, ScenePod, Trip, document, slot};
+use fief_policykit::host::Host;
+use fief_policykit::scene::{End, Scene, ScenePod, Trip, document, slot};
 
 /// Two workloads of one namespace; `a` calls `b`.
 fn pair() -> Scene {

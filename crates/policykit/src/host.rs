@@ -23,8 +23,14 @@ pub struct Host {
     /// Seconds.
     now: u64,
     /// Who has which address.
-    at: BTreeMap<IpAddr, Identity>,
+    pub at: BTreeMap<IpAddr, Identity>,
     policies: BTreeMap<PolicyKey, Policy>,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
 }
 
 impl Host {

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The verdict machine: docs/policy.md, "A lookup", step by step, over the tables that crates/policy compiles. The Rust
+ * side is src/policy/entries.rs; both change together.
+ *
+ * Entries are not allocated beforehand, and one that is taken out or replaced may at once be another one's
+ * (bpf_mem_alloc, kernel/bpf/hashtab.c). Whoever writes waits for all running programs before he takes out what they
+ * may be looking at (src/policy/mod.rs). Subjects and addresses change while they are in use, so they say whose they
+ * are, which is read last: the kernel copies from the front. An entry that says another's name has been replaced, and
+ * its successor is where it was found. */
+#ifndef FIEF_VERDICT_H
+#define FIEF_VERDICT_H
+
+#include "flow.h"
+
+/* src/policy/mod.rs sets the sizes when it loads; these are for whoever loads the object otherwise. */
+#define TABLE(name, kind, key_type, value_type) \
+	struct { \
+		__uint(type, kind); \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__uint(max_entries, 65536); \
+		__type(key, key_type); \
+		__type(value, value_type); \
+	} name SEC(".maps")
+
+enum policy_direction { POLICY_INGRESS, POLICY_EGRESS };
+
+/* crates/policy/src/verdict.rs: Action, Tier, Hit. */
+enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_PASS, POLICY_REDIRECT };
+#define POLICY_TIERS 4
+#define POLICY_NO_HIT 0xffffffff
+
+/* crates/policy/src/tables/mod.rs: PeerClass; crates/policy/src/identity/mod.rs: Identity. */
+#define CLASS_ANY 0
+#define CLASS_WORKLOAD 1
+#define IDENTITY_WORLD 2
+#define IDENTITY_FIRST 256
+#define IDENTITY_FIRST_BLOCK 0x1000000
+
+struct policy_address {
+	__u32 slot;
+	__u32 family;
+	__u32 address[4];
+};
+
+struct policy_owner {
+	struct policy_address whose;
+	__u32 identity;
+};
+
+struct policy_subject_key {
+	__u32 slot;
+	__u32 identity;
+};
+
+struct policy_subject {
+	struct policy_subject_key whose;
+	__u32 since;
+	__u32 before[2]; /* by direction */
+	__u32 after[2];
+};
+
+struct policy_set {
+	__u32 lengths[4]; /* of prefixes of ports, as bits: TCP, UDP, SCTP, others */
+	__u32 peers;
+	__u32 blocks;
+};
+
+struct policy_port {
+	__u32 set;
+	__u8 protocol;
+	__u8 length;
+	__u16 port; /* as the host has it */
+};
+
+struct policy_peer {
+	__u32 group;
+	__u32 identity;
+};
+
+struct policy_block {
+	__u32 length; /* of group, family and prefix together */
+	__u32 group;
+	__u32 family;
+	__u32 address[4];
+};
+
+struct policy_verdict_key {
+	__u32 set;
+	__u32 peer;
+	__u32 ports;
+};
+
+/* For each tier the first rule that matches: its rank in the set, and in the lowest two bits its action. */
+struct policy_hits {
+	__u32 tiers[POLICY_TIERS];
+};
+
+struct policy_rank {
+	__u32 set;
+	__u32 rank;
+};
+
+TABLE(policy_address, BPF_MAP_TYPE_HASH, struct policy_address, struct policy_owner);
+TABLE(policy_subject, BPF_MAP_TYPE_HASH, struct policy_subject_key, struct policy_subject);
+TABLE(policy_set, BPF_MAP_TYPE_HASH, __u32, struct policy_set);
+TABLE(policy_port, BPF_MAP_TYPE_HASH, struct policy_port, __u32);
+TABLE(policy_peer, BPF_MAP_TYPE_HASH, struct policy_peer, __u32);
+TABLE(policy_block, BPF_MAP_TYPE_LPM_TRIE, struct policy_block, __u32);
+TABLE(policy_verdict, BPF_MAP_TYPE_HASH, struct policy_verdict_key, struct policy_hits);
+TABLE(policy_rank, BPF_MAP_TYPE_HASH, struct policy_rank, __u32);
+
+/* The generation. Mapped into the writer, who raises it in one store: a system call copies byte by byte. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} policy_now SEC(".maps");
+
+enum policy_outcome {
+	OUTCOME_DECIDED, /* a rule decided */
+	OUTCOME_OPEN,    /* no rule spoke of it: it passes */
+	OUTCOME_UNKNOWN, /* the subject is not known, or a table lacks what another one names: dropped */
+};
+
+/* What became of a packet, and why. */
+struct policy_result {
+	__u32 outcome;
+	__u32 action;
+	__u32 rule;
+	__u32 set;
+	__u32 subject;
+	__u32 peer;
+};
+
+static __always_inline bool is_address(const volatile struct policy_address *a, const struct policy_address *b)
+{
+	return a->slot == b->slot && a->family == b->family && a->address[0] == b->address[0] &&
+	       a->address[1] == b->address[1] && a->address[2] == b->address[2] && a->address[3] == b->address[3];
+}
+
+/* Who has an address, if somebody has; false if that cannot be told. */
+static __always_inline bool identity_of(const struct flow *flow, const __u32 *address, __u32 *identity)
+{
+	struct policy_address key = { .slot = flow->slot, .family = flow->family };
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	for (int i = 0; i < 2; i++) {
+		volatile struct policy_owner *found = bpf_map_lookup_elem(&policy_address, &key);
+
+		if (!found)
+			return true;
+		*identity = found->identity;
+		if (is_address(&found->whose, &key))
+			return true;
+	}
+	return false;
+}
+
+/* 1. The set of rules for a subject; false if the subject is not known. */
+static __always_inline bool set_of(const struct policy_subject_key *whose, int direction, __u32 *set)
+{
+	__u32 zero = 0;
+	volatile __u32 *now = bpf_map_lookup_elem(&policy_now, &zero);
+
+	if (!now)
+		return false;
+	for (int i = 0; i < 2; i++) {
+		volatile struct policy_subject *found = bpf_map_lookup_elem(&policy_subject, whose);
+
+		if (!found)
+			return false;
+		*set = found->since <= *now ? found->after[direction] : found->before[direction];
+		if (found->whose.slot == whose->slot && found->whose.identity == whose->identity)
+			return true;
+	}
+	return false;
+}
+
+/* 3. The class of the ports that a packet goes to. A later fragment has no port: rules about all ports of its protocol
+ * are about it, and rules about all ports, and no others. */
+static __always_inline __u32 class_of_port(__u32 set, const struct policy_set *header, const struct flow *flow)
+{
+	struct policy_port key = { .set = set, .protocol = flow->protocol };
+	__u32 lengths;
+
+	switch (flow->protocol) {
+	case IPPROTO_TCP:
+		lengths = header->lengths[0];
+		break;
+	case IPPROTO_UDP:
+		lengths = header->lengths[1];
+		break;
+	case IPPROTO_SCTP:
+		lengths = header->lengths[2];
+		break;
+	default:
+		lengths = header->lengths[3];
+	}
+	if (flow->is_later_fragment)
+		lengths &= 1;
+	for (int length = 16; length >= 0; length--) {
+		__u32 *class;
+
+		if (!lengths)
+			break;
+		if (!(lengths >> length & 1))
+			continue;
+		lengths ^= 1 << length;
+		key.length = length;
+		key.port = flow->port & 0xffff0000 >> length;
+		class = bpf_map_lookup_elem(&policy_port, &key);
+		if (class)
+			return *class;
+	}
+	return 0;
+}
+
+static __always_inline bool is_workload(__u32 identity)
+{
+	return identity >= IDENTITY_FIRST && identity < IDENTITY_FIRST_BLOCK;
+}
+
+/* Merges what is found into what was found before: for each tier the rule that is asked first. */
+static __always_inline bool find(__u32 set, __u32 peer, __u32 ports, struct policy_hits *hits)
+{
+	struct policy_verdict_key key = { .set = set, .peer = peer, .ports = ports };
+	struct policy_hits *found = bpf_map_lookup_elem(&policy_verdict, &key);
+
+	if (!found)
+		return false;
+#pragma unroll
+	for (int tier = 0; tier < POLICY_TIERS; tier++)
+		if (found->tiers[tier] < hits->tiers[tier])
+			hits->tiers[tier] = found->tiers[tier];
+	return true;
+}
+
+/* 4 and 5. What rules say of whom the peer is. */
+static __always_inline void ask_peer(__u32 set, __u32 group, __u32 identity, __u32 ports,
+				     struct policy_hits *hits)
+{
+	struct policy_peer key = { .group = group, .identity = identity };
+	__u32 *class = group ? bpf_map_lookup_elem(&policy_peer, &key) : 0;
+
+	if (!class) {
+		find(set, is_workload(identity) ? CLASS_WORKLOAD : CLASS_ANY, ports, hits);
+	} else if (!find(set, *class, ports, hits)) {
+		find(set, *class, 0, hits);
+		find(set, CLASS_WORKLOAD, ports, hits);
+	}
+}
+
+/* 6. What rules say of the peer's address. */
+static __always_inline void ask_block(__u32 set, __u32 group, const struct flow *flow, const __u32 *address,
+				      __u32 ports, struct policy_hits *hits)
+{
+	struct policy_block key = { .length = 64 + 128, .group = group, .family = flow->family };
+	__u32 *block;
+
+	if (flow->family == FAMILY_4)
+		key.length = 64 + 32;
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	block = bpf_map_lookup_elem(&policy_block, &key);
+	/* 0 is a hole in a block. */
+	if (block && *block && !find(set, *block, ports, hits))
+		find(set, *block, 0, hits);
+}
+
+/* 7. The first tier with a rule that is not Pass. */
+static __always_inline void decide(const struct policy_hits *hits, struct policy_result *result)
+{
+	result->outcome = OUTCOME_OPEN;
+#pragma unroll
+	for (int tier = 0; tier < POLICY_TIERS; tier++) {
+		__u32 hit = hits->tiers[tier];
+		struct policy_rank key = { .set = result->set, .rank = hit >> 2 };
+		__u32 *rule;
+
+		if (hit == POLICY_NO_HIT || (hit & 3) == POLICY_PASS)
+			continue;
+		rule = bpf_map_lookup_elem(&policy_rank, &key);
+		result->outcome = rule ? OUTCOME_DECIDED : OUTCOME_UNKNOWN;
+		result->action = hit & 3;
+		result->rule = rule ? *rule : 0;
+		return;
+	}
+}
+
+/* What becomes of a packet that reaches its subject, or leaves it. */
+static __always_inline void verdict(const struct flow *flow, int direction, struct policy_result *result)
+{
+	const __u32 *own = direction == POLICY_INGRESS ? flow->destination : flow->source;
+	const __u32 *others = direction == POLICY_INGRESS ? flow->source : flow->destination;
+	struct policy_hits hits = { { POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT } };
+	struct policy_subject_key whose = { .slot = flow->slot };
+	struct policy_set *header;
+	__u32 ports;
+
+	result->outcome = OUTCOME_UNKNOWN;
+	result->peer = IDENTITY_WORLD;
+	if (!identity_of(flow, own, &result->subject) || !identity_of(flow, others, &result->peer))
+		return;
+	whose.identity = result->subject;
+	if (!set_of(&whose, direction, &result->set))
+		return;
+	if (!result->set) {
+		result->outcome = OUTCOME_OPEN;
+		return;
+	}
+	header = bpf_map_lookup_elem(&policy_set, &result->set);
+	if (!header)
+		return;
+	ports = class_of_port(result->set, header, flow);
+	ask_peer(result->set, header->peers, result->peer, ports, &hits);
+	if (header->blocks)
+		ask_block(result->set, header->blocks, flow, others, ports, &hits);
+	decide(&hits, result);
+}
+
+static __always_inline bool passes(const struct policy_result *result)
+{
+	if (result->outcome == OUTCOME_DECIDED)
+		return result->action == POLICY_ALLOW || result->action == POLICY_REDIRECT;
+	return result->outcome == OUTCOME_OPEN;
+}
+
+#endif
