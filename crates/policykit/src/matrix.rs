@@ -16,14 +16,14 @@ pub struct Expected {
     pub combined: bool,
 }
 
-/// The data; `None`, and said so, where it is not.
+/// The data; `None`, and said so, where it is not. Where somebody has said where it is (FIEF_DATA), it must be there.
 pub fn load() -> Option<Vec<Value>> {
-    let directory = std::env::var_os("FIEF_DATA")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| [env!("CARGO_MANIFEST_DIR"), "../../../shared/data"].iter().collect());
-    let path = directory.join("networkpolicy-matrix.json.xz");
+    let named = std::env::var_os("FIEF_DATA").map(PathBuf::from);
+    let beside = || [env!("CARGO_MANIFEST_DIR"), "../../../shared/data"].iter().collect();
+    let path = named.clone().unwrap_or_else(beside).join("networkpolicy-matrix.json.xz");
     let Ok(file) = std::fs::File::open(&path) else {
-        fief_testkit::missing(&format!("there is no {}", path.display()));
+        assert!(named.is_none(), "there is no {}", path.display());
+        fief_testkit::skip(&format!("there is no {}", path.display()));
         return None;
     };
     let mut text = Vec::new();
