@@ -1,12 +1,13 @@
 //! How long a packet may be: on both ends of a port, and of TCP on the way out.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use fief_testkit::{Capture, Captured, Dial, Ns, eventually};
 
 use crate::flow::Flow;
 use crate::node::{Node, network, network_named, tenant};
-use crate::room::SOON;
+use crate::room::{SOON, wait};
 use crate::town::Town;
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 11);
@@ -46,6 +47,7 @@ fn another_mtu_is_set_on_both_ends_of_ports_that_stand() {
     for size in [1400, 1500, 1300] {
         node.apply(&[net(size)]);
         assert_eq!(all(&node), [u64::from(size); 5]);
+        wait(Duration::from_millis(50));
     }
     flow.lost_nothing();
     // What a workload sets itself is its own affair, until the network is another.

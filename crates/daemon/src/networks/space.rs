@@ -214,7 +214,7 @@ pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), Host
 
 /// The link, its inner end in the tenant's namespace; both ends down.
 pub fn link(name: &str, slot: Slot, tenant: &str, namespace: &Arc<Namespace>) -> Build {
-    let [outside, inside] = ports::LINK.map(|number| Some(ports::first(slot.number()) + number));
+    let [outside, inside] = ports::link(slot.number()).map(Some);
     let outer = NewLink {
         name: name.to_owned(),
         index: outside,
@@ -398,7 +398,8 @@ pub(super) fn attach(
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
-        let index = numbers.take(port.attach.tap.is_some());
+        // Only the programs need to know it by its number.
+        let index = programs.and_then(|_| numbers.take(port.attach.tap.is_some()));
         let link = NewLink {
             name: name.to_owned(),
             index,
