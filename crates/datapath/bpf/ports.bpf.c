@@ -52,19 +52,21 @@ struct talk6 {
 	__u32 protocol;
 };
 
-/* What they have in common where they leave. */
+/* What they have in common where they leave. An element of such a map may be given to another conversation while it is
+ * read (bpf_lru_push_free); so it says whose it is, and that is looked at when all else has been read. */
 struct way4 {
-	__u64 since;    /* when one of them took the whole way */
+	struct talk4 begin;
 	struct talk4 end;
-	__u32 hops;
+	__u64 since;    /* when one of them took the whole way */
+	__u64 hops;
 };
 
 struct way6 {
-	__u64 since;
+	struct talk6 begin;
 	__u32 device;
 	__u8 macs[12];
-	__u32 hops;
-	__u32 pad;
+	__u64 since;
+	__u64 hops;
 };
 
 struct {
@@ -180,9 +182,10 @@ static __always_inline __sum16 changed(__sum16 sum, __be32 from, __be32 to)
 /* Sends it there, as if it had just come from the other end where that is a pair of veth devices. */
 static __always_inline int send(struct __sk_buff *skb, __u32 device)
 {
-	skb->tc_index = SHORT;
-	if ((device & WITHIN) >= FIRST_TAP)
+	if ((device & WITHIN) >= FIRST_TAP) {
+		skb->tc_index = SHORT;
 		return bpf_redirect(device, 0);
+	}
 	bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(device, 0);
 }
@@ -236,6 +239,20 @@ static __always_inline int follow4(struct __sk_buff *skb, const struct talk4 *ta
 	return send(skb, to->device);
 }
 
+/* Words of two keys, the second of which may change under our hands. */
+static __always_inline bool is_still(const void *key, const void *there, __u32 size)
+{
+	const volatile __u32 *now = there;
+	const __u32 *own = key;
+	__u32 differs = 0;
+
+	barrier();
+#pragma unroll
+	for (int i = 0; i < size / 4; i++)
+		differs |= own[i] ^ now[i];
+	return !differs;
+}
+
 static __always_inline bool is_fresh(__u64 since)
 {
 	return bpf_ktime_get_coarse_ns() - since <= A_WHILE;
@@ -287,13 +304,16 @@ static __always_inline int in4(struct __sk_buff *skb)
 	struct talk4 talk = {};
 	struct packet packet = {};
 	struct traveller *traveller;
-	struct way4 *way;
+	struct way4 *there, way;
 
 	if (!read4(skb, &talk, &packet))
 		return TC_ACT_UNSPEC;
-	way = bpf_map_lookup_elem(&fief_ways4, &talk);
-	if (way && is_fresh(way->since) && packet.hops > 1)
-		return follow4(skb, &talk, way);
+	there = bpf_map_lookup_elem(&fief_ways4, &talk);
+	if (there) {
+		way = *there;
+		if (is_still(&talk, &there->begin, sizeof(talk)) && is_fresh(way.since) && packet.hops > 1)
+			return follow4(skb, &talk, &way);
+	}
 	traveller = set_out(skb, &packet);
 	if (traveller)
 		traveller->v4 = talk;
@@ -307,12 +327,15 @@ static __always_inline int in6(struct __sk_buff *skb)
 	struct traveller *traveller;
 	struct ethhdr *frame;
 	struct ipv6hdr *ip;
-	struct way6 *way;
+	struct way6 *there, way = {};
 
 	if (!read6(skb, &talk, &packet))
 		return TC_ACT_UNSPEC;
-	way = bpf_map_lookup_elem(&fief_ways6, &talk);
-	if (!way || !is_fresh(way->since) || packet.hops <= 1 || (way->hops && !fits(skb, way->device))) {
+	there = bpf_map_lookup_elem(&fief_ways6, &talk);
+	if (there)
+		way = *there;
+	if (!there || !is_still(&talk, &there->begin, sizeof(talk)) || !is_fresh(way.since) || packet.hops <= 1 ||
+	    (way.hops && !fits(skb, way.device))) {
 		traveller = set_out(skb, &packet);
 		if (traveller)
 			traveller->v6 = talk;
@@ -322,9 +345,9 @@ static __always_inline int in6(struct __sk_buff *skb)
 	ip = (void *)(frame + 1);
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	__builtin_memcpy(frame, way->macs, sizeof(way->macs));
-	ip->hop_limit -= way->hops;
-	return send(skb, way->device);
+	__builtin_memcpy(frame, way.macs, sizeof(way.macs));
+	ip->hop_limit -= way.hops;
+	return send(skb, way.device);
 }
 
 /* At a port, and at the link's end in the namespace. */
@@ -349,19 +372,21 @@ int way_out(struct __sk_buff *skb)
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct packet packet = {};
 
+	/* What is behind this device has other uses for it, and a packet may go round again. */
+	skb->tc_index = 0;
 	if (!traveller)
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct way4 way = { .since = now };
+		struct way4 way = { .begin = traveller->v4, .since = now };
 
 		if (!read4(skb, &way.end, &packet) || !is_same(&traveller->packet, &packet) ||
 		    traveller->v4.protocol != way.end.protocol)
 			return TC_ACT_UNSPEC;
 		way.hops = traveller->packet.hops - packet.hops;
-		bpf_map_update_elem(&fief_ways4, &traveller->v4, &way, BPF_ANY);
+		bpf_map_update_elem(&fief_ways4, &way.begin, &way, BPF_ANY);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct talk6 end = {};
-		struct way6 way = { .since = now };
+		struct way6 way = { .begin = traveller->v6, .since = now };
 
 		/* Addresses of IPv6 are not translated; what is, by somebody else, takes the whole way. */
 		if (!read6(skb, &end, &packet) || !is_same(&traveller->packet, &packet) ||
@@ -370,9 +395,7 @@ int way_out(struct __sk_buff *skb)
 		way.device = end.device;
 		__builtin_memcpy(way.macs, end.macs, sizeof(way.macs));
 		way.hops = traveller->packet.hops - packet.hops;
-		bpf_map_update_elem(&fief_ways6, &traveller->v6, &way, BPF_ANY);
+		bpf_map_update_elem(&fief_ways6, &way.begin, &way, BPF_ANY);
 	}
-	/* It may go round again. */
-	skb->tc_index = 0;
 	return TC_ACT_UNSPEC;
 }

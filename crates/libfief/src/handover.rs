@@ -26,7 +26,8 @@ pub const SOCKETS: &str = "/run/fief/sockets.sock";
 ///
 /// # Errors
 /// EPERM: the caller is not a member. ENOENT: there is no such tenant. EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT:
-/// another kind of socket. EAGAIN: the namespace is not there yet. Those of connect(2), where no daemon runs.
+/// another kind of socket. EAGAIN: the namespace is not there yet. EOPNOTSUPP: a tenant of the host's own stack, and no fief
+/// serves this process. Those of connect(2), where no daemon runs.
 pub fn socket(tenant: &str, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     socket_by(Path::new(SOCKETS), tenant, family, kind, protocol)
 }

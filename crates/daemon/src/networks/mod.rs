@@ -13,6 +13,7 @@
 mod host_table;
 pub mod links;
 mod numbers;
+mod port;
 pub mod probe;
 mod removal;
 mod rules;

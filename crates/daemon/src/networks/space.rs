@@ -3,31 +3,27 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use fief_api::Condition;
 use fief_datapath::ports::{self, Ports};
 use fief_host::devices::{
-    self, Bridge, Build, Classifier, Device, Direction, Fdb, FdbState, InterfaceAddress, Named, Neighbour,
-    NewLink, Port as PortSettings, Settings, Veth,
+    self, Bridge, Build, Device, InterfaceAddress, Named, Neighbour, NewLink, Settings, Veth,
 };
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::nft::Table;
-use fief_host::teeth::is_off;
 use fief_host::{HostError, Route, RouteKind};
 use fief_model::Slot;
 use fief_services::ROUTER;
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::numbers::{Last, Numbers};
+use super::port::{self, Place};
 use super::vrf::{self, Home};
-use super::wanted::{Port, Segment, Space, condition};
-use super::workload;
+use super::wanted::{Segment, Space};
 use super::{rules, switch};
 
 /// Where every cloud's metadata service is.
@@ -171,9 +167,8 @@ pub fn build(
         for (name, port) in &segment.ports {
             let home = Home::default();
             let place = Place { namespace: &standing.namespace, bridge, segment, home, programs };
-            let attached = resize(there.get(name), segment, port)
-                .and_then(|()| attach(&mut socket, &place, &mut numbers, name, port));
-            if let Err(reason) = attached {
+            let near = there.get(name);
+            if let Err(reason) = port::attach(&mut socket, &place, &mut numbers, near, name, port) {
                 standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
             }
         }
@@ -190,7 +185,7 @@ pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), Host
     let Some(transit) = devices::index_of(&mut socket, TRANSIT)? else {
         return Err(HostError::Missing(format!("device {TRANSIT} of a tenant's namespace")));
     };
-    shorten(&mut socket, transit, programs);
+    port::shorten(&mut socket, transit, programs);
     let gateway = IpAddr::V4(space.gateway);
     let mut builds = vec![
         Build::NoAddressGeneration(Named::Index(transit)),
@@ -274,7 +269,7 @@ pub(super) fn remove_surplus(
     let ports: HashMap<&str, String> = space
         .segments
         .values()
-        .flat_map(|segment| segment.ports.iter().map(|(name, port)| (name.as_str(), fingerprint(port))))
+        .flat_map(|segment| segment.ports.iter().map(|(name, port)| (name.as_str(), port::fingerprint(port))))
         .collect();
     let is_surplus = |device: &&Device| match ports.get(device.name.as_str()) {
         // One that was made for something else, or not to its end, is made anew.
@@ -289,15 +284,6 @@ pub(super) fn remove_surplus(
     devices::carry_out(socket, &builds);
     let stays = there.into_iter().filter(|device| !surplus.contains(&device.index));
     Ok(stays.map(|device| (device.name.clone(), device)).collect())
-}
-
-/// Gives the far end of a port that stands the network's MTU, where the near end has another; that is set behind it, so
-/// that an attempt that failed is made again. What a workload does with its interface otherwise is its own affair.
-pub(super) fn resize(near: Option<&Device>, segment: &Segment, port: &Port) -> Result<(), Condition> {
-    match near {
-        Some(near) if near.mtu != segment.mtu => workload::resize(port, near, segment.mtu),
-        _ => Ok(()),
-    }
 }
 
 /// Makes a network's bridge, or sets the one that is there; returns its number, and whether it is new.
@@ -371,107 +357,6 @@ fn add_address(device: u32, net: IpNet) -> Build {
     Build::AddAddress(InterfaceAddress { device, net, noprefixroute: false })
 }
 
-/// Where ports are made.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    /// The namespace of the bridge.
-    pub namespace: &'a Namespace,
-    /// The bridge.
-    pub bridge: u32,
-    /// Its network.
-    pub segment: &'a Segment,
-    /// What its devices are under.
-    pub home: Home,
-    /// The programs of the short way, if ports are to have them.
-    pub programs: Option<&'a Ports>,
-}
-
-/// Attaches an endpoint, unless it is.
-pub(super) fn attach(
-    socket: &mut Socket,
-    place: &Place<'_>,
-    numbers: &mut Numbers,
-    name: &str,
-    port: &Port,
-) -> Result<(), Condition> {
-    let Place { namespace, bridge, segment, home, programs } = *place;
-    let refused = |error: HostError| condition("AttachRefused", error.to_string());
-    let there = devices::index_of(socket, name).map_err(refused)?;
-    if there.is_none() {
-        // Only the programs need to know it by its number.
-        let index = programs.and_then(|_| numbers.take(port.attach.tap.is_some()));
-        let link = NewLink {
-            name: name.to_owned(),
-            index,
-            mtu: Some(segment.mtu),
-            group: home.group,
-            ..NewLink::default()
-        };
-        workload::plug(socket, namespace, link, port)?;
-    }
-    let device = || Named::Name(name.to_owned());
-    // Frames come in with the endpoint's address or not at all, and nobody else's are learned to be there.
-    let locked = PortSettings {
-        locked: Some(!is_off("net-locked")),
-        learning: Some(false),
-        bpdu_guard: Some(true),
-        ..PortSettings::default()
-    };
-    let settings = Settings {
-        master: Some(Some(Named::Index(bridge))),
-        mtu: Some(segment.mtu),
-        group: home.group,
-        ..Settings::default()
-    };
-    let up = Settings { up: Some(true), ..Settings::default() };
-    let done = Settings { alias: Some(fingerprint(port)), ..Settings::default() };
-    carry_out(
-        socket,
-        &[
-            Build::NoAddressGeneration(device()),
-            Build::Set { device: device(), settings },
-            Build::SetPort { device: device(), port: locked },
-        ],
-    )
-    .map_err(refused)?;
-    let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
-        return Err(condition("AttachRefused", format!("device {name} went away")));
-    };
-    shorten(socket, index, programs);
-    let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
-    let entry = Fdb { device: index, mac: port.mac.0, state };
-    carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
-        .map_err(refused)?;
-    if there.is_none()
-        && let Err(reason) = workload::configure(port, segment.mtu)
-    {
-        devices::carry_out(socket, &[Build::DeleteLink(device())]);
-        return Err(reason);
-    }
-    // Last: without this text the port is one that was not made to its end.
-    carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)
-}
-
-/// Puts the programs of ports at a device; those of an earlier daemon go. A kernel without classifiers (cls_bpf) has the
-/// whole way only.
-fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) {
-    static TOLD: Once = Once::new();
-    let Some(Ports { ingress, egress }) = programs else { return };
-    let device = Named::Index(device);
-    let classifier = |direction, program: &Arc<OwnedFd>, name| {
-        let (device, program) = (device.clone(), program.clone());
-        Build::SetClassifier(Classifier { device, direction, program, name })
-    };
-    let builds = [
-        Build::AddClassifiers(device.clone()),
-        classifier(Direction::Ingress, ingress, "fief-way-in"),
-        classifier(Direction::Egress, egress, "fief-way-out"),
-    ];
-    if let Err(error) = carry_out(socket, &builds) {
-        TOLD.call_once(|| tracing::warn!(%error, "packets between endpoints take the whole way"));
-    }
-}
-
 /// Neighbours whose Ethernet address is known are not asked for, and do not count against the host's limit of them.
 pub(super) fn neighbours(
     socket: &mut Socket,
@@ -499,27 +384,6 @@ pub(super) fn neighbours(
         .collect();
     builds.extend(known.into_values().map(Build::SetNeighbour));
     carry_out(socket, &builds)
-}
-
-/// What a port is for, as its text for people.
-fn fingerprint(port: &Port) -> String {
-    let attach = &port.attach;
-    let place = [attach.netns.clone(), attach.pid.map(|pid| format!("pid {pid}")), attach.tap.clone()];
-    let place: Vec<String> = place.into_iter().flatten().collect();
-    let address = port.address.map(|net| format!(" {net}")).unwrap_or_default();
-    let text = format!(
-        "fief endpoint {} {} {}{address} {}",
-        port.endpoint,
-        port.interface,
-        port.mac,
-        place.join(" ")
-    );
-    // A text for a device holds 255 bytes; a path may be longer.
-    if text.len() <= 255 {
-        return text;
-    }
-    let digest: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("fief endpoint {digest}")
 }
 
 fn route(prefix: IpNet, device: u32) -> Route {

@@ -33,7 +33,8 @@ use ipnet::IpNet;
 
 use super::links::{self, HOST_MAC, SPACE_MAC};
 use super::numbers::{Last, Numbers};
-use super::space::{self, METADATA, Place, Standing, carry_out};
+use super::port::{self, Place};
+use super::space::{self, METADATA, Standing, carry_out};
 use super::wanted::{Space, Wanted, condition};
 use crate::plan::desire::unreachable_default;
 
@@ -130,8 +131,7 @@ pub fn build(
                     // The short way wants connection tracking that does not mind gaps, and the host's is the host's.
                     let namespace = &standing.namespace;
                     let place = Place { namespace, bridge, segment, home, programs: None };
-                    space::resize(there.get(name), segment, port)
-                        .and_then(|()| space::attach(&mut socket, &place, &mut numbers, name, port))
+                    port::attach(&mut socket, &place, &mut numbers, there.get(name), name, port)
                 }
             };
             if let Err(reason) = attached {
