@@ -1,401 +1,65 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Programs at the ports of networks' bridges, and at the links that lead out.
- *
- * A conversation's packets take the whole way first: bridge, port lock, netfilter, connection tracking, translation,
- * route. Where one leaves, it is compared with what came in; what has changed in its headers is remembered, and for a
- * while those behind it are changed so and sent there at once. Once in that while one takes the whole way again: what
- * has a record keeps it, and what is no longer let through stops.
- *
- * Devices have one number each on the whole host (src/ports.rs): a program cannot tell network namespaces apart. */
+/* Programs at the ports of networks' bridges, and at the links that lead out. */
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/pkt_cls.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
-/* The number of a device within its tenant; src/ports.rs has them too. */
-#define WITHIN 0xfff
-#define FIRST_TAP 3072
-
-/* How long packets follow one that took the whole way, in nanoseconds: less than any timeout of a conversation. */
-#define A_WHILE 1000000000ULL
-/* FIN, SYN and RST (RFC 9293): connection tracking is to see how a connection begins and ends. */
-#define TURNS 0x07
-
-/* tc_index of a packet on the short way. Above: who takes the whole way, to be known again where it leaves. 0: nobody's. */
-#define SHORT 1
+#include "lib/ways.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* What all packets of one direction of a conversation have in common, where they come in. */
-struct talk4 {
-	__u32 device;
-	__u8 macs[12];  /* destination, source */
-	__be32 source;
-	__be32 destination;
-	__u32 ports;    /* source and destination */
-	__u32 protocol;
-};
-
-struct talk6 {
-	__u32 device;
-	__u8 macs[12];
-	__u32 addresses[8];
-	__u32 ports;
-	__u32 protocol;
-};
-
-/* What they have in common where they leave. An element of such a map may be given to another conversation while it is
- * read (bpf_lru_push_free); so it says whose it is, and that is looked at when all else has been read. */
-struct way4 {
-	struct talk4 begin;
-	struct talk4 end;
-	__u64 since;    /* when one of them took the whole way */
-	__u64 hops;
-};
-
-struct way6 {
-	struct talk6 begin;
-	__u32 device;
-	__u8 macs[12];
-	__u64 since;
-	__u64 hops;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 32768);
-	__type(key, struct talk4);
-	__type(value, struct way4);
-} fief_ways4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct talk6);
-	__type(value, struct way6);
-} fief_ways6 SEC(".maps");
-
-/* What tells a packet from others of its conversation, and is never translated. */
-struct packet {
-	__u32 length;   /* with the identification of IPv4, or the flow label of IPv6 */
-	__u32 sequence; /* of TCP; of UDP the length */
-	__u32 hops;
-};
-
-/* Who is on the whole way just now. A processor carries one packet from a device to the next before it takes another;
- * where it does not, token and packet do not fit, and nothing is learned. */
-struct traveller {
-	__u32 token;
-	struct packet packet;
-	union {
-		struct talk4 v4;
-		struct talk6 v6;
-	};
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct traveller);
-} fief_travellers SEC(".maps");
-
-/* The ports, if to the kernel all packets of the conversation are alike: no fragment, no beginning, no end. */
-static __always_inline bool transport(void *at, void *end, __u32 protocol, __u32 *ports, struct packet *packet)
+/* What comes in at a port: its endpoint sends it. */
+SEC("classifier")
+int port_in(struct __sk_buff *skb)
 {
-	__u8 *bytes = at;
+	__u64 stamp = stamp_at(skb->ifindex);
+	int answer = take_short_way(skb);
 
-	if (protocol == IPPROTO_UDP) {
-		if (at + 8 > end)
-			return false;
-		packet->sequence = *(__u16 *)(at + 4);
-	} else if (protocol == IPPROTO_TCP) {
-		if (at + 20 > end || bytes[13] & TURNS)
-			return false;
-		packet->sequence = *(__u32 *)(at + 4);
-	} else {
-		return false;
-	}
-	*ports = *(__u32 *)at;
-	return true;
+	if (answer != TC_ACT_UNSPEC)
+		return answer;
+	answer = judge(skb, POLICY_EGRESS);
+	if (answer == TC_ACT_UNSPEC)
+		take_whole_way(skb, stamp);
+	return answer;
 }
 
-static __always_inline bool is_group(const struct ethhdr *frame)
+/* What goes out at a port: it reaches its endpoint. */
+SEC("classifier")
+int port_out(struct __sk_buff *skb)
 {
-	return frame->h_dest[0] & 1;
-}
-
-static __always_inline bool read4(struct __sk_buff *skb, struct talk4 *talk, struct packet *packet)
-{
-	void *end = (void *)(long)skb->data_end;
-	struct ethhdr *frame = (void *)(long)skb->data;
-	struct iphdr *ip = (void *)(frame + 1);
-
-	if ((void *)(ip + 1) > end || ip->ihl != 5 || ip->frag_off & bpf_htons(0x3fff) || is_group(frame))
-		return false;
-	talk->device = skb->ifindex;
-	__builtin_memcpy(talk->macs, frame, sizeof(talk->macs));
-	talk->source = ip->saddr;
-	talk->destination = ip->daddr;
-	talk->protocol = ip->protocol;
-	packet->length = (__u32)ip->tot_len << 16 | ip->id;
-	packet->hops = ip->ttl;
-	return transport(ip + 1, end, ip->protocol, &talk->ports, packet);
-}
-
-static __always_inline bool read6(struct __sk_buff *skb, struct talk6 *talk, struct packet *packet)
-{
-	void *end = (void *)(long)skb->data_end;
-	struct ethhdr *frame = (void *)(long)skb->data;
-	struct ipv6hdr *ip = (void *)(frame + 1);
-
-	if ((void *)(ip + 1) > end || is_group(frame))
-		return false;
-	talk->device = skb->ifindex;
-	__builtin_memcpy(talk->macs, frame, sizeof(talk->macs));
-	__builtin_memcpy(talk->addresses, &ip->saddr, sizeof(talk->addresses));
-	talk->protocol = ip->nexthdr;
-	packet->length = (__u32)ip->payload_len << 16 | ip->flow_lbl[2] << 8 | ip->flow_lbl[1];
-	packet->hops = ip->hop_limit;
-	return transport(ip + 1, end, ip->nexthdr, &talk->ports, packet);
-}
-
-/* The sum of a header in which a 32-bit word changes (RFC 1624). */
-static __always_inline __sum16 changed(__sum16 sum, __be32 from, __be32 to)
-{
-	__u32 total = (__u16)~sum;
-
-	total += (__u16)~from + (__u32)(__u16)~(from >> 16) + (__u16)to + (to >> 16);
-	total = (total & 0xffff) + (total >> 16);
-	total = (total & 0xffff) + (total >> 16);
-	return ~total;
-}
-
-/* Sends it there, as if it had just come from the other end where that is a pair of veth devices. */
-static __always_inline int send(struct __sk_buff *skb, __u32 device)
-{
-	if ((device & WITHIN) >= FIRST_TAP) {
-		skb->tc_index = SHORT;
-		return bpf_redirect(device, 0);
-	}
-	bpf_skb_change_type(skb, PACKET_HOST);
-	return bpf_redirect_peer(device, 0);
-}
-
-static __always_inline bool fits(struct __sk_buff *skb, __u32 device)
-{
-	__u32 length = 0;
-
-	return !bpf_check_mtu(skb, device, &length, 0, BPF_MTU_CHK_SEGS);
-}
-
-static __always_inline long replace(struct __sk_buff *skb, __u32 protocol, __u32 from, __u32 to, __u64 flags)
-{
-	const __u32 transport = ETH_HLEN + sizeof(struct iphdr);
-
-	if (from == to)
-		return 0;
-	/* The sum of TCP and that of UDP, where a zero means that there is none. */
-	if (protocol == IPPROTO_TCP)
-		return bpf_l4_csum_replace(skb, transport + 16, from, to, flags | 4);
-	return bpf_l4_csum_replace(skb, transport + 6, from, to, flags | BPF_F_MARK_MANGLED_0 | 4);
-}
-
-static __always_inline int follow4(struct __sk_buff *skb, const struct talk4 *talk, const struct way4 *way)
-{
-	const struct talk4 *to = &way->end;
-	struct ethhdr *frame;
-	struct iphdr *ip;
-	__be32 from, hops;
-
-	if (way->hops && !fits(skb, to->device))
-		return TC_ACT_UNSPEC;
-	if (replace(skb, talk->protocol, talk->source, to->source, BPF_F_PSEUDO_HDR) ||
-	    replace(skb, talk->protocol, talk->destination, to->destination, BPF_F_PSEUDO_HDR) ||
-	    replace(skb, talk->protocol, talk->ports, to->ports, 0))
+	if (fief_judges && judge(skb, POLICY_INGRESS) != TC_ACT_UNSPEC)
 		return TC_ACT_SHOT;
-	frame = (void *)(long)skb->data;
-	ip = (void *)(frame + 1);
-	if ((void *)ip + sizeof(*ip) + 4 > (void *)(long)skb->data_end)
-		return TC_ACT_SHOT;
-	__builtin_memcpy(frame, to->macs, sizeof(to->macs));
-	ip->check = changed(changed(ip->check, talk->source, to->source), talk->destination, to->destination);
-	ip->saddr = to->source;
-	ip->daddr = to->destination;
-	*(__u32 *)(ip + 1) = to->ports;
-	/* Time to live and protocol are one word of the header, with its sum. */
-	from = bpf_htonl(ip->ttl << 24);
-	ip->ttl -= way->hops;
-	hops = bpf_htonl(ip->ttl << 24);
-	ip->check = changed(ip->check, from, hops);
-	return send(skb, to->device);
-}
-
-/* Words of two keys, the second of which may change under our hands. */
-static __always_inline bool is_still(const void *key, const void *there, __u32 size)
-{
-	const volatile __u32 *now = there;
-	const __u32 *own = key;
-	__u32 differs = 0;
-
-	barrier();
-#pragma unroll
-	for (int i = 0; i < size / 4; i++)
-		differs |= own[i] ^ now[i];
-	return !differs;
-}
-
-static __always_inline bool is_fresh(__u64 since)
-{
-	return bpf_ktime_get_coarse_ns() - since <= A_WHILE;
-}
-
-/* The whole way, to be known again where it leaves. */
-static __always_inline struct traveller *set_out(struct __sk_buff *skb, const struct packet *packet)
-{
-	__u32 here = 0;
-	struct traveller *traveller = bpf_map_lookup_elem(&fief_travellers, &here);
-
-	if (!traveller)
-		return 0;
-	traveller->token = traveller->token + 1 & 0xffff;
-	if (traveller->token <= SHORT)
-		traveller->token = SHORT + 1;
-	traveller->packet = *packet;
-	skb->tc_index = traveller->token;
-	return traveller;
-}
-
-static __always_inline struct traveller *arrived(struct __sk_buff *skb)
-{
-	__u32 here = 0;
-	struct traveller *traveller;
-
-	if (skb->tc_index <= SHORT || skb->vlan_present)
-		return 0;
-	traveller = bpf_map_lookup_elem(&fief_travellers, &here);
-	return traveller && traveller->token == skb->tc_index ? traveller : 0;
-}
-
-static __always_inline bool is_same(const struct packet *a, const struct packet *b)
-{
-	return a->length == b->length && a->sequence == b->sequence && a->hops - b->hops <= 1;
-}
-
-static __always_inline bool is_untranslated(const struct talk6 *a, const struct talk6 *b)
-{
-	__u32 differs = (a->ports ^ b->ports) | (a->protocol ^ b->protocol);
-
-	for (int i = 0; i < 8; i++)
-		differs |= a->addresses[i] ^ b->addresses[i];
-	return !differs;
-}
-
-static __always_inline int in4(struct __sk_buff *skb)
-{
-	struct talk4 talk = {};
-	struct packet packet = {};
-	struct traveller *traveller;
-	struct way4 *there, way;
-
-	if (!read4(skb, &talk, &packet))
-		return TC_ACT_UNSPEC;
-	there = bpf_map_lookup_elem(&fief_ways4, &talk);
-	if (there) {
-		way = *there;
-		if (is_still(&talk, &there->begin, sizeof(talk)) && is_fresh(way.since) && packet.hops > 1)
-			return follow4(skb, &talk, &way);
-	}
-	traveller = set_out(skb, &packet);
-	if (traveller)
-		traveller->v4 = talk;
+	learn_way(skb);
 	return TC_ACT_UNSPEC;
 }
 
-static __always_inline int in6(struct __sk_buff *skb)
-{
-	struct talk6 talk = {};
-	struct packet packet = {};
-	struct traveller *traveller;
-	struct ethhdr *frame;
-	struct ipv6hdr *ip;
-	struct way6 *there, way = {};
-
-	if (!read6(skb, &talk, &packet))
-		return TC_ACT_UNSPEC;
-	there = bpf_map_lookup_elem(&fief_ways6, &talk);
-	if (there)
-		way = *there;
-	if (!there || !is_still(&talk, &there->begin, sizeof(talk)) || !is_fresh(way.since) || packet.hops <= 1 ||
-	    (way.hops && !fits(skb, way.device))) {
-		traveller = set_out(skb, &packet);
-		if (traveller)
-			traveller->v6 = talk;
-		return TC_ACT_UNSPEC;
-	}
-	frame = (void *)(long)skb->data;
-	ip = (void *)(frame + 1);
-	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
-		return TC_ACT_SHOT;
-	__builtin_memcpy(frame, way.macs, sizeof(way.macs));
-	ip->hop_limit -= way.hops;
-	return send(skb, way.device);
-}
-
-/* At a port, and at the link's end in the namespace. */
+/* The same, where there is no short way. */
 SEC("classifier")
-int way_in(struct __sk_buff *skb)
+int gate_in(struct __sk_buff *skb)
 {
-	/* A workload that passes packets on may have left one. */
-	skb->tc_index = 0;
-	if (skb->vlan_present)
-		return TC_ACT_UNSPEC;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return in4(skb);
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return in6(skb);
-	return TC_ACT_UNSPEC;
+	return judge(skb, POLICY_EGRESS);
 }
 
 SEC("classifier")
-int way_out(struct __sk_buff *skb)
+int gate_out(struct __sk_buff *skb)
 {
-	struct traveller *traveller = arrived(skb);
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct packet packet = {};
+	return fief_judges ? judge(skb, POLICY_INGRESS) : TC_ACT_UNSPEC;
+}
 
-	/* What is behind this device has other uses for it, and a packet may go round again. */
-	skb->tc_index = 0;
-	if (!traveller)
-		return TC_ACT_UNSPEC;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct way4 way = { .begin = traveller->v4, .since = now };
+/* At the link's end in the namespace. */
+SEC("classifier")
+int link_in(struct __sk_buff *skb)
+{
+	__u64 stamp = stamp_at(skb->ifindex);
+	int answer = take_short_way(skb);
 
-		if (!read4(skb, &way.end, &packet) || !is_same(&traveller->packet, &packet) ||
-		    traveller->v4.protocol != way.end.protocol)
-			return TC_ACT_UNSPEC;
-		way.hops = traveller->packet.hops - packet.hops;
-		bpf_map_update_elem(&fief_ways4, &way.begin, &way, BPF_ANY);
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct talk6 end = {};
-		struct way6 way = { .begin = traveller->v6, .since = now };
+	if (answer == TC_ACT_UNSPEC)
+		take_whole_way(skb, stamp);
+	return answer;
+}
 
-		/* Addresses of IPv6 are not translated; what is, by somebody else, takes the whole way. */
-		if (!read6(skb, &end, &packet) || !is_same(&traveller->packet, &packet) ||
-		    !is_untranslated(&traveller->v6, &end))
-			return TC_ACT_UNSPEC;
-		way.device = end.device;
-		__builtin_memcpy(way.macs, end.macs, sizeof(way.macs));
-		way.hops = traveller->packet.hops - packet.hops;
-		bpf_map_update_elem(&fief_ways6, &way.begin, &way, BPF_ANY);
-	}
+SEC("classifier")
+int link_out(struct __sk_buff *skb)
+{
+	learn_way(skb);
 	return TC_ACT_UNSPEC;
 }

@@ -15,6 +15,7 @@ pub mod ports;
 mod raw;
 mod remark;
 mod syscall;
+mod table;
 pub mod tasks;
 #[cfg(feature = "teeth")]
 mod teeth;

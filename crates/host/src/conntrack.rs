@@ -1,10 +1,13 @@
 //! The connection tracking table of this network namespace (nf_conntrack_netlink.c).
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use netlink_bindings::conntrack::{IterableTupleIpAttrs, Nfgenmsg, OpGetDump};
+use netlink_bindings::conntrack::{
+    IterableConntrackAttrs, IterableTupleAttrs, IterableTupleIpAttrs, Nfgenmsg, OpGetDump,
+};
 
+use crate::namespaces::Namespace;
 use crate::netlink::attribute::{find, number_be, push};
 use crate::netlink::{Message, Socket};
 use crate::{Family, HostError};
@@ -40,6 +43,67 @@ pub fn forget_zone(zone: u16) -> Result<usize, HostError> {
     })
 }
 
+/// A connection of which both ends have been heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Its zone.
+    pub zone: u16,
+    /// The protocol of IP: TCP, UDP or SCTP.
+    pub protocol: u8,
+    /// Who began, and whom he called, as he sees it.
+    pub original: [SocketAddr; 2],
+    /// Who answers, and whom, as he sees it.
+    pub reply: [SocketAddr; 2],
+}
+
+/// The answered connections of a network namespace that have ports. A kernel without connection tracking has none.
+pub fn list(namespace: &Namespace) -> Result<Vec<Connection>, HostError> {
+    /// IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h)
+    const ANSWERED: u32 = 1 << 1;
+    let mut socket = Socket::open_in(namespace, libc::NETLINK_NETFILTER)?;
+    let mut list = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let dumped = dump(&mut socket, family, |attributes, _| {
+            let connection = || {
+                let status = attributes.get_status().ok()?;
+                let (protocol, original) = ends_with_ports(attributes.get_tuple_orig().ok()?)?;
+                let (_, reply) = ends_with_ports(attributes.get_tuple_reply().ok()?)?;
+                let zone = attributes.get_zone().unwrap_or(0);
+                (status & ANSWERED != 0).then_some(Connection { zone, protocol, original, reply })
+            };
+            list.extend(connection());
+        });
+        match dumped {
+            // A list that changed while it was written out has named most of them.
+            Ok(()) | Err(HostError::Overrun) => {}
+            Err(error) if is_absent(&error) => return Ok(list),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(list)
+}
+
+fn ends_with_ports(tuple: IterableTupleAttrs<'_>) -> Option<(u8, [SocketAddr; 2])> {
+    let transport = tuple.get_tuple_proto().ok()?;
+    let [from, to] = ends_of(tuple.get_tuple_ip().ok()?);
+    let ports = [transport.get_proto_src_port().ok()?, transport.get_proto_dst_port().ok()?];
+    Some((transport.get_proto_num().ok()?, [(from?, ports[0]).into(), (to?, ports[1]).into()]))
+}
+
+fn dump(
+    socket: &mut Socket,
+    family: Family,
+    mut each: impl FnMut(IterableConntrackAttrs<'_>, &[u8]),
+) -> Result<(), HostError> {
+    let mut header = Nfgenmsg::new();
+    header.nfgen_family = family.af();
+    let encode = |body: &mut Vec<u8>| drop(OpGetDump::encode_request(body, &header));
+    socket.dump(GET, "list connections", encode, |_, body| {
+        let (_, attributes) = OpGetDump::decode_request(body);
+        each(attributes, body);
+    })
+}
+
 /// Changes marks: `wanted` sees a mark and the two addresses of the direction that opened the connection, and says what
 /// the mark shall be. Returns how many were changed.
 pub fn remark(wanted: impl Fn(u32, &[IpAddr]) -> Option<u32>) -> Result<usize, HostError> {
@@ -62,11 +126,7 @@ fn ask_about_each(make: impl Fn(&[IpAddr], &[u8]) -> Option<Message>) -> Result<
     let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
     let mut messages = Vec::new();
     for family in [Family::V4, Family::V6] {
-        let mut header = Nfgenmsg::new();
-        header.nfgen_family = family.af();
-        let encode = |body: &mut Vec<u8>| drop(OpGetDump::encode_request(body, &header));
-        let dumped = socket.dump(GET, "list connections", encode, |_, body| {
-            let (_, attributes) = OpGetDump::decode_request(body);
+        let dumped = dump(&mut socket, family, |attributes, body| {
             let ends = attributes.get_tuple_orig().and_then(|tuple| tuple.get_tuple_ip()).map(ends_of);
             let ends: Vec<IpAddr> = ends.into_iter().flatten().flatten().collect();
             messages.extend(make(&ends, body));

@@ -43,7 +43,8 @@ impl Engine {
         let observed = &self.observed;
         let is_there = |device: &str| observed.link(device).is_some();
         let vrfs = observed.asks_vrfs_first();
-        self.segments.build(wanted, self.settings.positions, &switched, vrfs, &is_there)
+        let subjects = crate::networks::Subjects::default();
+        self.segments.build(wanted, self.settings.positions, &switched, vrfs, &is_there, &subjects, None)
     }
 
     /// Opens links, unless the host is not ready for what comes from there.

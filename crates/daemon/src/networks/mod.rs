@@ -13,6 +13,7 @@
 mod host_table;
 pub mod links;
 mod numbers;
+mod occupants;
 mod port;
 pub mod probe;
 mod removal;
@@ -34,7 +35,10 @@ use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
 use fief_api::{Condition, Paths};
-use fief_datapath::ports::Ports;
+use fief_datapath::DatapathError;
+use fief_datapath::policy::Policy;
+use fief_datapath::ports::{Conversing, Ports};
+use fief_host::conntrack::{self, Connection};
 use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
@@ -43,10 +47,13 @@ use fief_host::nft::Table;
 use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::uplinks::Uplinks;
 pub use host_table::forwarding;
 use links::{Links, SPACE_MAC};
+use occupants::{Told, Watch};
+pub use occupants::{Subject, Subjects};
 use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
@@ -54,6 +61,40 @@ use space::Standing;
 use switch::Trunks;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
 use wanted::{Space, condition};
+
+/// Slots where rules count.
+fn judged_slots(wanted: &Wanted, subjects: &Subjects) -> BTreeSet<u16> {
+    let spaces = wanted.spaces.values().filter(|space| subjects.judges(space));
+    spaces.map(|space| space.slot.number()).chain(subjects.judged.iter().copied()).collect()
+}
+
+/// Connections that go on at ports which nobody watched till now, so that their answers pass.
+fn recall(standing: &Standing, policy: &Policy, told: &Told) {
+    let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+    let zone = standing.space.slot.number();
+    let recalled = conntrack::list(&standing.namespace).map_err(|error| error.to_string()).and_then(|list| {
+        let ours = list.iter().filter(|connection| connection.zone == zone);
+        let ends = ours.flat_map(|connection| {
+            let Connection { protocol, original, reply, .. } = *connection;
+            [(original, true), (reply, false)].map(|([own, other], begun_here)| Conversing {
+                protocol,
+                own,
+                other,
+                begun_here,
+            })
+        });
+        let mut at = ends.filter_map(|known| Some((told.port_of(known.own.ip())?, known)));
+        at.try_for_each(|(device, known)| policy.ports().remember(device, now, &known))
+            .map_err(|error| error.to_string())
+    });
+    if let Err(error) = recalled {
+        tracing::warn!(error, "connections from before a tenant's first policy are not known");
+    }
+}
+
+fn policies_missing() -> Condition {
+    condition("PoliciesMissing", "the programs that carry policies out are not loaded; see the daemon's log")
+}
 
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
@@ -80,8 +121,10 @@ pub struct Networks {
     /// What the documents lack.
     wanted: Wanted,
     attendance: Attendance,
-    /// The programs at ports, once there was a port; without them the way is longer.
+    /// The programs at ports where nothing is judged, once there was a port; without them the way is longer.
     ports: Option<Option<Ports>>,
+    /// What programs were told of who is there, by tenant.
+    told: BTreeMap<String, Told>,
     probes: Probes,
     /// When to look again for what is missing, and the pause after that.
     again: Option<(Instant, Duration)>,
@@ -116,6 +159,7 @@ impl Networks {
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), on_lease),
             ports: None,
+            told: BTreeMap::new(),
             probes: Probes::new(&paths.run(), on_verdict),
             again: None,
             begun: false,
@@ -173,6 +217,7 @@ impl Networks {
     /// Makes everything but open links. Says whether anything was done.
     ///
     /// `vrfs` is whether the rules that VRFs need stand, without which none is made; `is_there` knows the host's devices.
+    /// `policy` has the rules for whoever `subjects` says has some.
     pub fn build(
         &mut self,
         wanted: Wanted,
@@ -180,6 +225,8 @@ impl Networks {
         switched: &BTreeSet<String>,
         vrfs: bool,
         is_there: &dyn Fn(&str) -> bool,
+        subjects: &Subjects,
+        mut policy: Option<&mut Policy>,
     ) -> bool {
         let now = Instant::now();
         let mut closing = Vec::new();
@@ -192,6 +239,12 @@ impl Networks {
             let loaded = Ports::load();
             self.ports = Some(loaded.inspect_err(|error| tracing::warn!(%error, "no short way")).ok());
         }
+        if let Some(policy) = policy.as_deref_mut()
+            && !self.begun
+        {
+            // An earlier daemon's programs may judge until ours are in their places.
+            judged_slots(&wanted, subjects).into_iter().for_each(|slot| policy.enforce(slot));
+        }
         for (tenant, space) in &wanted.spaces {
             let before = self.spaces.get(tenant);
             if space.vrf.is_some() && !vrfs {
@@ -203,7 +256,17 @@ impl Networks {
             if self.trouble.get(tenant).is_some_and(|(_, reason)| *reason == vrf::rules_missing()) {
                 self.trouble.remove(tenant);
             }
-            let is_same = before.is_some_and(|standing| standing.space == *space);
+            let is_judged = subjects.judges(space);
+            if is_judged && policy.is_none() {
+                incomplete = true;
+                self.trouble.insert(tenant.clone(), (space.clone(), policies_missing()));
+                continue;
+            }
+            if self.trouble.get(tenant).is_some_and(|(_, reason)| *reason == policies_missing()) {
+                self.trouble.remove(tenant);
+            }
+            let is_same = before
+                .is_some_and(|standing| standing.space == *space && standing.is_judged == is_judged);
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
             let is_suspect = self.suspects.remove(tenant)
@@ -216,7 +279,9 @@ impl Networks {
                 continue;
             }
             let before = self.spaces.remove(tenant);
-            match self.build_one(tenant, space, before.as_ref(), &mut closing) {
+            let plain = self.ports.as_ref().and_then(Option::as_ref);
+            let watch = Watch::new(space, subjects, plain, policy.as_deref());
+            match self.build_one(tenant, space, before.as_ref(), watch, &mut closing) {
                 Ok(standing) => {
                     incomplete |= !standing.lacking.is_empty();
                     let is_as_before = |before: &Standing| {
@@ -245,6 +310,7 @@ impl Networks {
                 }
             }
         }
+        self.tell(subjects, policy);
         // New links have numbers now, which the host's table names.
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
         did |= self.trunks.build(&wanted.trunks, &mut closing);
@@ -259,6 +325,39 @@ impl Networks {
         self.wanted = wanted;
         self.begun = true;
         did
+    }
+
+    /// Tells the programs at ports who is there; then the rules count where they did not yet.
+    fn tell(&mut self, subjects: &Subjects, mut policy: Option<&mut Policy>) {
+        let plain = self.ports.as_ref().and_then(Option::as_ref);
+        let failed = |error: DatapathError| tracing::error!(%error, "programs at ports know less than they should");
+        let spaces = &self.spaces;
+        self.told.retain(|tenant, told| {
+            let stays = spaces.contains_key(tenant);
+            if !stays {
+                told.end(plain, policy.as_deref()).unwrap_or_else(failed);
+            }
+            stays
+        });
+        let mut changed = BTreeSet::new();
+        for (tenant, standing) in &self.spaces {
+            let told = self.told.entry(tenant.clone()).or_default();
+            match told.tell(standing, subjects, plain, policy.as_deref()) {
+                Ok(true) => drop(changed.insert(standing.space.slot.number())),
+                Ok(false) => {}
+                Err(error) => failed(error),
+            }
+        }
+        let Some(policy) = policy.as_deref_mut() else { return };
+        policy.renew(&changed);
+        for (tenant, standing) in self.spaces.iter().filter(|(_, standing)| standing.is_judged) {
+            let slot = standing.space.slot.number();
+            if !policy.is_enforced(slot) {
+                self.told.get(tenant).into_iter().for_each(|told| recall(standing, policy, told));
+                policy.enforce(slot);
+            }
+        }
+        subjects.judged.iter().for_each(|slot| policy.enforce(*slot));
     }
 
     fn listen_to(&mut self, tenant: &str, standing: &Standing) {
@@ -281,16 +380,16 @@ impl Networks {
         tenant: &str,
         space: &Space,
         before: Option<&Standing>,
+        watch: Option<Watch<'_>>,
         closing: &mut Vec<Socket>,
     ) -> Result<Standing, HostError> {
-        let programs = self.ports.as_ref().and_then(Option::as_ref);
         let mut standing = match space.vrf {
             // A failure may have left something behind.
             Some(table) => {
                 let is_first = self.begun && before.is_none() && !self.trouble.contains_key(tenant);
-                vrf::build(tenant, space, table, is_first)?
+                vrf::build(tenant, space, table, is_first, watch)?
             }
-            None => space::build(&self.path(tenant), tenant, space, before, programs, closing)?,
+            None => space::build(&self.path(tenant), tenant, space, before, watch, closing)?,
         };
         if closing.len() >= CLOSING {
             close(std::mem::take(closing));
@@ -331,7 +430,7 @@ impl Networks {
         space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
         match standing.vrf {
             Some(vrf) => vrf::connect(space, vrf)?,
-            None => space::connect(&standing, programs)?,
+            None => space::connect(&standing, watch)?,
         }
         standing.link = Some(index);
         Ok(standing)

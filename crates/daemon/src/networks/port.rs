@@ -1,10 +1,10 @@
-//! The ports of networks' bridges: locked to their endpoint's Ethernet address, with the programs of the short way.
+//! The ports of networks' bridges: locked to their endpoint's Ethernet address, with programs that watch and judge.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Once};
 
 use fief_api::Condition;
-use fief_datapath::ports::Ports;
+use fief_datapath::ports::Pair;
 use fief_host::HostError;
 use fief_host::devices::{
     self, Build, Classifier, Device, Direction, Fdb, FdbState, Named, NewLink, Port as PortSettings, Settings,
@@ -15,6 +15,7 @@ use fief_host::teeth::is_off;
 use sha2::{Digest, Sha256};
 
 use super::numbers::Numbers;
+use super::occupants::Watch;
 use super::space::carry_out;
 use super::vrf::Home;
 use super::wanted::{Port, Segment, condition};
@@ -31,11 +32,14 @@ pub(super) struct Place<'a> {
     pub segment: &'a Segment,
     /// What its devices are under.
     pub home: Home,
-    /// The programs of the short way, if ports are to have them.
-    pub programs: Option<&'a Ports>,
+    /// The slot whose addresses are spoken there.
+    pub slot: u16,
+    /// The programs for its ports, if there are any to be had.
+    pub watch: Option<Watch<'a>>,
 }
 
-/// Attaches an endpoint, unless it is, and gives the port what it is to have. `near` is the port's device as it was found.
+/// Attaches an endpoint, unless it is, and gives the port what it is to have; returns its number. `near` is the port's device
+/// as it was found.
 pub(super) fn attach(
     socket: &mut Socket,
     place: &Place<'_>,
@@ -43,14 +47,14 @@ pub(super) fn attach(
     near: Option<&Device>,
     name: &str,
     port: &Port,
-) -> Result<(), Condition> {
-    let Place { namespace, bridge, segment, home, programs } = *place;
+) -> Result<u32, Condition> {
+    let Place { namespace, bridge, segment, home, slot, watch } = *place;
     resize(near, segment, port)?;
     let refused = |error: HostError| condition("AttachRefused", error.to_string());
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
-        // Only the programs need to know it by its number.
-        let index = programs.and_then(|_| numbers.take(port.attach.tap.is_some()));
+        // Only the short way needs to know it by its number.
+        let index = watch.and_then(|watch| watch.link()).and_then(|_| numbers.take(port.attach.tap.is_some()));
         let link = NewLink {
             name: name.to_owned(),
             index,
@@ -87,7 +91,13 @@ pub(super) fn attach(
     let Some(index) = devices::index_of(socket, name).map_err(refused)? else {
         return Err(condition("AttachRefused", format!("device {name} went away")));
     };
-    shorten(socket, index, programs);
+    if let Some(watch) = watch {
+        watch.place(slot, segment, port, index)?;
+        let equipped = equip(socket, index, watch.pair());
+        if watch.is_judging() {
+            equipped.map_err(refused)?;
+        }
+    }
     let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
     let entry = Fdb { device: index, mac: port.mac.0, state };
     carry_out(socket, &[Build::SetFdb(entry), Build::Set { device: device(), settings: up }])
@@ -99,14 +109,14 @@ pub(super) fn attach(
         return Err(reason);
     }
     // Last: without this text the port is one that was not made to its end.
-    carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)
+    carry_out(socket, &[Build::Set { device: device(), settings: done }]).map_err(refused)?;
+    Ok(index)
 }
 
-/// Puts the programs of ports at a device; those of an earlier daemon go. A kernel without classifiers (cls_bpf) has the
-/// whole way only.
-pub(super) fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>) {
+/// Puts programs at a device; those of an earlier daemon go. A kernel without classifiers (cls_bpf) is told of once: where
+/// nothing is judged, packets pass all the same.
+pub(super) fn equip(socket: &mut Socket, device: u32, pair: &Pair) -> Result<(), HostError> {
     static TOLD: Once = Once::new();
-    let Some(Ports { ingress, egress }) = programs else { return };
     let device = Named::Index(device);
     let classifier = |direction, program: &Arc<OwnedFd>, name| {
         let (device, program) = (device.clone(), program.clone());
@@ -114,12 +124,12 @@ pub(super) fn shorten(socket: &mut Socket, device: u32, programs: Option<&Ports>
     };
     let builds = [
         Build::AddClassifiers(device.clone()),
-        classifier(Direction::Ingress, ingress, "fief-way-in"),
-        classifier(Direction::Egress, egress, "fief-way-out"),
+        classifier(Direction::Ingress, &pair.ingress, "fief-way-in"),
+        classifier(Direction::Egress, &pair.egress, "fief-way-out"),
     ];
-    if let Err(error) = carry_out(socket, &builds) {
-        TOLD.call_once(|| tracing::warn!(%error, "packets between endpoints take the whole way"));
-    }
+    carry_out(socket, &builds).inspect_err(|error| {
+        TOLD.call_once(|| tracing::warn!(%error, "ports have no programs: nobody finds out lies there"));
+    })
 }
 
 /// Gives the far end of a port that stands the network's MTU, where the near end has another; that is set behind it, so

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fief_api::Condition;
-use fief_datapath::ports::{self, Ports};
+use fief_datapath::ports;
 use fief_host::devices::{
     self, Bridge, Build, Device, InterfaceAddress, Named, Neighbour, NewLink, Settings, Veth,
 };
@@ -21,6 +21,7 @@ use ipnet::IpNet;
 
 use super::links::{HOST_MAC, SPACE_MAC, TRANSIT};
 use super::numbers::{Last, Numbers};
+use super::occupants::Watch;
 use super::port::{self, Place};
 use super::vrf::{self, Home};
 use super::wanted::{Segment, Space};
@@ -72,6 +73,10 @@ pub struct Standing {
     pub frames: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
     pub link: Option<u32>,
+    /// Do its ports' programs judge?
+    pub is_judged: bool,
+    /// The numbers of its ports, by their names.
+    pub ports: BTreeMap<String, u32>,
     /// The numbers of the bridges that are served, by the key of their network.
     pub bridges: BTreeMap<String, u32>,
     /// What endpoints lack, by their key.
@@ -108,7 +113,7 @@ pub fn build(
     tenant: &str,
     space: &Space,
     before: Option<&Standing>,
-    programs: Option<&Ports>,
+    watch: Option<Watch<'_>>,
     closing: &mut Vec<Socket>,
 ) -> Result<Standing, HostError> {
     let there = Namespace::at(path).ok();
@@ -149,6 +154,8 @@ pub fn build(
         frames,
         space: space.clone(),
         link: None,
+        is_judged: watch.is_some_and(|watch| watch.is_judging()),
+        ports: BTreeMap::new(),
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
         last_ports: Last::default(),
@@ -166,10 +173,12 @@ pub fn build(
         }
         for (name, port) in &segment.ports {
             let home = Home::default();
-            let place = Place { namespace: &standing.namespace, bridge, segment, home, programs };
+            let slot = space.slot.number();
+            let place = Place { namespace: &standing.namespace, bridge, segment, home, slot, watch };
             let near = there.get(name);
-            if let Err(reason) = port::attach(&mut socket, &place, &mut numbers, near, name, port) {
-                standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
+            match port::attach(&mut socket, &place, &mut numbers, near, name, port) {
+                Ok(index) => drop(standing.ports.insert(name.clone(), index)),
+                Err(reason) => standing.lacking.entry(port.endpoint.clone()).or_default().push(reason),
             }
         }
         neighbours(&mut socket, bridge, is_fresh, segment)?;
@@ -179,13 +188,16 @@ pub fn build(
 }
 
 /// Gives the inner end of the link its addresses and the way to the host. The device is there already.
-pub fn connect(standing: &Standing, programs: Option<&Ports>) -> Result<(), HostError> {
+pub fn connect(standing: &Standing, watch: Option<Watch<'_>>) -> Result<(), HostError> {
     let space = &standing.space;
     let mut socket = Socket::open_in(&standing.namespace, libc::NETLINK_ROUTE)?;
     let Some(transit) = devices::index_of(&mut socket, TRANSIT)? else {
         return Err(HostError::Missing(format!("device {TRANSIT} of a tenant's namespace")));
     };
-    port::shorten(&mut socket, transit, programs);
+    if let Some(pair) = watch.and_then(|watch| watch.link()) {
+        // Without them the way is longer.
+        let _ = port::equip(&mut socket, transit, pair);
+    }
     let gateway = IpAddr::V4(space.gateway);
     let mut builds = vec![
         Build::NoAddressGeneration(Named::Index(transit)),

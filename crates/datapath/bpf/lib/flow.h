@@ -26,21 +26,47 @@ struct fragment_header {
 };
 
 struct flow {
-	__u32 slot;
 	__u32 family;
 	/* As they travel; of IPv4 the first word, the others zero. */
 	__u32 source[4];
 	__u32 destination[4];
 	__u32 protocol;
+	/* Behind the headers of IP. */
+	__u32 transport;
+	__u32 identification; /* of fragments */
 	/* As the host has them; 0 where there are none. */
 	__u16 source_port;
 	__u16 port;
+	__be16 echo; /* which echo of ICMP a request or reply belongs to */
 	__u8 icmp_type;
+	__u8 turns; /* the flags of TCP */
 	__u8 hops;
+	bool is_fragment;
 	bool is_later_fragment;
 };
 
-static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+/* ICMP types (RFC 792, RFC 4443). */
+#define ECHO_REPLY 0
+#define ECHO 8
+#define ECHO6 128
+#define ECHO_REPLY6 129
+
+static __always_inline bool is_icmp(const struct flow *flow)
+{
+	return flow->protocol == (flow->family == FAMILY_4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+static __always_inline bool is_request(const struct flow *flow)
+{
+	return flow->icmp_type == (flow->family == FAMILY_4 ? ECHO : ECHO6);
+}
+
+static __always_inline bool is_reply(const struct flow *flow)
+{
+	return flow->icmp_type == (flow->family == FAMILY_4 ? ECHO_REPLY : ECHO_REPLY6);
+}
+
+static __always_inline bool read_transport(struct __sk_buff *skb, struct flow *flow)
 {
 	__be16 ports[2];
 
@@ -52,43 +78,55 @@ static __always_inline bool read_transport(struct __sk_buff *skb, __u32 offset, 
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
 		/* A first fragment that ends before the ports is nothing that honest senders make (RFC 1858). */
-		if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
+		if (bpf_skb_load_bytes(skb, flow->transport, ports, sizeof(ports)))
 			return false;
 		flow->source_port = bpf_ntohs(ports[0]);
 		flow->port = bpf_ntohs(ports[1]);
+		/* Errors of ICMP quote less than this; what travels as such a fragment hides how it begins. */
+		if (flow->protocol == IPPROTO_TCP &&
+		    bpf_skb_load_bytes(skb, flow->transport + 13, &flow->turns, 1))
+			return !flow->is_fragment;
 		return true;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		return !bpf_skb_load_bytes(skb, offset, &flow->icmp_type, 1);
+		if (bpf_skb_load_bytes(skb, flow->transport, &flow->icmp_type, 1))
+			return false;
+		if (is_icmp(flow) && (is_request(flow) || is_reply(flow)))
+			bpf_skb_load_bytes(skb, flow->transport + 4, &flow->echo, sizeof(flow->echo));
+		return true;
 	default:
 		return true;
 	}
 }
 
-static __always_inline bool read_flow4(struct __sk_buff *skb, struct flow *flow)
+/* The packet that begins at an offset. */
+static __always_inline bool read_flow4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return false;
 	flow->family = FAMILY_4;
 	flow->source[0] = ip.saddr;
 	flow->destination[0] = ip.daddr;
 	flow->protocol = ip.protocol;
 	flow->hops = ip.ttl;
+	flow->is_fragment = ip.frag_off & bpf_htons(0x3fff);
 	flow->is_later_fragment = ip.frag_off & bpf_htons(0x1fff);
-	return read_transport(skb, ETH_HLEN + ip.ihl * 4, flow);
+	flow->identification = ip.id;
+	flow->transport = offset + ip.ihl * 4;
+	return read_transport(skb, flow);
 }
 
-static __always_inline bool read_flow6(struct __sk_buff *skb, struct flow *flow)
+static __always_inline bool read_flow6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
-	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 	struct fragment_header header;
 	struct ipv6hdr ip;
 	__u8 next;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version != 6)
+	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
+	offset += sizeof(ip);
 	flow->family = FAMILY_6;
 	__builtin_memcpy(flow->source, &ip.saddr, sizeof(flow->source));
 	__builtin_memcpy(flow->destination, &ip.daddr, sizeof(flow->destination));
@@ -104,12 +142,15 @@ static __always_inline bool read_flow6(struct __sk_buff *skb, struct flow *flow)
 			break;
 		default:
 			flow->protocol = next;
-			return read_transport(skb, offset, flow);
+			flow->transport = offset;
+			return read_transport(skb, flow);
 		}
 		if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
 			return false;
 		if (next == IPPROTO_FRAGMENT) {
 			offset += sizeof(header);
+			flow->is_fragment = header.offset & bpf_htons(0xfff9);
+			flow->identification = header.id;
 			/* What follows is the middle of something. */
 			if (header.offset & bpf_htons(0xfff8)) {
 				flow->protocol = header.next;

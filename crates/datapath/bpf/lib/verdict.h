@@ -10,17 +10,7 @@
 #ifndef FIEF_VERDICT_H
 #define FIEF_VERDICT_H
 
-#include "flow.h"
-
-/* src/policy/mod.rs sets the sizes when it loads; these are for whoever loads the object otherwise. */
-#define TABLE(name, kind, key_type, value_type) \
-	struct { \
-		__uint(type, kind); \
-		__uint(map_flags, BPF_F_NO_PREALLOC); \
-		__uint(max_entries, 65536); \
-		__type(key, key_type); \
-		__type(value, value_type); \
-	} name SEC(".maps")
+#include "endpoints.h"
 
 enum policy_direction { POLICY_INGRESS, POLICY_EGRESS };
 
@@ -35,17 +25,6 @@ enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_PASS, POLICY_REDIRECT };
 #define IDENTITY_WORLD 2
 #define IDENTITY_FIRST 256
 #define IDENTITY_FIRST_BLOCK 0x1000000
-
-struct policy_address {
-	__u32 slot;
-	__u32 family;
-	__u32 address[4];
-};
-
-struct policy_owner {
-	struct policy_address whose;
-	__u32 identity;
-};
 
 struct policy_subject_key {
 	__u32 slot;
@@ -100,7 +79,6 @@ struct policy_rank {
 	__u32 rank;
 };
 
-TABLE(policy_address, BPF_MAP_TYPE_HASH, struct policy_address, struct policy_owner);
 TABLE(policy_subject, BPF_MAP_TYPE_HASH, struct policy_subject_key, struct policy_subject);
 TABLE(policy_set, BPF_MAP_TYPE_HASH, __u32, struct policy_set);
 TABLE(policy_port, BPF_MAP_TYPE_HASH, struct policy_port, __u32);
@@ -109,13 +87,14 @@ TABLE(policy_block, BPF_MAP_TYPE_LPM_TRIE, struct policy_block, __u32);
 TABLE(policy_verdict, BPF_MAP_TYPE_HASH, struct policy_verdict_key, struct policy_hits);
 TABLE(policy_rank, BPF_MAP_TYPE_HASH, struct policy_rank, __u32);
 
-/* The generation. Mapped into the writer, who raises it in one store: a system call copies byte by byte. */
+/* The generation of each slot. Mapped into the writer, who raises it in one store: a system call copies byte by byte. The
+ * kernel gives each value a multiple of eight bytes anyway. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, __u64);
 } policy_now SEC(".maps");
 
 enum policy_outcome {
@@ -134,44 +113,35 @@ struct policy_result {
 	__u32 peer;
 };
 
-static __always_inline bool is_address(const volatile struct policy_address *a, const struct policy_address *b)
+/* Which generation a slot is in; 0 while nothing is judged. */
+static __always_inline __u32 generation_of(__u32 slot)
 {
-	return a->slot == b->slot && a->family == b->family && a->address[0] == b->address[0] &&
-	       a->address[1] == b->address[1] && a->address[2] == b->address[2] && a->address[3] == b->address[3];
+	volatile __u64 *now = bpf_map_lookup_elem(&policy_now, &slot);
+
+	return now ? *now : 0;
 }
 
-/* Who has an address, if somebody has; false if that cannot be told. */
-static __always_inline bool identity_of(const struct flow *flow, const __u32 *address, __u32 *identity)
+/* Who has an address, as the subject's tenant sees him: whom that has not is the world. */
+static __always_inline __u32 identity_of(const struct port *subject, const struct address *address)
 {
-	struct policy_address key = { .slot = flow->slot, .family = flow->family };
+	struct port peer;
 
-	__builtin_memcpy(key.address, address, sizeof(key.address));
-	for (int i = 0; i < 2; i++) {
-		volatile struct policy_owner *found = bpf_map_lookup_elem(&policy_address, &key);
-
-		if (!found)
-			return true;
-		*identity = found->identity;
-		if (is_address(&found->whose, &key))
-			return true;
-	}
-	return false;
+	if (!port_of(device_of(address), &peer) || peer.slot != subject->slot)
+		return IDENTITY_WORLD;
+	return peer.identity;
 }
 
 /* 1. The set of rules for a subject; false if the subject is not known. */
 static __always_inline bool set_of(const struct policy_subject_key *whose, int direction, __u32 *set)
 {
-	__u32 zero = 0;
-	volatile __u32 *now = bpf_map_lookup_elem(&policy_now, &zero);
+	__u32 now = generation_of(whose->slot);
 
-	if (!now)
-		return false;
 	for (int i = 0; i < 2; i++) {
 		volatile struct policy_subject *found = bpf_map_lookup_elem(&policy_subject, whose);
 
 		if (!found)
 			return false;
-		*set = found->since <= *now ? found->after[direction] : found->before[direction];
+		*set = found->since <= now ? found->after[direction] : found->before[direction];
 		if (found->whose.slot == whose->slot && found->whose.identity == whose->identity)
 			return true;
 	}
@@ -253,15 +223,15 @@ static __always_inline void ask_peer(__u32 set, __u32 group, __u32 identity, __u
 }
 
 /* 6. What rules say of the peer's address. */
-static __always_inline void ask_block(__u32 set, __u32 group, const struct flow *flow, const __u32 *address,
-				      __u32 ports, struct policy_hits *hits)
+static __always_inline void ask_block(__u32 set, __u32 group, const struct address *address, __u32 ports,
+				      struct policy_hits *hits)
 {
-	struct policy_block key = { .length = 64 + 128, .group = group, .family = flow->family };
+	struct policy_block key = { .length = 64 + 128, .group = group, .family = address->family };
 	__u32 *block;
 
-	if (flow->family == FAMILY_4)
+	if (address->family == FAMILY_4)
 		key.length = 64 + 32;
-	__builtin_memcpy(key.address, address, sizeof(key.address));
+	__builtin_memcpy(key.address, address->address, sizeof(key.address));
 	block = bpf_map_lookup_elem(&policy_block, &key);
 	/* 0 is a hole in a block. */
 	if (block && *block && !find(set, *block, ports, hits))
@@ -288,35 +258,40 @@ static __always_inline void decide(const struct policy_hits *hits, struct policy
 	}
 }
 
-/* What becomes of a packet that reaches its subject, or leaves it. */
-static __always_inline void verdict(const struct flow *flow, int direction, struct policy_result *result)
+/* What becomes of a packet that reaches a port's endpoint, or leaves it. */
+static __noinline int verdict(const struct flow *flow, const struct port *port, int direction, struct policy_result *result)
 {
-	const __u32 *own = direction == POLICY_INGRESS ? flow->destination : flow->source;
-	const __u32 *others = direction == POLICY_INGRESS ? flow->source : flow->destination;
 	struct policy_hits hits = { { POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT } };
-	struct policy_subject_key whose = { .slot = flow->slot };
+	struct policy_subject_key whose = { .slot = port->slot, .identity = port->identity };
+	struct address other = { .slot = port->space, .family = flow->family };
 	struct policy_set *header;
 	__u32 ports;
 
+	if (direction == POLICY_INGRESS)
+		__builtin_memcpy(other.address, flow->source, sizeof(other.address));
+	else
+		__builtin_memcpy(other.address, flow->destination, sizeof(other.address));
 	result->outcome = OUTCOME_UNKNOWN;
-	result->peer = IDENTITY_WORLD;
-	if (!identity_of(flow, own, &result->subject) || !identity_of(flow, others, &result->peer))
-		return;
-	whose.identity = result->subject;
+	result->action = 0;
+	result->rule = 0;
+	result->set = 0;
+	result->subject = port->identity;
+	result->peer = identity_of(port, &other);
 	if (!set_of(&whose, direction, &result->set))
-		return;
+		return 0;
 	if (!result->set) {
 		result->outcome = OUTCOME_OPEN;
-		return;
+		return 0;
 	}
 	header = bpf_map_lookup_elem(&policy_set, &result->set);
 	if (!header)
-		return;
+		return 0;
 	ports = class_of_port(result->set, header, flow);
 	ask_peer(result->set, header->peers, result->peer, ports, &hits);
 	if (header->blocks)
-		ask_block(result->set, header->blocks, flow, others, ports, &hits);
+		ask_block(result->set, header->blocks, &other, ports, &hits);
 	decide(&hits, result);
+	return 0;
 }
 
 static __always_inline bool passes(const struct policy_result *result)

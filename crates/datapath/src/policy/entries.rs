@@ -1,7 +1,5 @@
 //! Keys and values of the maps. The C side is bpf/lib/verdict.h; both change together.
 
-use std::net::IpAddr;
-
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use fief_policy::tables::{self, GroupId, Header, PeersId, Sets};
@@ -9,23 +7,7 @@ use fief_policy::verdict::Hits;
 use fief_policy::{Direction, Identity};
 use ipnet::IpNet;
 
-/// `struct policy_address`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Address {
-    slot: u32,
-    family: u32,
-    address: [u8; 16],
-}
-
-/// `struct policy_owner`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
-    /// The key once more: see the C side.
-    pub(super) whose: Address,
-    pub(super) identity: u32,
-}
+use crate::ports::entries::family;
 
 /// `struct policy_subject_key`.
 #[repr(C)]
@@ -112,10 +94,6 @@ pub(super) struct Last {
     pub(super) peer: u32,
 }
 
-// SAFETY: numbers and bytes, nothing between or behind them.
-unsafe impl Pod for Address {}
-// SAFETY: numbers and bytes, nothing between or behind them.
-unsafe impl Pod for Owner {}
 // SAFETY: numbers, nothing between or behind them.
 unsafe impl Pod for SubjectKey {}
 // SAFETY: numbers, nothing between or behind them.
@@ -134,25 +112,6 @@ unsafe impl Pod for VerdictKey {}
 unsafe impl Pod for RankKey {}
 // SAFETY: numbers, nothing between or behind them.
 unsafe impl Pod for Last {}
-
-/// The family, and the address with zeroes behind.
-fn family(address: IpAddr) -> (u32, [u8; 16]) {
-    match address {
-        IpAddr::V4(address) => {
-            let mut bytes = [0; 16];
-            bytes.iter_mut().zip(address.octets()).for_each(|(to, from)| *to = from);
-            (4, bytes)
-        }
-        IpAddr::V6(address) => (6, address.octets()),
-    }
-}
-
-impl Address {
-    pub(super) fn new(slot: u16, address: IpAddr) -> Address {
-        let (family, address) = family(address);
-        Address { slot: slot.into(), family, address }
-    }
-}
 
 impl Subject {
     /// What holds in a generation.

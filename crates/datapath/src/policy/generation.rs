@@ -1,8 +1,8 @@
-//! The generation, and how to wait until no program looks at an older one.
+//! The generations, and how to wait until no program looks at an older one.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -15,23 +15,28 @@ const NAME: &str = "policy_now";
 /// linux/membarrier.h
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
-/// The number in the map, mapped into this process: raised in one store, which no packet sees half of.
-pub(super) struct Generation {
-    number: NonNull<AtomicU32>,
+/// How many slots there can be.
+pub(super) const SLOTS: u32 = 65_536;
+/// Bytes of the mapping.
+const LENGTH: usize = SLOTS as usize * size_of::<AtomicU64>();
+
+/// The numbers in the map, one for each slot, mapped into this process: raised in one store, which no packet sees half of.
+pub(super) struct Generations {
+    numbers: NonNull<AtomicU64>,
 }
 
-// SAFETY: an atomic number in a mapping that is this value's own.
-unsafe impl Send for Generation {}
+// SAFETY: atomic numbers in a mapping that is this value's own.
+unsafe impl Send for Generations {}
 
-impl Generation {
-    pub(super) fn open(programs: &mut Ebpf) -> Result<Generation, DatapathError> {
+impl Generations {
+    pub(super) fn open(programs: &mut Ebpf) -> Result<Generations, DatapathError> {
         let failed = |error: String| DatapathError::Map { map: NAME, error };
         let Map::Array(data) = take(programs, NAME)? else { return Err(failed("not an array".into())) };
-        // SAFETY: a new mapping, which nothing else of this process lies in; the kernel makes it a whole page.
+        // SAFETY: a new mapping, which nothing else of this process lies in; the kernel gives no more than the map has.
         let mapped = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                size_of::<AtomicU32>(),
+                LENGTH,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 data.fd().as_fd().as_raw_fd(),
@@ -41,28 +46,31 @@ impl Generation {
         if mapped == libc::MAP_FAILED {
             return Err(failed(std::io::Error::last_os_error().to_string()));
         }
-        let number = NonNull::new(mapped.cast()).ok_or_else(|| failed("mapped at zero".into()))?;
-        Ok(Generation { number })
+        let numbers = NonNull::new(mapped.cast()).ok_or_else(|| failed("mapped at zero".into()))?;
+        Ok(Generations { numbers })
     }
 
-    fn number(&self) -> &AtomicU32 {
-        // SAFETY: the first bytes of the mapping, which lives as long as this value; a page begins aligned.
-        unsafe { self.number.as_ref() }
+    fn number(&self, slot: u16) -> &AtomicU64 {
+        // SAFETY: one of as many numbers as a slot has values; the mapping lives as long as this value, and a page begins
+        // aligned.
+        unsafe { self.numbers.add(usize::from(slot)).as_ref() }
     }
 
-    pub(super) fn get(&self) -> u32 {
-        self.number().load(Ordering::Acquire)
+    /// 0: nothing is in force there yet.
+    pub(super) fn get(&self, slot: u16) -> u32 {
+        // Programs know no more of it.
+        self.number(slot).load(Ordering::Acquire) as u32
     }
 
-    pub(super) fn raise(&self, to: u32) {
-        self.number().store(to, Ordering::Release);
+    pub(super) fn raise(&self, slot: u16) {
+        self.number(slot).fetch_add(1, Ordering::Release);
     }
 }
 
-impl Drop for Generation {
+impl Drop for Generations {
     fn drop(&mut self) {
         // SAFETY: the whole of the mapping made by `open`; the only references into it are borrowed from `self`.
-        let _ = unsafe { libc::munmap(self.number.as_ptr().cast(), size_of::<AtomicU32>()) };
+        let _ = unsafe { libc::munmap(self.numbers.as_ptr().cast(), LENGTH) };
     }
 }
 

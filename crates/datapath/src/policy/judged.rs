@@ -5,9 +5,10 @@ use fief_policy::tables::RuleNumber;
 use fief_policy::verdict::Action;
 use fief_policy::{Direction, Identity, Verdict};
 
+use super::Policy;
 use super::entries::Last;
-use super::{Policy, name, program};
 use crate::maps::map_error;
+use crate::ports::program;
 use crate::{DatapathError, chain};
 
 /// What became of a frame.
@@ -18,7 +19,7 @@ pub struct Judged {
     /// What the tables said; `None` if they were not asked: it is no packet of IP, or cannot be read, or its device is
     /// nobody's.
     pub verdict: Option<Verdict>,
-    /// The end that the verdict is about; 0 if nobody has its address.
+    /// The end that the verdict is about.
     pub subject: Identity,
     /// The other end.
     pub peer: Identity,
@@ -26,12 +27,16 @@ pub struct Judged {
 
 impl Policy {
     /// What would become of a frame that reaches an endpoint or leaves it: the program itself is asked, as if at the
-    /// loopback device of this namespace, whose number is 1. Nothing is sent.
+    /// loopback device of this namespace, whose number is 1, and it remembers what it let pass. Nothing is sent.
     pub fn try_frame(&mut self, direction: Direction, frame: &[u8]) -> Result<Judged, DatapathError> {
         let before = self.lasts()?;
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
-        let ran = program(&mut self.programs, direction)?.test_run(options);
-        let ran = ran.map_err(|e| DatapathError::Load(format!("run {}: {}", name(direction), chain(&e))))?;
+        let name = match direction {
+            Direction::Ingress => "gate_out",
+            Direction::Egress => "gate_in",
+        };
+        let ran = program(&mut self.programs, name)?.test_run(options);
+        let ran = ran.map_err(|e| DatapathError::Load(format!("run {name}: {}", chain(&e))))?;
         let passes = ran.return_value == TC_ACT_UNSPEC;
         let after = self.lasts()?;
         let judged = before.iter().zip(after).find(|(before, after)| before.judged != after.judged);

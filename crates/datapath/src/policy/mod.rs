@@ -1,4 +1,4 @@
-//! The verdict machine (bpf/policy.bpf.c) and its tables: loaded, filled change by change, asked. Attached nowhere yet.
+//! The verdict machine (bpf/lib/verdict.h) and its tables: filled change by change, asked at ports.
 //!
 //! A change is carried out as docs/policy.md says: new sets beside the old ones, then the subjects, then the
 //! generation, then, when no program can be looking at them any more, the old ones out. What would not fit is refused
@@ -7,48 +7,41 @@
 mod entries;
 mod generation;
 mod judged;
-mod table;
 
-use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader};
+use aya::maps::{MapData, PerCpuArray};
+use aya::Ebpf;
 use fief_policy::tables::RuleNumber;
-use fief_policy::{Delta, Direction, Identity, Sizes};
+use fief_policy::{Delta, Identity, Sizes};
 
 use crate::maps::{map_error, take};
-use crate::{DatapathError, chain};
-use entries::{Address, Block, Last, Owner, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
-use generation::{Generation, wait_for_programs};
+use crate::ports::{self, Hash, JUDGING, Ports};
+use crate::table::Table;
+use crate::{DatapathError, digest};
+use entries::{Block, Last, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
+use generation::{Generations, SLOTS, wait_for_programs};
 pub use judged::Judged;
-use table::Table;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.bpf.o"));
+/// What conversations look like; another text means that they are forgotten.
+static ABI: &str = concat!(include_str!("../../bpf/lib/track.h"), include_str!("../../bpf/lib/flow.h"));
 
-/// Addresses that can have identities.
-const ADDRESSES: usize = crate::maps::CAPACITY;
-/// Ports of endpoints.
-const DEVICES: usize = 65_536;
-
-type Hash<K, V> = Table<HashMap<MapData, K, V>>;
-
-/// The programs, loaded, and their tables.
+/// The programs that judge, loaded, and their tables.
 pub struct Policy {
     programs: Ebpf,
-    devices: Hash<u32, u32>,
-    addresses: Hash<Address, Owner>,
+    ports: Ports,
     subjects: Hash<SubjectKey, Subject>,
     sets: Hash<u32, Set>,
-    ports: Hash<PortKey, u32>,
+    port_classes: Hash<PortKey, u32>,
     peers: Hash<PeerKey, u32>,
     blocks: Table<LpmTrie<MapData, Block, u32>>,
     verdicts: Hash<VerdictKey, [u32; 4]>,
     ranks: Hash<RankKey, u32>,
     last: PerCpuArray<MapData, Last>,
-    generation: Generation,
+    generations: Generations,
     /// What is in `subjects`.
     written: std::collections::HashMap<SubjectKey, Subject>,
     stage: Stage,
@@ -77,12 +70,10 @@ impl Policy {
         ranks: 131_072,
     };
 
-    /// Loads and verifies the programs, with new tables for so many entries.
-    pub fn load(room: &Sizes) -> Result<Policy, DatapathError> {
-        let mut loader = EbpfLoader::new();
-        for (name, most) in [
-            ("policy_device", DEVICES),
-            ("policy_address", ADDRESSES),
+    /// Loads and verifies the programs, with new tables for so many entries. What is known of conversations is pinned below
+    /// `pins`, if there is such a directory, and found there again.
+    pub fn load(room: &Sizes, pins: Option<&Path>) -> Result<Policy, DatapathError> {
+        let tables = [
             ("policy_subject", room.subjects),
             ("policy_set", room.sets),
             ("policy_port", room.ports),
@@ -90,64 +81,64 @@ impl Policy {
             ("policy_block", room.blocks),
             ("policy_verdict", room.verdicts),
             ("policy_rank", room.ranks),
-        ] {
-            let most =
-                u32::try_from(most).map_err(|_| DatapathError::Load(format!("{name}: {most} entries")))?;
-            loader.map_max_entries(name, most);
+        ];
+        let mut sizes = vec![("policy_now", SLOTS)];
+        for (name, most) in tables {
+            let most = u32::try_from(most);
+            sizes.push((name, most.map_err(|_| DatapathError::Load(format!("{name} is too large")))?));
         }
-        let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
-        for direction in Direction::BOTH {
-            let program = program(&mut programs, direction)?;
-            program.load().map_err(|e| DatapathError::Load(format!("{}: {}", name(direction), chain(&e))))?;
+        sizes.extend(JUDGING);
+        let known = pins.map(|pins| pins.join(format!("known-{}", digest(&[ABI.as_bytes()]))));
+        if let Some(path) = &known {
+            let failed = |source| DatapathError::Pin { what: "create directory", path: path.clone(), source };
+            std::fs::create_dir_all(path).map_err(failed)?;
         }
+        // Another number each time: the numbers of generations begin anew.
+        let this = RandomState::new().hash_one(room.subjects) as u32;
+        let (mut programs, ports) = ports::load(Some(this), &sizes, known.as_deref())?;
         let last = take(&mut programs, "policy_last")?;
         Ok(Policy {
-            devices: Table::open(&mut programs, "policy_device", DEVICES)?,
-            addresses: Table::open(&mut programs, "policy_address", ADDRESSES)?,
+            ports,
             subjects: Table::open(&mut programs, "policy_subject", room.subjects)?,
             sets: Table::open(&mut programs, "policy_set", room.sets)?,
-            ports: Table::open(&mut programs, "policy_port", room.ports)?,
+            port_classes: Table::open(&mut programs, "policy_port", room.ports)?,
             peers: Table::open(&mut programs, "policy_peer", room.peers)?,
             blocks: Table::open(&mut programs, "policy_block", room.blocks)?,
             verdicts: Table::open(&mut programs, "policy_verdict", room.verdicts)?,
             ranks: Table::open(&mut programs, "policy_rank", room.ranks)?,
             last: PerCpuArray::try_from(last).map_err(|e| map_error("policy_last", &e))?,
-            generation: Generation::open(&mut programs)?,
+            generations: Generations::open(&mut programs)?,
             written: std::collections::HashMap::new(),
             stage: Stage::Whole,
             programs,
         })
     }
 
-    /// Whose port a device is.
-    pub fn add_device(&mut self, ifindex: u32, slot: u16) -> Result<(), DatapathError> {
-        self.devices.has_room([ifindex].into_iter())?;
-        self.devices.put(ifindex, slot.into())
+    /// The programs for ports, and whom they know. Whoever changes that calls [`Policy::renew`] afterwards.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
     }
 
-    /// The device is nobody's: what it brings is dropped.
-    pub fn remove_device(&mut self, ifindex: u32) -> Result<(), DatapathError> {
-        self.devices.remove(ifindex)
+    /// From now on the rules count for the ports of a slot's space, and changes of its policies for its endpoints; until
+    /// then everything passes that says who it is. To be called when all ports have programs that judge.
+    pub fn enforce(&mut self, slot: u16) {
+        if !self.is_enforced(slot) {
+            self.generations.raise(slot);
+        }
     }
 
-    /// Who has an address, now or instead of somebody else. To be called when the identity's entries are there.
-    pub fn add_address(
-        &mut self,
-        slot: u16,
-        address: IpAddr,
-        identity: Identity,
-    ) -> Result<(), DatapathError> {
-        let key = Address::new(slot, address);
-        self.addresses.has_room([key].into_iter())?;
-        self.addresses.put(key, Owner { whose: key, identity: identity.0 })
+    /// Do the rules count there?
+    pub fn is_enforced(&self, slot: u16) -> bool {
+        self.generations.get(slot) != 0
     }
 
-    /// Nobody has it. To be called before the change in which the identity's entries go.
-    pub fn remove_address(&mut self, slot: u16, address: IpAddr) -> Result<(), DatapathError> {
-        self.addresses.remove(Address::new(slot, address))
+    /// Whoever is at the ports of these spaces has changed: what was judged before is judged again.
+    pub fn renew(&mut self, slots: &BTreeSet<u16>) {
+        slots.iter().filter(|slot| self.is_enforced(**slot)).for_each(|slot| self.generations.raise(*slot));
     }
 
-    /// Carries out a change; for packets it happens in one moment, or not at all.
+    /// Carries out a change; for packets it happens in one moment for each tenant, or not at all. Where a tenant's endpoints
+    /// are on networks of others, those spaces are to be renewed afterwards.
     ///
     /// After an error other than [`DatapathError::Full`] packets see either all of it or nothing, and no further change
     /// is taken: what was left half written must not come true. Then everything is to be loaded anew.
@@ -189,7 +180,7 @@ impl Policy {
             delta.subjects.iter().filter(|(_, sets)| sets.is_some()).map(|(key, _)| subject(key)).collect();
         self.subjects.has_room(subjects.into_iter())?;
         self.sets.has_room(delta.sets.iter().map(|(set, _)| set.0))?;
-        self.ports.has_room(delta.ports.iter().map(|(key, _)| key.into()))?;
+        self.port_classes.has_room(delta.ports.iter().map(|(key, _)| key.into()))?;
         self.peers.has_room(delta.peers.iter().map(|(key, _)| key.into()))?;
         self.blocks.has_room(delta.blocks.iter().map(|(key, _)| entries::block(key)))?;
         self.verdicts.has_room(delta.verdicts.iter().map(|(key, _)| key.into()))?;
@@ -205,7 +196,7 @@ impl Policy {
             self.sets.put(set.0, header.into())?;
         }
         for (key, class) in &delta.ports {
-            self.ports.put(key.into(), (*class).into())?;
+            self.port_classes.put(key.into(), (*class).into())?;
         }
         for (key, identity) in &delta.blocks {
             self.blocks.put(entries::block(key), identity.0)?;
@@ -218,9 +209,9 @@ impl Policy {
 
     /// Gives each subject what it will have in the coming generation, and what it has until then.
     fn announce(&mut self, delta: &Delta) -> Result<(), DatapathError> {
-        let now = self.generation.get();
         for (key, sets) in &delta.subjects {
             let Some(sets) = *sets else { continue };
+            let now = self.generations.get(key.0.into());
             let (whose, after) = (subject(key), entries::sets(sets));
             let before = self.written.get(&whose).map_or(after, |written| written.at(now));
             let entry = Subject { whose, since: now + 1, before, after };
@@ -234,7 +225,8 @@ impl Policy {
         if delta.subjects.is_empty() {
             return Ok(());
         }
-        self.generation.raise(self.generation.get() + 1);
+        let slots: BTreeSet<u16> = delta.subjects.iter().map(|(key, _)| key.0.into()).collect();
+        self.renew(&slots);
         for whose in delta.subjects.iter().filter(|(_, sets)| sets.is_none()).map(|(key, _)| subject(key)) {
             self.subjects.remove(whose)?;
             self.written.remove(&whose);
@@ -247,17 +239,9 @@ impl Policy {
         gone.peers.iter().try_for_each(|key| self.peers.remove(key.into()))?;
         gone.verdicts.iter().try_for_each(|key| self.verdicts.remove(key.into()))?;
         gone.blocks.iter().try_for_each(|key| self.blocks.remove(entries::block(key)))?;
-        gone.ports.iter().try_for_each(|key| self.ports.remove(key.into()))?;
+        gone.ports.iter().try_for_each(|key| self.port_classes.remove(key.into()))?;
         gone.sets.iter().try_for_each(|set| self.sets.remove(set.0))?;
         gone.ranks.iter().try_for_each(|(set, rank)| self.ranks.remove(RankKey { set: set.0, rank: *rank }))
-    }
-
-    /// The program that judges one direction, for whoever attaches it.
-    pub fn program(&mut self, direction: Direction) -> Result<OwnedFd, DatapathError> {
-        let failed =
-            |e: &dyn std::error::Error| DatapathError::Load(format!("{}: {}", name(direction), chain(e)));
-        let program = program(&mut self.programs, direction)?.fd().map_err(|e| failed(&e))?;
-        program.as_fd().try_clone_to_owned().map_err(|e| failed(&e))
     }
 
     /// How many entries there are.
@@ -265,7 +249,7 @@ impl Policy {
         Sizes {
             subjects: self.subjects.held(),
             sets: self.sets.held(),
-            ports: self.ports.held(),
+            ports: self.port_classes.held(),
             peers: self.peers.held(),
             blocks: self.blocks.held(),
             verdicts: self.verdicts.held(),
@@ -277,17 +261,4 @@ impl Policy {
 fn subject((tenant, identity): &(impl Copy + Into<u16>, Identity)) -> SubjectKey {
     let slot: u16 = (*tenant).into();
     SubjectKey { slot: slot.into(), identity: identity.0 }
-}
-
-fn name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "policy_to",
-        Direction::Egress => "policy_from",
-    }
-}
-
-fn program(programs: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, DatapathError> {
-    let name = name(direction);
-    let program = programs.program_mut(name).ok_or_else(|| DatapathError::Load(format!("no {name}")))?;
-    program.try_into().map_err(|e| DatapathError::Load(format!("{name}: {}", chain(&e))))
 }

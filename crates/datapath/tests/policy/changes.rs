@@ -16,7 +16,7 @@ use fief_policykit::histogram::seed;
 use fief_policykit::host::Host;
 use fief_policykit::scene::{Scene, ScenePod, document, slot};
 
-use crate::machine::{DEVICE, Machine, address, from_to, load};
+use crate::machine::{DEVICE, Machine, address, from_to, load, occupant};
 
 /// How many entries there are at most while the maps carry a change out.
 fn peak(before: &Tables, delta: &Delta) -> Sizes {
@@ -176,9 +176,10 @@ fn packets_that_pass_before_and_afterwards_pass_throughout() {
     };
     let peers = ["{ podSelector: { matchLabels: { app: client } } }", "{ ipBlock: { cidr: 10.0.0.1/32 } }"];
     machine.reach(&scene(peers[0], 1000));
-    let program = machine.policy.program(Direction::Ingress).unwrap();
+    let program = machine.policy.ports().gate.egress.clone();
     let over = AtomicBool::new(false);
     let [client, server, other] = [1, 9, 3].map(|n| IpAddr::from([10, 0, 0, n]));
+    machine.occupy(server);
     let (asked, wrong) = std::thread::scope(|scope| {
         let end = AtEnd(&over);
         let asking = scope.spawn(|| {
@@ -225,12 +226,16 @@ fn one_address_in_two_tenants_is_two_worlds() {
             Change::Policy(network_policy::rules(tenant, document)),
         ]);
         policy.apply(&delta.unwrap()).unwrap();
-        policy.add_address(tenant.into(), from, client).unwrap();
-        policy.add_address(tenant.into(), to, server).unwrap();
+        let [first, second] = [1, 2].map(|n| u32::from(u16::from(tenant)) * 10 + n);
+        for (device, address, identity) in [(first, from, client), (second, to, server)] {
+            policy.ports().place(device, &occupant(tenant.into(), identity)).unwrap();
+            policy.ports().hold(tenant.into(), address, device).unwrap();
+        }
+        policy.enforce(tenant.into());
     }
     let frame = from_to(from, to).tcp_syn(40_000, 80);
     for (tenant, passes) in [(blue, true), (red, false)] {
-        policy.add_device(DEVICE, tenant.into()).unwrap();
+        policy.ports().place(DEVICE, &occupant(tenant.into(), server)).unwrap();
         let judged = policy.try_frame(Direction::Ingress, &frame).unwrap();
         assert_eq!((judged.passes, judged.subject, judged.peer), (passes, server, client));
     }

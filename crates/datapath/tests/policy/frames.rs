@@ -39,7 +39,11 @@ fn packet(family: usize) -> fief_testkit::frame::Packet {
     from_to(CLIENT[family].parse::<IpAddr>().unwrap(), SERVER[family].parse::<IpAddr>().unwrap())
 }
 
+/// At the server's port, as if nothing had been there before.
 fn ask(machine: &mut Machine, frame: &[u8]) -> Judged {
+    let family = usize::from(frame[12..14] == [0x86, 0xdd]);
+    machine.occupy(SERVER[family].parse().unwrap());
+    machine.policy.ports().forget().unwrap();
     machine.policy.try_frame(Ingress, frame).unwrap()
 }
 
@@ -59,7 +63,7 @@ const LOW_PORTS: &str =
 const ANYTHING: &str = "{ podSelector: { matchLabels: { app: server } }, ingress: [{}] }";
 
 #[test]
-fn a_later_fragment_has_no_port() {
+fn a_fragment_whose_first_was_not_here_has_no_port() {
     // Which policy, does a later fragment of TCP pass, does one of UDP?
     for (spec, tcp, udp) in [
         (ONE_PORT, false, false),
@@ -73,7 +77,8 @@ fn a_later_fragment_has_no_port() {
             let payload = [156, 64, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 80, 2, 0, 0];
             let first = packet(family).fragment(7, 0, true).payload(6, &payload);
             assert!(passes(&mut machine, &first), "{spec}: the first has its port");
-            let later = |protocol| packet(family).fragment(7, 16, false).payload(protocol, &payload);
+            // Of packets whose first fragment was not here.
+            let later = |protocol| packet(family).fragment(8, 16, false).payload(protocol, &payload);
             assert_eq!(passes(&mut machine, &later(6)), tcp, "{spec}");
             assert_eq!(passes(&mut machine, &later(17)), udp, "{spec}");
             let last = packet(family).fragment(7, 0, false).payload(6, &payload);
@@ -175,8 +180,8 @@ fn what_is_not_read_is_dropped() {
     let arp = head().arp_request(CLIENT[0].parse().unwrap(), SERVER[0].parse().unwrap());
     assert!(ask(&mut machine, &arp).passes);
     // A device that is nobody's.
-    machine.policy.remove_device(crate::machine::DEVICE).unwrap();
-    let judged = ask(&mut machine, &packet(0).tcp_syn(40_000, 80));
+    machine.policy.ports().remove(crate::machine::DEVICE).unwrap();
+    let judged = machine.policy.try_frame(Ingress, &packet(0).tcp_syn(40_000, 80)).unwrap();
     assert_eq!((judged.passes, judged.verdict), (false, None));
 }
 
@@ -197,27 +202,34 @@ fn neighbours_are_found_whatever_policies_say() {
 }
 
 #[test]
-fn both_ends_are_known_by_tenant_and_address() {
+fn the_subject_has_the_port_and_the_peer_the_address() {
     let Some(mut machine) = machine(&[]) else { return };
     for family in [0, 1] {
         let [client, server, stranger] =
             [CLIENT, SERVER, STRANGER].map(|of| of[family].parse::<IpAddr>().unwrap());
-        let mut ends = |direction: Direction, from: IpAddr, to: IpAddr| {
+        let mut ends = |direction: Direction, at: IpAddr, from: IpAddr, to: IpAddr| {
+            machine.occupy(at);
+            machine.policy.ports().forget().unwrap();
             let judged = machine.policy.try_frame(direction, &from_to(from, to).tcp_syn(1, 80)).unwrap();
             (judged.subject, judged.peer, judged.passes)
         };
-        let (one, other, _) = ends(Ingress, client, server);
+        let (one, other, _) = ends(Ingress, server, client, server);
         assert!(one.is_workload() && other.is_workload() && one != other);
-        assert_eq!(ends(Egress, client, server), (other, one, true));
-        assert_eq!(ends(Ingress, stranger, server), (one, Identity::WORLD, true));
-        assert_eq!(ends(Egress, stranger, server), (Identity::ANY, one, false), "not his port");
+        assert_eq!(ends(Egress, client, client, server), (other, one, true));
+        assert_eq!(ends(Ingress, server, stranger, server), (one, Identity::WORLD, true));
+        // Whatever address it says it has, or is called by.
+        assert_eq!(ends(Egress, client, stranger, server), (other, one, true));
         let everybody = ["255.255.255.255", "ff02::1"][family].parse().unwrap();
-        assert_eq!(ends(Ingress, client, everybody), (Identity::ANY, other, false));
+        assert_eq!(ends(Ingress, server, client, everybody), (one, other, true));
+        // A port of somebody without an identity.
+        assert_eq!(ends(Egress, stranger, stranger, server), (Identity::ANY, one, false));
     }
-    // The same addresses on the port of another tenant are nobody's.
-    machine.policy.add_device(crate::machine::DEVICE, 2).unwrap();
-    let judged = ask(&mut machine, &packet(0).tcp_syn(1, 80));
-    assert_eq!((judged.verdict, judged.subject), (Some(Verdict::Unknown), Identity::ANY));
+    // The same addresses at the port of another tenant: whom that does not know is the world.
+    let occupant = crate::machine::occupant(2, Identity::FIRST);
+    machine.policy.ports().place(crate::machine::DEVICE, &occupant).unwrap();
+    machine.policy.enforce(2);
+    let judged = machine.policy.try_frame(Ingress, &packet(0).tcp_syn(1, 80)).unwrap();
+    assert_eq!((judged.verdict, judged.peer), (Some(Verdict::Unknown), Identity::WORLD));
 }
 
 #[test]

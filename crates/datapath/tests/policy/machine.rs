@@ -1,9 +1,11 @@
 //! The programs with their tables, kept beside a host in memory.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use fief_datapath::policy::{Judged, Policy};
+use fief_datapath::ports::Occupant;
 use fief_policy::{Direction, Identity, Sizes};
 use fief_policykit::host::Host;
 use fief_policykit::scene::{End, Scene, Trip};
@@ -11,18 +13,22 @@ use fief_testkit::Frame;
 
 /// What frames seem to come from: the loopback device.
 pub const DEVICE: u32 = 1;
+/// Where the ports of endpoints are, which nothing is sent to.
+const FIRST: u32 = 1000;
 
 pub struct Machine {
     pub policy: Policy,
     pub host: Host,
-    addresses: BTreeMap<IpAddr, Identity>,
+    addresses: BTreeMap<IpAddr, (u32, Identity)>,
+    ports: u32,
+    asked: u16,
 }
 
 impl Machine {
     /// `None`, and said so, without root.
     pub fn new() -> Option<Machine> {
         let policy = load(&Policy::ROOM)?;
-        Some(Machine { policy, host: Host::new(), addresses: BTreeMap::new() })
+        Some(Machine { policy, host: Host::new(), addresses: BTreeMap::new(), ports: FIRST, asked: 0 })
     }
 
     /// Makes everything as the scene has it, by a change of what is there: addresses go before what they lead to, and
@@ -30,30 +36,61 @@ impl Machine {
     pub fn reach(&mut self, scene: &Scene) {
         let slot = self.host.tenant.into();
         let delta = self.host.plan(scene).unwrap();
-        let wanted = &self.host.at;
-        self.addresses.retain(|address, identity| {
+        let wanted = self.host.at.clone();
+        let ports = self.policy.ports();
+        self.addresses.retain(|address, (device, identity)| {
             let stays = wanted.get(address) == Some(identity);
             if !stays {
-                self.policy.remove_address(slot, *address).unwrap();
+                ports.release(slot, *address).unwrap();
+                ports.remove(*device).unwrap();
             }
             stays
         });
         self.policy.apply(&delta).unwrap();
         self.host.tables.apply(&delta);
+        let ports = self.policy.ports();
         for (address, identity) in wanted {
-            if self.addresses.insert(*address, *identity).is_none() {
-                self.policy.add_address(slot, *address, *identity).unwrap();
+            if let Entry::Vacant(vacant) = self.addresses.entry(address) {
+                self.ports = FIRST + (self.ports - FIRST + 1) % 60_000;
+                ports.place(self.ports, &occupant(slot, identity)).unwrap();
+                ports.hold(slot, address, self.ports).unwrap();
+                vacant.insert((self.ports, identity));
             }
         }
+        self.policy.renew(&[slot].into());
         assert_eq!(self.policy.sizes(), self.host.tables.sizes());
+    }
+
+    /// Who has the port that frames are asked about.
+    pub fn occupy(&mut self, address: IpAddr) {
+        let identity = self.addresses.get(&address).map_or(Identity::ANY, |(_, identity)| *identity);
+        self.policy.ports().place(DEVICE, &occupant(self.host.tenant.into(), identity)).unwrap();
     }
 
     /// What the program says of one end of a trip. Both ends have addresses of one family.
     pub fn judge(&mut self, scene: &Scene, trip: &Trip, direction: Direction) -> Judged {
-        let judged = self.policy.try_frame(direction, &frame(scene, trip)).unwrap();
+        self.occupy(address(scene, trip.seen(direction).0));
+        // One that nobody remembers.
+        self.asked = self.asked.wrapping_add(1);
+        let icmp = if address(scene, trip.from).is_ipv4() { 1 } else { 58 };
+        if ![icmp, 6, 17, 132].contains(&trip.protocol) {
+            self.policy.ports().forget().unwrap();
+        }
+        let judged = self.policy.try_frame(direction, &frame(scene, trip, self.asked | 0x8000)).unwrap();
         let verdict = judged.verdict.expect("the tables were asked");
         assert_eq!(verdict.passes(), judged.passes, "{trip:?}");
         judged
+    }
+}
+
+pub fn occupant(slot: u16, identity: Identity) -> Occupant {
+    Occupant {
+        space: slot,
+        slot,
+        identity: identity.0,
+        owner: identity.0,
+        is_guarded: false,
+        is_audited: false,
     }
 }
 
@@ -63,8 +100,8 @@ pub fn load(room: &Sizes) -> Option<Policy> {
         fief_testkit::missing("loading bpf programs needs root");
         return None;
     }
-    let mut policy = Policy::load(room).unwrap();
-    policy.add_device(DEVICE, fief_policykit::scene::slot().into()).unwrap();
+    let mut policy = Policy::load(room, None).unwrap();
+    policy.enforce(fief_policykit::scene::slot().into());
     Some(policy)
 }
 
@@ -79,19 +116,20 @@ pub fn from_to(from: IpAddr, to: IpAddr) -> fief_testkit::frame::Packet {
     Frame::new([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]).ip(from, to)
 }
 
-/// A packet such as the trip is about.
-fn frame(scene: &Scene, trip: &Trip) -> Vec<u8> {
+/// A packet such as the trip is about, from a port.
+fn frame(scene: &Scene, trip: &Trip, port: u16) -> Vec<u8> {
     let packet = from_to(address(scene, trip.from), address(scene, trip.to));
     match trip.protocol {
-        6 => packet.tcp_syn(40_000, trip.port),
-        17 => packet.udp(40_000, trip.port, b"hello"),
+        6 => packet.tcp_syn(port, trip.port),
+        17 => packet.udp(port, trip.port, b"hello"),
         // RFC 9260, 3.1: ports, verification tag, checksum, which nobody looks at here.
         132 => {
-            let ports = [40_000_u16.to_be_bytes(), trip.port.to_be_bytes()].concat();
+            let ports = [port.to_be_bytes(), trip.port.to_be_bytes()].concat();
             packet.payload(132, &[&ports[..], &[0; 24]].concat())
         }
         protocol @ (1 | 58) => {
-            packet.payload(protocol, &[if protocol == 1 { 8 } else { 128 }, 0, 0, 0, 0, 1, 0, 1])
+            let [high, low] = port.to_be_bytes();
+            packet.payload(protocol, &[if protocol == 1 { 8 } else { 128 }, 0, 0, 0, high, low, 0, 1])
         }
         other => packet.payload(other, &[0; 16]),
     }

@@ -33,6 +33,7 @@ use ipnet::IpNet;
 
 use super::links::{self, HOST_MAC, SPACE_MAC};
 use super::numbers::{Last, Numbers};
+use super::occupants::Watch;
 use super::port::{self, Place};
 use super::space::{self, METADATA, Standing, carry_out};
 use super::wanted::{Space, Wanted, condition};
@@ -67,6 +68,7 @@ pub fn build(
     space: &Space,
     number_of_table: u32,
     is_first: bool,
+    watch: Option<Watch<'_>>,
 ) -> Result<Standing, HostError> {
     let mut socket = Socket::open(libc::NETLINK_ROUTE)?;
     let (slot, name) = (space.slot, links::vrf(space.slot));
@@ -110,6 +112,8 @@ pub fn build(
         frames: None,
         space: space.clone(),
         link: None,
+        is_judged: watch.is_some_and(|watch| watch.is_judging()),
+        ports: BTreeMap::new(),
         bridges: BTreeMap::new(),
         lacking: BTreeMap::new(),
         last_ports: Last::default(),
@@ -128,14 +132,14 @@ pub fn build(
                     format!("the host has a device {name} already, which is not fief's; name another one"),
                 )),
                 false => {
-                    // The short way wants connection tracking that does not mind gaps, and the host's is the host's.
                     let namespace = &standing.namespace;
-                    let place = Place { namespace, bridge, segment, home, programs: None };
+                    let place = Place { namespace, bridge, segment, home, slot: slot.number(), watch };
                     port::attach(&mut socket, &place, &mut numbers, there.get(name), name, port)
                 }
             };
-            if let Err(reason) = attached {
-                standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
+            match attached {
+                Ok(index) => drop(standing.ports.insert(name.clone(), index)),
+                Err(reason) => standing.lacking.entry(port.endpoint.clone()).or_default().push(reason),
             }
         }
         space::neighbours(&mut socket, bridge, is_fresh, segment)?;

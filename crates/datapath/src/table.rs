@@ -14,7 +14,7 @@ const ANY: u64 = 0;
 const NO_EXIST: u64 = 1;
 
 /// What a map of either kind can do.
-pub(super) trait Entries: TryFrom<Map, Error = MapError> {
+pub(crate) trait Entries: TryFrom<Map, Error = MapError> {
     type Key: Copy;
     type Value: Copy;
 
@@ -60,7 +60,7 @@ impl<K: Pod, V: Pod> Entries for LpmTrie<MapData, K, V> {
 }
 
 /// A map and how many entries it has.
-pub(super) struct Table<M> {
+pub(crate) struct Table<M> {
     name: &'static str,
     map: M,
     held: usize,
@@ -68,7 +68,7 @@ pub(super) struct Table<M> {
 }
 
 impl<M: Entries> Table<M> {
-    pub(super) fn open(
+    pub(crate) fn open(
         programs: &mut Ebpf,
         name: &'static str,
         most: usize,
@@ -77,12 +77,12 @@ impl<M: Entries> Table<M> {
         Ok(Table { name, map, held: 0, most })
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 
     /// Refuses what would not fit beside what is there.
-    pub(super) fn has_room(
+    pub(crate) fn has_room(
         &self,
         coming: impl ExactSizeIterator<Item = M::Key>,
     ) -> Result<(), DatapathError> {
@@ -97,7 +97,7 @@ impl<M: Entries> Table<M> {
         }
     }
 
-    pub(super) fn put(&mut self, key: M::Key, value: M::Value) -> Result<(), DatapathError> {
+    pub(crate) fn put(&mut self, key: M::Key, value: M::Value) -> Result<(), DatapathError> {
         match patiently(|| self.map.insert(&key, value, NO_EXIST)) {
             Ok(()) => {
                 self.held += 1;
@@ -110,7 +110,7 @@ impl<M: Entries> Table<M> {
         }
     }
 
-    pub(super) fn remove(&mut self, key: M::Key) -> Result<(), DatapathError> {
+    pub(crate) fn remove(&mut self, key: M::Key) -> Result<(), DatapathError> {
         match self.map.remove(&key) {
             Ok(()) => {
                 self.held -= 1;

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Connection tracking for policies, at each port by itself: who began a conversation, so that answers pass that no rule
+ * speaks of. The kernel's own cannot be asked here. The Rust side is src/ports/entries.rs; both change together.
+ *
+ * A conversation that nobody has answered yet lies in one of a few places that its port has, where another one of the
+ * same port may take its place; answered ones have a table in which each port may fill its share. So whoever begins
+ * many conversations displaces his own. */
+#ifndef FIEF_TRACK_H
+#define FIEF_TRACK_H
+
+#include "verdict.h"
+
+/* Places of a port for what nobody has answered. */
+#define YOUNG_PLACES 1024
+/* Answered conversations of a port. */
+#define MOST_OF_A_PORT 32768
+
+#define SECOND 1000000000ULL
+
+/* One for each time that programs are loaded: what others judged is judged again. */
+const volatile __u32 fief_load = 0;
+
+struct conversation {
+	__u32 device;
+	__u8 family;
+	__u8 protocol;
+	__u16 reserved;
+	__u32 own[4];   /* the endpoint's address, as flow has it */
+	__u32 other[4];
+	__u16 own_port; /* of an echo its identifier, twice */
+	__u16 other_port;
+};
+
+/* Of a record. */
+#define BEGUN_HERE 1   /* the endpoint began */
+#define ANSWERED 2
+#define ENDED_BEGINNER 4 /* FIN of who began, */
+#define ENDED_OTHER 8    /* of the other, */
+#define RESET 16         /* or RST */
+
+struct record {
+	__u32 state;
+	__u32 reserved;
+	__u64 stamp; /* of the rules that let it pass: see stamp_of */
+	__u64 seen;  /* coarse time since boot, in nanoseconds */
+	struct conversation whose; /* the key once more: see endpoints.h */
+	__u32 behind;
+};
+
+struct young {
+	__u32 device;
+	__u32 place;
+};
+
+/* What a port uses. */
+struct usage {
+	__u32 answered; /* conversations */
+	__u32 second;   /* in which it was last denied something new, */
+	__u32 new;      /* and how often in that one */
+	__u32 unlisted; /* what was denied and has no record */
+};
+
+TABLE(fief_young, BPF_MAP_TYPE_HASH, struct young, struct record);
+TABLE(fief_conversation, BPF_MAP_TYPE_HASH, struct conversation, struct record);
+TABLE(fief_usage, BPF_MAP_TYPE_HASH, __u32, struct usage);
+
+/* What a fragment that is not the first lacks. Allocated beforehand and given to others all the same; see endpoints.h. */
+struct piece {
+	__u32 device;
+	__u8 family;
+	__u8 protocol;
+	__u8 direction;
+	__u8 reserved;
+	__u32 source[4];
+	__u32 destination[4];
+	__u32 identification;
+};
+
+struct head {
+	__u16 source_port;
+	__u16 port;
+	__be16 echo;
+	__u8 icmp_type;
+	__u8 turns;
+	__u64 seen;
+	struct piece whose;
+	__u32 behind;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct piece);
+	__type(value, struct head);
+} fief_piece SEC(".maps");
+
+/* The rules that count for a space now. What was judged by others is judged again at its next packet. */
+static __always_inline __u64 stamp_of(__u32 space)
+{
+	return (__u64)fief_load << 32 | generation_of(space);
+}
+
+/* Words of two keys, the second of which may change under our hands. */
+static __always_inline bool is_still(const void *key, const void *there, __u32 size)
+{
+	const volatile __u32 *now = there;
+	const __u32 *own = key;
+	__u32 differs = 0;
+
+	barrier();
+#pragma unroll
+	for (int i = 0; i < size / 4; i++)
+		differs |= own[i] ^ now[i];
+	return !differs;
+}
+
+/* As the endpoint at the port sees it. */
+static __always_inline void conversation_of(__u32 device, const struct flow *flow, int direction, struct conversation *key)
+{
+	bool sends = direction == POLICY_EGRESS;
+
+	key->device = device;
+	key->family = flow->family;
+	key->protocol = flow->protocol;
+	key->reserved = 0;
+	__builtin_memcpy(key->own, sends ? flow->source : flow->destination, sizeof(key->own));
+	__builtin_memcpy(key->other, sends ? flow->destination : flow->source, sizeof(key->other));
+	if (flow->echo || is_icmp(flow)) {
+		key->own_port = flow->echo;
+		key->other_port = flow->echo;
+	} else {
+		key->own_port = sends ? flow->source_port : flow->port;
+		key->other_port = sends ? flow->port : flow->source_port;
+	}
+}
+
+/* The place is not to be foretold by others than the endpoint itself, whose places they are; so any mixing will do. */
+static __always_inline void young_of(const struct conversation *key, struct young *young)
+{
+	const __u32 *words = (const void *)key;
+	__u32 mixed = fief_load;
+
+#pragma unroll
+	for (int i = 1; i < sizeof(*key) / 4; i++)
+		mixed = (mixed ^ words[i]) * 0x9e3779b1;
+	young->device = key->device;
+	young->place = (mixed >> 16 ^ mixed) % YOUNG_PLACES;
+}
+
+/* How long after its last packet a conversation is over: RFC 5382 and RFC 4787 ask for at least as much, but for those of
+ * UDP and others that nobody has answered. */
+static __always_inline __u64 patience(const struct conversation *key, __u32 state)
+{
+	bool is_connection = key->protocol == IPPROTO_TCP || key->protocol == IPPROTO_SCTP;
+	__u32 ended = state & (ENDED_BEGINNER | ENDED_OTHER);
+
+	if (!is_connection)
+		return (key->protocol == IPPROTO_UDP ? state & ANSWERED ? 300 : 60 : 30) * SECOND;
+	if (state & RESET || ended == (ENDED_BEGINNER | ENDED_OTHER))
+		return 10 * SECOND;
+	if (!(state & ANSWERED))
+		return 120 * SECOND;
+	return (ended ? 300 : 7440) * SECOND;
+}
+
+static __always_inline bool take(const struct record *found, const struct conversation *key, __u64 now, struct record *record)
+{
+	if (!found)
+		return false;
+	record->state = *(const volatile __u32 *)&found->state;
+	record->stamp = *(const volatile __u64 *)&found->stamp;
+	record->seen = *(const volatile __u64 *)&found->seen;
+	if (!is_still(key, &found->whose, sizeof(*key)))
+		return false;
+	return now - record->seen <= patience(key, record->state);
+}
+
+/* What is known of a conversation. `found` is where, for small changes in place. */
+static __always_inline bool recall(const struct conversation *key, __u64 now, struct record *record, struct record **found)
+{
+	struct young young;
+
+	*found = bpf_map_lookup_elem(&fief_conversation, key);
+	if (take(*found, key, now, record))
+		return true;
+	young_of(key, &young);
+	*found = bpf_map_lookup_elem(&fief_young, &young);
+	return take(*found, key, now, record);
+}
+
+/* Writes what is to be known of it from now on. */
+static __always_inline void remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 state, struct record *record)
+{
+	__u32 device = key->device;
+	struct usage *usage;
+	struct young young;
+
+	record->state = state;
+	record->reserved = 0;
+	record->behind = 0;
+	record->stamp = stamp;
+	record->seen = now;
+	record->whose = *key;
+	young_of(key, &young);
+	usage = bpf_map_lookup_elem(&fief_usage, &device);
+	if (!(state & ANSWERED)) {
+		if (!bpf_map_delete_elem(&fief_conversation, key) && usage)
+			__sync_fetch_and_add(&usage->answered, -1);
+	} else {
+		if (!bpf_map_update_elem(&fief_conversation, key, record, BPF_EXIST))
+			return;
+		if (usage && usage->answered < MOST_OF_A_PORT &&
+		    !bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
+			__sync_fetch_and_add(&usage->answered, 1);
+			bpf_map_delete_elem(&fief_young, &young);
+			return;
+		}
+	}
+	bpf_map_update_elem(&fief_young, &young, record, BPF_ANY);
+}
+
+/* Does this packet begin something, even where its like has been seen? */
+static __always_inline bool begins(const struct flow *flow)
+{
+	/* SYN without ACK (RFC 9293). */
+	if (flow->protocol == IPPROTO_TCP)
+		return (flow->turns & 0x12) == 0x02;
+	return is_icmp(flow) && is_request(flow);
+}
+
+/* What a packet says about how it goes on. */
+static __always_inline __u32 turned(const struct flow *flow, bool is_answer, __u32 state)
+{
+	if (is_answer)
+		state |= ANSWERED;
+	if (flow->protocol != IPPROTO_TCP)
+		return state;
+	if (flow->turns & 0x04)
+		state |= RESET;
+	if (flow->turns & 0x01)
+		state |= is_answer ? ENDED_OTHER : ENDED_BEGINNER;
+	return state;
+}
+
+static __always_inline void piece_of(__u32 device, const struct flow *flow, int direction, struct piece *piece)
+{
+	piece->device = device;
+	piece->family = flow->family;
+	piece->protocol = flow->protocol;
+	piece->direction = direction;
+	piece->reserved = 0;
+	__builtin_memcpy(piece->source, flow->source, sizeof(piece->source));
+	__builtin_memcpy(piece->destination, flow->destination, sizeof(piece->destination));
+	piece->identification = flow->identification;
+}
+
+/* Gives a later fragment what its first one had; false if that has not been here (30 s: RFC 791, 3.2 lets the receiver
+ * wait for 15). */
+static __always_inline bool join(const struct piece *piece, __u64 now, struct flow *flow)
+{
+	struct head *found = bpf_map_lookup_elem(&fief_piece, piece);
+	struct head head;
+
+	if (!found)
+		return false;
+	head = *found;
+	if (!is_still(piece, &found->whose, sizeof(*piece)) || now - head.seen > 30 * SECOND)
+		return false;
+	flow->source_port = head.source_port;
+	flow->port = head.port;
+	flow->echo = head.echo;
+	flow->icmp_type = head.icmp_type;
+	flow->turns = head.turns & ~0x07;
+	return true;
+}
+
+static __always_inline void keep_head(const struct piece *piece, __u64 now, const struct flow *flow, struct head *head)
+{
+	head->source_port = flow->source_port;
+	head->port = flow->port;
+	head->echo = flow->echo;
+	head->icmp_type = flow->icmp_type;
+	head->turns = flow->turns;
+	head->seen = now;
+	head->whose = *piece;
+	head->behind = 0;
+	bpf_map_update_elem(&fief_piece, piece, head, BPF_ANY);
+}
+
+#endif
