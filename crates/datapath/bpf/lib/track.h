@@ -97,7 +97,7 @@ struct {
 /* The rules that count for a space now. What was judged by others is judged again at its next packet. */
 static __always_inline __u64 stamp_of(__u32 space)
 {
-	return (__u64)fief_load << 32 | generation_of(space);
+	return (__u64)(fief_load + space * 0x9e3779b1) << 32 | generation_of(space);
 }
 
 /* Words of two keys, the second of which may change under our hands. */
@@ -172,7 +172,8 @@ static __always_inline bool take(const struct record *found, const struct conver
 	record->seen = *(const volatile __u64 *)&found->seen;
 	if (!is_still(key, &found->whose, sizeof(*key)))
 		return false;
-	return now - record->seen <= patience(key, record->state);
+	/* The clock of programs is coarse: somebody else may have looked at a finer one. */
+	return (__s64)(now - record->seen) <= (__s64)patience(key, record->state);
 }
 
 /* What is known of a conversation. `found` is where, for small changes in place. */
@@ -264,7 +265,7 @@ static __always_inline bool join(const struct piece *piece, __u64 now, struct fl
 	if (!found)
 		return false;
 	head = *found;
-	if (!is_still(piece, &found->whose, sizeof(*piece)) || now - head.seen > 30 * SECOND)
+	if (!is_still(piece, &found->whose, sizeof(*piece)) || (__s64)(now - head.seen) > (__s64)(30 * SECOND))
 		return false;
 	flow->source_port = head.source_port;
 	flow->port = head.port;

@@ -34,7 +34,7 @@ const DEVICES: usize = 65_536;
 
 /// Maps that only judging needs, with how many entries they have then. Their sizes are constants: see docs/policy.md.
 pub(crate) const JUDGING: [(&str, u32); 3] =
-    [("fief_conversation", 524_288), ("fief_young", 262_144), ("fief_piece", 4096)];
+    [("fief_conversation", 262_144), ("fief_young", 131_072), ("fief_piece", 4096)];
 
 pub(crate) type Hash<K, V> = Table<HashMap<MapData, K, V>>;
 
