@@ -222,7 +222,7 @@ fn one_address_in_two_tenants_is_two_worlds() {
             Change::Identity(tenant, client, workload("client")),
             Change::Identity(tenant, server, workload("server")),
             Change::Subject(tenant, server),
-            Change::Policy(network_policy::rules(tenant, document)),
+            Change::Policy(document.rules(tenant)),
         ]);
         policy.apply(&delta.unwrap()).unwrap();
         policy.add_address(tenant.into(), from, client).unwrap();
