@@ -18,7 +18,8 @@ use wire::{Answer, Call};
 
 use crate::{
     AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, EndpointView, FieldView,
-    MoveRequest, MoveResponse, NetworkView, Paths, SocketView, TaskView, TenantView,
+    IdentityView, MoveRequest, MoveResponse, NetworkView, Paths, PolicyTestRequest, PolicyTestResponse,
+    PolicyView, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -119,6 +120,31 @@ impl Client {
         self.json(Call::new(Method::DELETE, format!("/v1/endpoints/{}", escaped_key(key))))
     }
 
+    /// All policies, or those of one tenant.
+    pub fn policies(&self, tenant: Option<&str>) -> Result<Vec<PolicyView>, ClientError> {
+        self.json(Call::get(format!("/v1/policies{}", of(tenant))))
+    }
+
+    /// One policy, by `TENANT/NAMESPACE/NAME`.
+    pub fn policy(&self, key: &str) -> Result<PolicyView, ClientError> {
+        self.json(Call::get(format!("/v1/policies/{}", escaped_key(key))))
+    }
+
+    /// Deletes one policy, by `TENANT/NAMESPACE/NAME`.
+    pub fn delete_policy(&self, key: &str) -> Result<ApplyResponse, ClientError> {
+        self.json(Call::new(Method::DELETE, format!("/v1/policies/{}", escaped_key(key))))
+    }
+
+    /// What would become of a packet.
+    pub fn test_policy(&self, request: &PolicyTestRequest) -> Result<PolicyTestResponse, ClientError> {
+        self.json(Call::post("/v1/policies/test", request)?)
+    }
+
+    /// All identities, or those of one tenant.
+    pub fn identities(&self, tenant: Option<&str>) -> Result<Vec<IdentityView>, ClientError> {
+        self.json(Call::get(format!("/v1/identities{}", of(tenant))))
+    }
+
     /// How the daemon is.
     pub fn status(&self) -> Result<DaemonStatus, ClientError> {
         self.json(Call::get("/v1/status"))
@@ -131,14 +157,12 @@ impl Client {
 
     /// The sockets of one tenant, or all that the caller may see.
     pub fn sockets(&self, tenant: Option<&str>) -> Result<Vec<SocketView>, ClientError> {
-        let query = tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default();
-        self.json(Call::get(format!("/v1/sockets{query}")))
+        self.json(Call::get(format!("/v1/sockets{}", of(tenant))))
     }
 
     /// The processes and threads of one tenant, or all that the caller may see.
     pub fn processes(&self, tenant: Option<&str>) -> Result<Vec<TaskView>, ClientError> {
-        let query = tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default();
-        self.json(Call::get(format!("/v1/processes{query}")))
+        self.json(Call::get(format!("/v1/processes{}", of(tenant))))
     }
 
     /// One process.
@@ -201,6 +225,11 @@ impl Client {
                 .unwrap_or_else(|_| Err(ClientError::Silent { call: call.to_string(), after: PATIENCE }))
         })
     }
+}
+
+/// The query for what is one tenant's.
+fn of(tenant: Option<&str>) -> String {
+    tenant.map(|name| format!("?tenant={}", escaped(name))).unwrap_or_default()
 }
 
 /// `TENANT/NAME` as two segments of a path.

@@ -1,10 +1,17 @@
 //! The wire types. Every one of them is JSON in camelCase; the OpenAPI document is made from them.
 
+mod policy;
+
 use std::net::IpAddr;
 
 use fief_model::{Diagnostic, Endpoint, Network, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use policy::{
+    EndView, IdentityView, NamedPortView, PolicyStatus, PolicyTestRequest, PolicyTestResponse, PolicyView,
+    RuleView, SideView,
+};
 
 /// A document's text as the caller read it, with the name to show in complaints.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -24,6 +31,9 @@ pub struct ApplyRequest {
     /// The set they belong to; `default` if left out.
     #[serde(default)]
     pub set: Option<String>,
+    /// The tenant that all of them belong to: policies that name none get it, and what is another's is refused.
+    #[serde(default)]
+    pub tenant: Option<String>,
     /// Delete what earlier applies of the same set made and this one does not name.
     #[serde(default)]
     pub prune: bool,
@@ -38,6 +48,9 @@ pub struct ApplyRequest {
 pub struct DeleteRequest {
     /// The documents.
     pub sources: Vec<SourceText>,
+    /// The tenant that all of them belong to, as in an apply.
+    #[serde(default)]
+    pub tenant: Option<String>,
 }
 
 /// What happens to one object.
@@ -58,9 +71,9 @@ pub enum Action {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// Its kind: `Tenant`, `Network` or `Endpoint`.
+    /// Its kind: `Tenant`, `Network`, `Endpoint` or `NetworkPolicy`.
     pub kind: String,
-    /// Its name; of what belongs to a tenant `TENANT/NAME`.
+    /// Its name; of what belongs to a tenant `TENANT/NAME`, of a policy `TENANT/NAMESPACE/NAME`.
     pub name: String,
     /// What happens to it.
     pub action: Action,
@@ -70,7 +83,7 @@ pub struct Outcome {
     /// Where a tenant stands after the call (absent in a dry run and for deletions).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<TenantStatus>,
-    /// Where a network or an endpoint stands after the call.
+    /// Where a network, an endpoint or a policy stands after the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standing: Option<Standing>,
 }
@@ -87,7 +100,7 @@ impl Outcome {
     }
 }
 
-/// Where a network or an endpoint stands, in short.
+/// Where a network, an endpoint or a policy stands, in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {

@@ -9,6 +9,7 @@ mod files;
 mod get;
 mod man;
 mod marks;
+mod policy;
 mod processes;
 mod sockets;
 mod validate;
@@ -26,6 +27,7 @@ pub use files::Files;
 pub use get::{GetArgs, GetKind};
 pub use man::ManArgs;
 pub use marks::{MarksArgs, MarksCommand};
+pub use policy::{PolicyArgs, PolicyCommand, PolicyTestArgs};
 pub use processes::{IdentifyArgs, PidsArgs, PsArgs};
 pub use sockets::SocketsArgs;
 pub use validate::ValidateArgs;
@@ -33,7 +35,10 @@ pub use validate::ValidateArgs;
 /// Many tenants on one Linux host, each with addresses, routes and members of its own.
 #[derive(Debug, Parser)]
 #[command(name = "fief", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage. `fief diff` has those of diff(1).")]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage. `fief diff` has those of diff(1), and \
+    `fief policy test` says 1 for denied."
+)]
 pub struct Cli {
     /// The directory below which the daemon keeps its state, configuration and socket
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
@@ -93,6 +98,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Say whom an alias of a UDP sender stands for
     Explain(ExplainArgs),
+    /// Ask policies
+    Policy(PolicyArgs),
     /// Say who uses which bits of the packet mark
     Marks(MarksArgs),
     /// Print the JSON schema of the documents

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod get;
 pub mod man;
 pub mod marks;
+pub mod policy;
 pub mod processes;
 pub mod schema;
 pub mod sockets;

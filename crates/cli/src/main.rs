@@ -10,6 +10,7 @@ mod complaints;
 mod context;
 mod networks;
 mod outcomes;
+mod policies;
 mod report;
 mod screen;
 mod sources;
@@ -26,7 +27,8 @@ use context::Context;
 fn main() -> ExitCode {
     let Cli { root, output, command } = Cli::parse();
     let mut context = Context::new(root.as_deref(), output);
-    let trouble = if matches!(command, Command::Diff(_)) { ExitCode::from(2) } else { ExitCode::FAILURE };
+    let compares = matches!(command, Command::Diff(_) | Command::Policy(_));
+    let trouble = if compares { ExitCode::from(2) } else { ExitCode::FAILURE };
     let ran = match command {
         Command::Apply(args) => commands::apply::run(args, &mut context),
         Command::Diff(args) => commands::diff::run(args, &mut context),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Pids(args) => commands::processes::pids(args, &mut context),
         Command::Sockets(args) => commands::sockets::run(args, &mut context),
         Command::Explain(args) => commands::explain::run(args, &mut context),
+        Command::Policy(args) => commands::policy::run(args, &mut context),
         Command::Marks(args) => commands::marks::run(args, &mut context),
         Command::Schema => commands::schema::run(&mut context),
         Command::Completion(args) => commands::completion::run(args, &mut context),

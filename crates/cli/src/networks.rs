@@ -86,7 +86,8 @@ fn place(attach: &Attach) -> String {
     }
 }
 
-fn phase(phase: Phase) -> &'static str {
+/// A phase's word.
+pub fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Ready => "Ready",
         Phase::Pending => "Pending",

@@ -19,7 +19,7 @@ pub fn apply(engine: &mut Engine) -> Applied {
     if sources.is_empty() {
         return Ok(ApplyResponse::default());
     }
-    engine.apply(&ApplyRequest { sources, set: Some(SET.into()), prune: true, dry_run: false })
+    engine.apply(&ApplyRequest { sources, set: Some(SET.into()), prune: true, ..ApplyRequest::default() })
 }
 
 fn read(directory: &Path) -> Result<Vec<SourceText>, String> {

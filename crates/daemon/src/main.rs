@@ -13,6 +13,7 @@ mod members;
 mod networks;
 mod observed;
 mod plan;
+mod policies;
 mod slots;
 mod store;
 

@@ -5,8 +5,10 @@
 //! later can still point at the line. Three rooms because serde alone would stop at the first mistake and
 //! forget where it was.
 
+mod claim;
 mod decode;
 mod hints;
+mod list;
 mod positions;
 mod suggest;
 mod tree;
@@ -18,14 +20,15 @@ use serde::{Serialize, Serializer};
 
 use crate::policy::NETWORK_POLICY_VERSION;
 use crate::{Diagnostic, Endpoint, Network, NetworkPolicy, Tenant};
+pub use claim::claim;
 pub use positions::Positions;
 use tree::{Complaint, Content, Node, Place, Reader};
 
-/// The `apiVersion` of every document of ours.
+/// The `apiVersion` of every document of our own kinds.
 pub const API_VERSION: &str = "fief/v1alpha1";
 
 /// The kinds [`parse`] knows.
-pub const KINDS: &[&str] = &["Tenant", "Network", "Endpoint"];
+pub const KINDS: &[&str] = &["Tenant", "Network", "Endpoint", "NetworkPolicy"];
 
 /// The most text one [`parse`] takes, all sources together.
 pub const MAX_BYTES: usize = 32 << 20;
@@ -51,13 +54,15 @@ pub enum Document {
     Network(Network),
     /// `kind: Endpoint`.
     Endpoint(Endpoint),
+    /// `kind: NetworkPolicy`, of Kubernetes.
+    NetworkPolicy(NetworkPolicy),
 }
 
 /// A document and where it was written.
 #[derive(Debug, Clone)]
-pub struct Located<D = Document> {
+pub struct Located {
     /// The document.
-    pub document: D,
+    pub document: Document,
     /// The name of its source.
     pub source: Arc<str>,
     /// The places of its fields.
@@ -70,20 +75,7 @@ pub struct Located<D = Document> {
 /// YAML. A source without any document is a mistake: most often it is a file that somebody truncated.
 /// An empty *list* of sources is not; it says nothing.
 pub fn parse(sources: &[Source]) -> Result<Vec<Located>, Vec<Diagnostic>> {
-    read(sources, document)
-}
-
-/// Reads network policies, in the same way. They are a kind apart: nothing stores or carries out policies yet, so
-/// [`parse`] does not know them, and what it accepts is in force.
-pub fn parse_policies(sources: &[Source]) -> Result<Vec<Located<NetworkPolicy>>, Vec<Diagnostic>> {
-    read(sources, network_policy)
-}
-
-/// What turns a tree into a document of some type.
-type Read<D> = fn(&Node<'_>) -> Result<D, Vec<Complaint>>;
-
-fn read<D>(sources: &[Source], as_document: Read<D>) -> Result<Vec<Located<D>>, Vec<Diagnostic>> {
-    let mut outcome = Outcome { located: Vec::new(), diagnostics: Vec::new(), as_document };
+    let mut outcome = Outcome { located: Vec::new(), diagnostics: Vec::new() };
     let total: usize = sources.iter().map(|source| source.text.len()).sum();
     if total > MAX_BYTES {
         let largest = sources.iter().max_by_key(|source| source.text.len());
@@ -108,15 +100,28 @@ impl Document {
             Document::Tenant(_) => "Tenant",
             Document::Network(_) => "Network",
             Document::Endpoint(_) => "Endpoint",
+            Document::NetworkPolicy(_) => "NetworkPolicy",
         }
     }
 
-    /// `metadata.name`; of what belongs to a tenant `TENANT/NAME`. Unique in its kind.
+    /// `metadata.name`; of what belongs to a tenant `TENANT/NAME`, of a policy `TENANT/NAMESPACE/NAME`. Unique in its
+    /// kind.
     pub fn name(&self) -> Cow<'_, str> {
         match self {
             Document::Tenant(tenant) => Cow::Borrowed(&tenant.metadata.name),
             Document::Network(network) => Cow::Owned(network.metadata.key()),
             Document::Endpoint(endpoint) => Cow::Owned(endpoint.metadata.key()),
+            Document::NetworkPolicy(policy) => Cow::Owned(policy.key()),
+        }
+    }
+
+    /// The tenant that it is or belongs to; empty for a policy that names none.
+    pub fn tenant(&self) -> &str {
+        match self {
+            Document::Tenant(tenant) => &tenant.metadata.name,
+            Document::Network(network) => &network.metadata.tenant,
+            Document::Endpoint(endpoint) => &endpoint.metadata.tenant,
+            Document::NetworkPolicy(policy) => policy.tenant().unwrap_or_default(),
         }
     }
 
@@ -148,33 +153,33 @@ impl Serialize for Document {
             Document::Endpoint(Endpoint { metadata, spec }) => {
                 Written { api_version, kind, metadata, spec }.serialize(serializer)
             }
+            Document::NetworkPolicy(NetworkPolicy { metadata, spec, .. }) => {
+                Written { api_version: NETWORK_POLICY_VERSION, kind, metadata, spec }.serialize(serializer)
+            }
         }
     }
 }
 
 /// What has been read so far, and what was wrong with it.
-struct Outcome<D> {
-    located: Vec<Located<D>>,
+struct Outcome {
+    located: Vec<Located>,
     diagnostics: Vec<Diagnostic>,
-    as_document: Read<D>,
 }
 
-impl<D> Outcome<D> {
+impl Outcome {
     fn read(&mut self, source: &Source, allowance: &mut usize) {
         let name: Arc<str> = source.name.as_str().into();
         let mut empty = true;
         for read in Reader::new(&source.text, allowance) {
-            empty = false;
-            let read = read.map_err(|complaint| vec![complaint]);
-            match read.and_then(|node| Ok(((self.as_document)(&node)?, node))) {
-                // One mistake refuses everything, so after it nothing more needs keeping.
-                Ok(_) if !self.diagnostics.is_empty() => {}
-                Ok((document, node)) => self.located.push(Located {
-                    document,
-                    source: name.clone(),
-                    positions: Positions::of(&node),
+            match read.map_err(|complaint| vec![complaint]).and_then(list::unfold) {
+                Ok(nodes) => nodes.iter().for_each(|node| {
+                    empty = false;
+                    self.take(&name, node);
                 }),
-                Err(complaints) => complaints.into_iter().for_each(|each| self.refuse(&name, each)),
+                Err(complaints) => {
+                    empty = false;
+                    complaints.into_iter().for_each(|each| self.refuse(&name, each));
+                }
             }
             if self.overflowing() {
                 return;
@@ -185,7 +190,22 @@ impl<D> Outcome<D> {
         }
     }
 
+    fn take(&mut self, source: &Arc<str>, node: &Node<'_>) {
+        match document(node) {
+            // One mistake refuses everything, so after it nothing more needs keeping.
+            Ok(_) if !self.diagnostics.is_empty() => {}
+            Ok(document) => {
+                let positions = Positions::of(node);
+                self.located.push(Located { document, source: source.clone(), positions });
+            }
+            Err(complaints) => complaints.into_iter().for_each(|each| self.refuse(source, each)),
+        }
+    }
+
     fn refuse(&mut self, source: &str, complaint: Complaint) {
+        if self.overflowing() {
+            return;
+        }
         self.diagnostics.push(Diagnostic {
             source: source.into(),
             line: complaint.place.line,
@@ -199,46 +219,44 @@ impl<D> Outcome<D> {
         self.diagnostics.len() >= MAX_DIAGNOSTICS
     }
 
-    fn finish(self) -> Result<Vec<Located<D>>, Vec<Diagnostic>> {
+    fn finish(self) -> Result<Vec<Located>, Vec<Diagnostic>> {
         if self.diagnostics.is_empty() { Ok(self.located) } else { Err(self.diagnostics) }
     }
 }
 
 /// The one place that knows which kind is which type.
 fn document(node: &Node<'_>) -> Result<Document, Vec<Complaint>> {
-    let complaints = check_version(node, API_VERSION, "Tenant")?;
-    let decoded = match header(node, "kind", "Tenant") {
+    let kind = header(node, "kind", "Tenant");
+    let versions: &[&str] = match kind {
+        Ok(("NetworkPolicy", _)) => &[NETWORK_POLICY_VERSION],
+        Ok((known, _)) if KINDS.contains(&known) => &[API_VERSION],
+        // What is wrong with the kind is to be said, and not that its version is another kind's.
+        _ => &[API_VERSION, NETWORK_POLICY_VERSION],
+    };
+    let complaints = check_version(node, versions)?;
+    let decoded = match kind {
         Ok(("Tenant", _)) => decode::decode(node, &[hints::TENANT]).map(Document::Tenant),
         Ok(("Network", _)) => decode::decode(node, &[hints::NETWORK]).map(Document::Network),
         Ok(("Endpoint", _)) => decode::decode(node, &[hints::ENDPOINT]).map(Document::Endpoint),
+        Ok(("NetworkPolicy", _)) => decode::decode(node, hints::NETWORK_POLICY).map(Document::NetworkPolicy),
         Ok((other, place)) => Err(vec![unknown_kind(other, place, KINDS)]),
         Err(complaint) => Err(vec![complaint]),
     };
     together(decoded, complaints)
 }
 
-/// The same for policies.
-fn network_policy(node: &Node<'_>) -> Result<NetworkPolicy, Vec<Complaint>> {
-    let complaints = check_version(node, NETWORK_POLICY_VERSION, "NetworkPolicy")?;
-    let decoded = match header(node, "kind", "NetworkPolicy") {
-        Ok(("NetworkPolicy", _)) => decode::decode(node, hints::NETWORK_POLICY),
-        Ok((other, place)) => Err(vec![unknown_kind(other, place, &["NetworkPolicy"])]),
-        Err(complaint) => Err(vec![complaint]),
-    };
-    together(decoded, complaints)
-}
-
 /// What is wrong with the version, which is no reason to stop reading; an error if this is no document at all.
-fn check_version(node: &Node<'_>, version: &str, kind: &str) -> Result<Vec<Complaint>, Vec<Complaint>> {
+fn check_version(node: &Node<'_>, versions: &[&str]) -> Result<Vec<Complaint>, Vec<Complaint>> {
+    let version = versions.first().copied().unwrap_or(API_VERSION);
     if !matches!(node.content, Content::Mapping(_)) {
         return Err(vec![Complaint {
             place: node.place,
             message: format!("a document is {}, not a mapping", node.noun()),
-            help: format!("begin it with `apiVersion: {version}` and `kind: {kind}`"),
+            help: format!("begin it with `apiVersion: {version}` and `kind: Tenant`"),
         }]);
     }
     Ok(match header(node, "apiVersion", version) {
-        Ok((written, _)) if written == version => Vec::new(),
+        Ok((written, _)) if versions.contains(&written) => Vec::new(),
         Ok((other, place)) => vec![Complaint {
             place,
             message: format!("unknown apiVersion `{other}`"),

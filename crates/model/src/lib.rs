@@ -19,7 +19,7 @@ pub mod tenant;
 pub mod validate;
 
 pub use diagnostic::Diagnostic;
-pub use document::{Document, Located, Source, parse, parse_policies};
+pub use document::{Document, Located, Source, claim, parse};
 pub use endpoint::{Attach, Attachment, Endpoint, EndpointMetadata, EndpointPort, EndpointSpec};
 pub use mac::Mac;
 pub use mss::Mss;
@@ -27,9 +27,10 @@ pub use network::{
     Dhcp, Dns, Network, NetworkKind, NetworkSpec, OwnedMetadata, PortMap, Protocol, Reservation,
 };
 pub use overlap::overlapping;
-pub use policy::NetworkPolicy;
+pub use policy::{NetworkPolicy, Places};
 pub use slot::Slot;
 pub use tenant::{
-    Interface, Isolation, Members, Metadata, Namespace, Route, RouteKind, Select, Tenant, TenantSpec, Udp,
+    Interface, Isolation, Members, Metadata, Namespace, PolicyMode, Route, RouteKind, Select, Tenant,
+    TenantSpec, Udp,
 };
-pub use validate::{Kept, validate, validate_policies};
+pub use validate::{Kept, validate};

@@ -4,6 +4,8 @@
 //! policy that is read in part is a hole. What the API server writes beside it, and what says nothing about
 //! traffic, is read and forgotten ([`Ignored`]).
 
+mod places;
+
 use std::fmt;
 
 use ipnet::IpNet;
@@ -11,6 +13,8 @@ use schemars::JsonSchema;
 use serde::de::{self, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+
+pub use places::Places;
 
 /// The `apiVersion` of network policies.
 pub const NETWORK_POLICY_VERSION: &str = "networking.k8s.io/v1";
@@ -25,7 +29,7 @@ pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// A network policy as a person wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkPolicy {
     /// Which one it is.
@@ -34,11 +38,12 @@ pub struct NetworkPolicy {
     #[serde(default)]
     pub spec: NetworkPolicySpec,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     status: Ignored,
 }
 
 /// Name, namespace and labels of a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyMetadata {
     /// A DNS subdomain (RFC 1123). Unique in its tenant and namespace.
@@ -50,27 +55,36 @@ pub struct PolicyMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     annotations: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     creation_timestamp: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     finalizers: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     generation: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     managed_fields: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     owner_references: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     resource_version: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     self_link: Ignored,
     #[serde(default, skip_serializing)]
+    #[schemars(with = "serde_json::Value")]
     uid: Ignored,
 }
 
 /// Whom a policy selects, and what those may do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkPolicySpec {
     /// The pods of its namespace that it is about; empty, all of them.
@@ -88,7 +102,7 @@ pub struct NetworkPolicySpec {
 }
 
 /// A direction that a policy is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyType {
     /// What arrives at the selected pods.
     Ingress,
@@ -97,7 +111,7 @@ pub enum PolicyType {
 }
 
 /// Traffic to the selected pods that is allowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngressRule {
     /// From whom; empty, from anybody.
@@ -109,7 +123,7 @@ pub struct IngressRule {
 }
 
 /// Traffic from the selected pods that is allowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressRule {
     /// To whom; empty, to anybody.
@@ -121,7 +135,7 @@ pub struct EgressRule {
 }
 
 /// The other side: pods by their labels and those of their namespace, or a block of addresses.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyPeer {
     /// Pods of the policy's namespace, or of those that `namespaceSelector` selects.
@@ -136,18 +150,20 @@ pub struct PolicyPeer {
 }
 
 /// A block of addresses with holes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IpBlock {
     /// The block.
+    #[schemars(with = "String")]
     pub cidr: IpNet,
     /// The holes, inside of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
     pub except: Vec<IpNet>,
 }
 
 /// Ports of one protocol.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyPort {
     /// The protocol.
@@ -162,7 +178,7 @@ pub struct PolicyPort {
 }
 
 /// A port by its number, or by the name that the endpoint gives it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PortName {
     /// 1..=65535.
@@ -187,7 +203,7 @@ pub enum Transport {
 }
 
 /// Labels that must be there, or must not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels with exactly these values.
@@ -199,7 +215,7 @@ pub struct LabelSelector {
 }
 
 /// What must hold for one label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelExpression {
     /// The label's name.
@@ -212,7 +228,7 @@ pub struct LabelExpression {
 }
 
 /// What must hold for a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LabelOperator {
     /// It has one of the values.
     In,
@@ -234,19 +250,10 @@ impl NetworkPolicy {
         self.metadata.labels.get(TENANT_LABEL).map(String::as_str)
     }
 
-    /// The document as YAML that [`crate::parse_policies`] reads back to the same document.
-    pub fn to_yaml(&self) -> String {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Written<'a> {
-            api_version: &'static str,
-            kind: &'static str,
-            #[serde(flatten)]
-            policy: &'a NetworkPolicy,
-        }
-        let written = Written { api_version: NETWORK_POLICY_VERSION, kind: "NetworkPolicy", policy: self };
-        // Structs, lists, texts and numbers only: the writer has no case it could refuse.
-        serde_saphyr::to_string(&written).expect("a policy is writable as YAML")
+    /// `TENANT/NAMESPACE/NAME`, which is unique on a host.
+    pub fn key(&self) -> String {
+        let PolicyMetadata { namespace, name, .. } = &self.metadata;
+        format!("{}/{namespace}/{name}", self.tenant().unwrap_or_default())
     }
 }
 

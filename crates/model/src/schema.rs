@@ -4,12 +4,18 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use crate::document::{API_VERSION, KINDS};
-use crate::{Endpoint, Network, Tenant};
+use crate::policy::NETWORK_POLICY_VERSION;
+use crate::{Endpoint, Network, NetworkPolicy, Tenant};
 
-/// The JSON schema of a `fief/v1alpha1` document: one of the kinds, by its `kind`.
+/// The JSON schema of a document: one of the kinds, by its `kind`.
 pub fn schema() -> Value {
     let mut definitions = Map::new();
-    let kinds = [of_kind::<Tenant>("Tenant"), of_kind::<Network>("Network"), of_kind::<Endpoint>("Endpoint")];
+    let kinds = [
+        of_kind::<Tenant>(API_VERSION, "Tenant"),
+        of_kind::<Network>(API_VERSION, "Network"),
+        of_kind::<Endpoint>(API_VERSION, "Endpoint"),
+        of_kind::<NetworkPolicy>(NETWORK_POLICY_VERSION, "NetworkPolicy"),
+    ];
     let chosen = kinds.map(|mut schema| {
         let kind = schema["properties"]["kind"]["const"].clone();
         if let Some(Value::Object(own)) = schema.as_object_mut().and_then(|s| s.remove("$defs")) {
@@ -29,7 +35,10 @@ pub fn schema() -> Value {
         "title": API_VERSION,
         "type": "object",
         "properties": {
-            "apiVersion": { "description": "The version of this format.", "const": API_VERSION },
+            "apiVersion": {
+                "description": "The version of this format.",
+                "enum": [API_VERSION, NETWORK_POLICY_VERSION],
+            },
             "kind": { "description": "What the document describes.", "enum": KINDS },
         },
         "required": ["apiVersion", "kind", "metadata"],
@@ -56,11 +65,11 @@ pub fn schema() -> Value {
 }
 
 /// A kind's own schema with the two keys that every document has.
-fn of_kind<T: JsonSchema>(kind: &str) -> Value {
+fn of_kind<T: JsonSchema>(version: &str, kind: &str) -> Value {
     let mut schema = schemars::schema_for!(T).to_value();
-    schema["title"] = json!(format!("{API_VERSION} {kind}"));
+    schema["title"] = json!(format!("{version} {kind}"));
     let header = json!({
-        "apiVersion": { "description": "The version of this format.", "const": API_VERSION },
+        "apiVersion": { "description": "The version of this format.", "const": version },
         "kind": { "description": "What the document describes.", "const": kind },
     });
     if let Some(properties) = schema["properties"].as_object_mut()
@@ -120,8 +129,13 @@ mod tests {
     #[test]
     fn the_schema_names_the_header_and_nothing_unknown() {
         let schema = schema();
-        assert_eq!(schema["properties"]["apiVersion"]["const"], "fief/v1alpha1");
-        assert_eq!(schema["properties"]["kind"]["enum"], json!(["Tenant", "Network", "Endpoint"]));
+        assert_eq!(
+            schema["properties"]["apiVersion"]["enum"],
+            json!(["fief/v1alpha1", "networking.k8s.io/v1"])
+        );
+        assert_eq!(schema["$defs"]["Tenant"]["properties"]["apiVersion"]["const"], "fief/v1alpha1");
+        let kinds = json!(["Tenant", "Network", "Endpoint", "NetworkPolicy"]);
+        assert_eq!(schema["properties"]["kind"]["enum"], kinds);
         assert_eq!(schema["required"], json!(["apiVersion", "kind", "metadata"]));
         assert_eq!(schema["$defs"]["Network"]["required"], json!(["apiVersion", "kind", "metadata", "spec"]));
         for (name, definition) in schema["$defs"].as_object().unwrap() {

@@ -59,6 +59,26 @@ pub struct TenantSpec {
     /// Labels of its namespaces, for policies. A namespace that is not listed has none but its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, Namespace>,
+    /// What becomes of packets that its policies deny.
+    #[serde(default, skip_serializing_if = "PolicyMode::is_enforce")]
+    pub policy_mode: PolicyMode,
+}
+
+/// What becomes of packets that policies deny.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyMode {
+    /// They are dropped.
+    #[default]
+    Enforce,
+    /// They pass, and are recorded: for policies that are not trusted yet.
+    Audit,
+}
+
+impl PolicyMode {
+    fn is_enforce(&self) -> bool {
+        *self == PolicyMode::Enforce
+    }
 }
 
 /// A part of a tenant that policies can select.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fief_model::policy::{LabelOperator, PolicyType, PortName, Transport};
-use fief_model::{Located, NetworkPolicy, Source, parse, parse_policies, validate_policies};
+use fief_model::{Document, Kept, Located, NetworkPolicy, Places, Source, claim, parse, validate};
 
 const WRITTEN: &str = "\
 apiVersion: networking.k8s.io/v1
@@ -54,7 +54,8 @@ status: {}
 #[test]
 fn what_kubectl_writes_is_read_and_rules_know_their_lines() {
     let [located] = &read(WRITTEN)[..] else { panic!("one policy") };
-    let Located { document: policy, positions, .. } = located;
+    let (policy, positions) = (policy(located), &located.positions);
+    assert_eq!(located.document.name(), "blue/shop/front");
     assert_eq!((policy.tenant(), policy.metadata.namespace.as_str()), (Some("blue"), "shop"));
     let rule = &policy.spec.ingress[0];
     let expression = &rule.from[0].namespace_selector.as_ref().unwrap().match_expressions[0];
@@ -67,9 +68,11 @@ fn what_kubectl_writes_is_read_and_rules_know_their_lines() {
     assert_eq!(positions.at("spec.ingress[0]"), (24, 5));
     assert_eq!(positions.at("spec.ingress[1]"), (38, 5));
     assert_eq!(positions.at("spec.egress[0]"), (40, 5));
+    let places = Places { file: "t.yaml".into(), pod_selector: 21, ingress: vec![24, 38], egress: vec![40] };
+    assert_eq!(Places::of(policy, located), places);
 
-    let again = policy.to_yaml();
-    assert_eq!(read(&again)[0].document, *policy, "{again}");
+    let again = located.document.to_yaml();
+    assert_eq!(read(&again)[0].document, located.document, "{again}");
     assert!(!again.contains("uid") && !again.contains("status"), "{again}");
 }
 
@@ -79,7 +82,8 @@ fn directions_that_are_left_out_follow_from_the_rules() {
         let text = format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: a }}\nspec: {spec}\n"
         );
-        let spec = &read(&text)[0].document.spec;
+        let read = read(&text);
+        let spec = &policy(&read[0]).spec;
         (spec.isolates(PolicyType::Ingress), spec.isolates(PolicyType::Egress))
     };
     assert_eq!(isolates("{}"), (true, false));
@@ -91,12 +95,52 @@ fn directions_that_are_left_out_follow_from_the_rules() {
 }
 
 #[test]
-fn policies_are_no_kind_of_what_is_carried_out() {
-    let diagnostics = parse(&[Source { name: "t.yaml".into(), text: WRITTEN.into() }]).unwrap_err();
-    assert!(
-        diagnostics.iter().any(|d| d.message.contains("unknown kind `NetworkPolicy`")),
-        "{diagnostics:#?}"
+fn a_list_is_its_items_wherever_they_stand() {
+    let item = WRITTEN.replace('\n', "\n  ");
+    let text = format!(
+        "apiVersion: v1\nkind: List\nmetadata: {{ resourceVersion: \"\" }}\nitems:\n- {item}\n- apiVersion: \
+         fief/v1alpha1\n  kind: Tenant\n  metadata: {{ name: blue }}\n"
     );
+    let [first, second] = &read(&text)[..] else { panic!("two documents") };
+    assert_eq!(Places::of(policy(first), first).ingress, [28, 42]);
+    assert_eq!((second.document.kind(), second.positions.at("metadata.name").0), ("Tenant", 51));
+    for (broken, message) in [
+        (text.replace("items:", "item:"), "`items` is missing"),
+        (
+            text.replace("metadata: { resourceVersion", "more: 1\nmetadata: { resourceVersion"),
+            "unknown field `more`",
+        ),
+        (text.replace("apiVersion: v1\n", "apiVersion: v2\n"), "unknown apiVersion `v2`"),
+        (text.replace("kind: Tenant", "kind: List"), "unknown kind `List`"),
+        ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), "`items` is a mapping, not a list"),
+        ("apiVersion: v1\nkind: List\nitems: []\n".to_owned(), "nothing to apply"),
+    ] {
+        let diagnostics = parse(&[Source { name: "t.yaml".into(), text: broken.clone() }]).unwrap_err();
+        assert!(
+            diagnostics.iter().any(|d| d.message.contains(message)),
+            "{message}: {diagnostics:#?}\n{broken}"
+        );
+    }
+}
+
+#[test]
+fn a_claim_gives_a_tenant_to_policies_and_refuses_what_is_anothers() {
+    let named = "labels:\n    fief/tenant: blue\n  ";
+    let source = |text: String| [Source { name: "t.yaml".into(), text }];
+    let network =
+        "---\napiVersion: fief/v1alpha1\nkind: Network\nmetadata: { name: n, tenant: red }\nspec: {}\n";
+    let mut documents = parse(&source(WRITTEN.replace(named, "") + network)).unwrap();
+    let complaint = &validate(&documents, &Kept { unknown: true, ..Kept::default() })[0];
+    assert!(complaint.message.contains("no tenant's"), "{complaint}");
+    assert_eq!(claim(&mut documents, "red"), []);
+    assert_eq!(documents[0].document.tenant(), "red");
+    assert_eq!(documents[0].document.name(), "red/shop/front");
+    let mut documents = parse(&source(WRITTEN.to_owned() + network)).unwrap();
+    let refused = claim(&mut documents, "red");
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert_eq!((refused[0].line, refused[0].column), (10, 18));
+    assert!(refused[0].message.contains("tenant `blue`'s"), "{}", refused[0]);
+    assert_eq!(claim(&mut documents, "blue").len(), 1, "the network is red's");
 }
 
 #[test]
@@ -110,7 +154,7 @@ fn many_policies_are_read_in_passing_and_too_many_are_one_complaint() {
     };
     let text: String = (0..100_000).map(policy).collect();
     let start = Instant::now();
-    let read = parse_policies(&[Source { name: "t.yaml".into(), text: text.clone() }]);
+    let read = parse(&[Source { name: "t.yaml".into(), text: text.clone() }]);
     println!("100,000 policies, {} bytes: {:?}", text.len(), start.elapsed());
     assert!(start.elapsed() < BOUND, "{:?}", start.elapsed());
     match read {
@@ -125,13 +169,21 @@ fn many_policies_are_read_in_passing_and_too_many_are_one_complaint() {
         .map(|level| format!("a{level}: &a{level} [{}]\n", format!("*a{}, ", level - 1).repeat(9)))
         .collect();
     let text = format!("{WRITTEN}\n---\na0: &a0 [x]\n{bomb}");
-    let diagnostics = parse_policies(&[Source { name: "t.yaml".into(), text }]).unwrap_err();
+    let diagnostics = parse(&[Source { name: "t.yaml".into(), text }]).unwrap_err();
     assert!(diagnostics.iter().any(|d| d.message.contains("anchors and aliases copy")), "{diagnostics:#?}");
 }
 
-fn read(text: &str) -> Vec<Located<NetworkPolicy>> {
-    let located = parse_policies(&[Source { name: "t.yaml".into(), text: text.into() }])
+fn policy(located: &Located) -> &NetworkPolicy {
+    match &located.document {
+        Document::NetworkPolicy(policy) => policy,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read(text: &str) -> Vec<Located> {
+    let mut located = parse(&[Source { name: "t.yaml".into(), text: text.into() }])
         .unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{:.3000}", text));
-    assert_eq!(validate_policies(&located), []);
+    assert_eq!(claim(&mut located, "blue"), []);
+    assert_eq!(validate(&located, &Kept { unknown: true, ..Kept::default() }), []);
     located
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fief_model::{
-    Document, Interface, Isolation, Mac, Members, Metadata, Namespace, Route, RouteKind, Select, Source,
-    Tenant, TenantSpec, Udp, parse,
+    Document, Interface, Isolation, Mac, Members, Metadata, Namespace, PolicyMode, Route, RouteKind, Select,
+    Source, Tenant, TenantSpec, Udp, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
@@ -119,10 +119,21 @@ fn tenant() -> impl Strategy<Value = Tenant> {
         any::<bool>(),
         udp,
         select,
-        namespaces,
+        (namespaces, prop_oneof![Just(PolicyMode::Enforce), Just(PolicyMode::Audit)]),
     )
-        .prop_map(|(isolation, interfaces, routes, members, host_access, udp, select, namespaces)| {
-            TenantSpec { isolation, interfaces, routes, members, host_access, udp, select, namespaces }
+        .prop_map(|(isolation, interfaces, routes, members, host_access, udp, select, policies)| {
+            let (namespaces, policy_mode) = policies;
+            TenantSpec {
+                isolation,
+                interfaces,
+                routes,
+                members,
+                host_access,
+                udp,
+                select,
+                namespaces,
+                policy_mode,
+            }
         });
     let labels = btree_map(text().prop_filter("no merge key", |key| key != "<<"), text(), 0..4);
     (text(), labels, spec).prop_map(|(name, labels, spec): (_, BTreeMap<_, _>, _)| Tenant {

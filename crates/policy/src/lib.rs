@@ -29,7 +29,7 @@ pub mod selector;
 pub mod tables;
 pub mod verdict;
 
-pub use compile::{Change, Compiler, Refused};
+pub use compile::{Change, Compiler, Planned, Refused};
 pub use identity::{Identities, Identity, Workload};
 pub use rule::{Direction, Policy, PolicyKey, Rule};
 pub use tables::{Delta, Packet, Sizes, Tables, Verdict};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use fief_model::policy::{PolicyPeer, PolicyPort, PolicyType, PortName};
-use fief_model::{Located, NetworkPolicy, Slot};
+use fief_model::{NetworkPolicy, Places, Slot};
 
 use crate::rule::{
     Direction, Origin, Peer, Policy, PolicyKey, PortMatch, PortSet, Ports, Rule, Statement, order,
@@ -23,17 +23,14 @@ pub fn key(tenant: Slot, policy: &NetworkPolicy) -> PolicyKey {
     PolicyKey { tenant, kind: KIND, namespace, name }
 }
 
-/// The rules of a network policy of a tenant.
-pub fn rules(tenant: Slot, located: &Located<NetworkPolicy>) -> Policy {
-    let policy = &located.document;
+/// The rules of a network policy of a tenant, which is written there.
+pub fn rules(tenant: Slot, policy: &NetworkPolicy, places: &Places) -> Policy {
+    let source: Arc<str> = places.file.as_str().into();
     let spec = &policy.spec;
     let subject = Selector::in_namespace(&policy.metadata.namespace, &spec.pod_selector);
-    let rule = |path: String, direction, order, peers, ports, action| Rule {
-        origin: Origin {
-            source: located.source.clone(),
-            line: located.positions.at(&path).0,
-            path: Arc::from(path),
-        },
+    let line = |lines: &[u32], index: usize| lines.get(index).copied().unwrap_or(places.pod_selector);
+    let rule = |path: String, line, direction, order, peers, ports, action| Rule {
+        origin: Origin { source: source.clone(), line, path: Arc::from(path) },
         says: Statement {
             tier: Tier::Namespace,
             order,
@@ -50,14 +47,16 @@ pub fn rules(tenant: Slot, located: &Located<NetworkPolicy>) -> Policy {
         for (index, written) in spec.ingress.iter().enumerate() {
             let (peers, ports) = (peers(namespace, &written.from), ports(&written.ports));
             let path = format!("spec.ingress[{index}]");
-            rules.push(rule(path, Direction::Ingress, order::ALLOW, peers, ports, Action::Allow));
+            let line = line(&places.ingress, index);
+            rules.push(rule(path, line, Direction::Ingress, order::ALLOW, peers, ports, Action::Allow));
         }
     }
     if spec.isolates(PolicyType::Egress) {
         for (index, written) in spec.egress.iter().enumerate() {
             let (peers, ports) = (peers(namespace, &written.to), ports(&written.ports));
             let path = format!("spec.egress[{index}]");
-            rules.push(rule(path, Direction::Egress, order::ALLOW, peers, ports, Action::Allow));
+            let line = line(&places.egress, index);
+            rules.push(rule(path, line, Direction::Egress, order::ALLOW, peers, ports, Action::Allow));
         }
     }
     for (kind, direction) in
@@ -65,7 +64,8 @@ pub fn rules(tenant: Slot, located: &Located<NetworkPolicy>) -> Policy {
     {
         if spec.isolates(kind) {
             let path = "spec.podSelector".to_owned();
-            rules.push(rule(path, direction, order::DEFAULT, vec![Peer::Any], Ports::All, Action::Deny));
+            let (order, peers) = (order::DEFAULT, vec![Peer::Any]);
+            rules.push(rule(path, places.pod_selector, direction, order, peers, Ports::All, Action::Deny));
         }
     }
     Policy { key: key(tenant, policy), rules }

@@ -85,10 +85,10 @@ impl Draw {
         for _ in 0..=self.below(3) {
             let n = self.below(8);
             match self.below(4) {
-                0 => scene.documents.retain(|l| l.document.metadata.name != format!("p{n}")),
+                0 => scene.documents.retain(|l| l.policy.metadata.name != format!("p{n}")),
                 1 => scene.rules.retain(|policy| policy.key.name != format!("r{n}")),
                 2 => {
-                    scene.documents.retain(|l| l.document.metadata.name != format!("p{n}"));
+                    scene.documents.retain(|l| l.policy.metadata.name != format!("p{n}"));
                     scene.documents.extend(self.document(n));
                 }
                 _ => {
@@ -122,7 +122,7 @@ impl Draw {
     }
 
     /// A network policy.
-    pub fn document(&mut self, n: usize) -> Vec<fief_model::Located<fief_model::NetworkPolicy>> {
+    pub fn document(&mut self, n: usize) -> Vec<crate::scene::Written> {
         let mut spec = Map::new();
         spec.insert("podSelector".into(), self.label_selector(55));
         for (field, peers) in [("ingress", "from"), ("egress", "to")] {

@@ -57,8 +57,8 @@ impl<'a> Kinds<'a> {
         let mut without_pass = scene.in_force();
         without_pass.rules.retain(|(.., rule)| rule.says.action != Action::Pass);
         let mut holes_filled = scene.clone();
-        for located in &mut holes_filled.documents {
-            let spec = &mut located.document.spec;
+        for written in &mut holes_filled.documents {
+            let spec = &mut written.policy.spec;
             let peers = spec.ingress.iter_mut().map(|rule| &mut rule.from);
             let peers = peers.chain(spec.egress.iter_mut().map(|rule| &mut rule.to)).flatten();
             peers.filter_map(|peer| peer.ip_block.as_mut()).for_each(|block| block.except.clear());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fief_model::{Located, NetworkPolicy, Slot, Source, parse_policies, validate_policies};
+use fief_model::{Document, Kept, NetworkPolicy, Places, Slot, Source, claim, parse, validate};
 use fief_policy::identity::{Labels, NamedPort};
 use fief_policy::reference::{Answer, InForce, Pod, Question};
 use fief_policy::{Direction, Policy, Workload, network_policy};
@@ -17,9 +17,16 @@ pub fn slot() -> Slot {
 #[derive(Debug, Clone, Default)]
 pub struct Scene {
     pub pods: Vec<ScenePod>,
-    pub documents: Vec<Located<NetworkPolicy>>,
+    pub documents: Vec<Written>,
     /// Rules that no document makes yet.
     pub rules: Vec<Policy>,
+}
+
+/// A policy, and where it is written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub policy: NetworkPolicy,
+    pub places: Places,
 }
 
 /// A workload with an address.
@@ -49,7 +56,7 @@ pub enum End {
 impl Scene {
     /// The documents as rules, and the other rules.
     pub fn policies(&self, tenant: Slot) -> Vec<Policy> {
-        let documents = self.documents.iter().map(|located| network_policy::rules(tenant, located));
+        let documents = self.documents.iter().map(|one| one.rules(tenant));
         documents.chain(self.rules.iter().cloned()).collect()
     }
 
@@ -58,7 +65,8 @@ impl Scene {
         let rules = self.rules.iter().flat_map(|policy| {
             policy.rules.iter().enumerate().map(|(index, rule)| (policy.key.clone(), index, rule))
         });
-        let policies = self.documents.iter().map(|l| (network_policy::key(slot(), &l.document), &l.document));
+        let policies =
+            self.documents.iter().map(|one| (network_policy::key(slot(), &one.policy), &one.policy));
         InForce { policies: policies.collect(), rules: rules.collect() }
     }
 
@@ -84,6 +92,13 @@ impl Scene {
             protocol,
             port,
         })
+    }
+}
+
+impl Written {
+    /// Its rules, in a tenant.
+    pub fn rules(&self, tenant: Slot) -> Policy {
+        network_policy::rules(tenant, &self.policy, &self.places)
     }
 }
 
@@ -127,16 +142,23 @@ impl ScenePod {
     }
 }
 
-/// Documents from a text.
-pub fn documents(name: &str, text: &str) -> Vec<Located<NetworkPolicy>> {
-    let located = parse_policies(&[Source { name: name.into(), text: text.into() }])
+/// Documents from a text, all of one tenant.
+pub fn documents(name: &str, text: &str) -> Vec<Written> {
+    let mut located = parse(&[Source { name: name.into(), text: text.into() }])
         .unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"));
-    assert_eq!(validate_policies(&located), [], "{text}");
-    located
+    assert_eq!(claim(&mut located, "matrix"), []);
+    assert_eq!(validate(&located, &Kept { unknown: true, ..Kept::default() }), [], "{text}");
+    let written = located.into_iter().map(|one| match &one.document {
+        Document::NetworkPolicy(policy) => {
+            Written { places: Places::of(policy, &one), policy: policy.clone() }
+        }
+        other => panic!("{other:?}"),
+    });
+    written.collect()
 }
 
 /// A document with this name and spec.
-pub fn document(namespace: &str, name: &str, spec: &str) -> Located<NetworkPolicy> {
+pub fn document(namespace: &str, name: &str, spec: &str) -> Written {
     let text = format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
          metadata: {{ name: {name}, namespace: {namespace} }}\nspec: {spec}\n"

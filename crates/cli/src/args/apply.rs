@@ -11,6 +11,9 @@ pub struct Selection {
     /// The set the documents belong to [default: default]
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub set: Option<String>,
+    /// The tenant that all of it belongs to: policies without one get it, and what is another's is refused
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    pub tenant: Option<String>,
     /// Also delete what earlier applies of the same set made and these documents do not name
     #[arg(long, requires = "set")]
     pub prune: bool,

@@ -12,6 +12,9 @@ pub struct DeleteArgs {
     /// Delete the objects that these documents name; what the documents ask for is not looked at
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "names"])]
     pub files: Vec<PathBuf>,
+    /// The tenant that all of these documents belong to, as in an apply
+    #[arg(long, value_name = "TENANT", requires = "files", value_parser = NonEmptyStringValueParser::new())]
+    pub tenant: Option<String>,
     /// What to delete
     #[arg(value_name = "KIND", required_unless_present = "files")]
     pub kind: Option<DeleteKind>,
@@ -35,4 +38,7 @@ pub enum DeleteKind {
     /// An endpoint, by TENANT/NAME
     #[value(alias = "endpoints")]
     Endpoint,
+    /// A policy, by TENANT/NAMESPACE/NAME
+    #[value(aliases = ["policies", "networkpolicy", "networkpolicies"])]
+    Policy,
 }

@@ -9,9 +9,13 @@ pub struct GetArgs {
     /// What to list
     #[arg(value_name = "KIND", default_value = "all")]
     pub kind: GetKind,
-    /// Only the one with this name: NAME of a tenant, TENANT/NAME of a network or an endpoint
+    /// Only the one with this name: NAME of a tenant, TENANT/NAME of a network or an endpoint, TENANT/NAMESPACE/NAME of
+    /// a policy; with --tenant, TENANT/ is left out, and NAMESPACE/ too if it is `default`
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
+    /// Only what is this tenant's
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    pub tenant: Option<String>,
     /// Then wait, and print what changes (-o json: one event a line)
     #[arg(short, long)]
     pub watch: bool,
@@ -29,6 +33,12 @@ pub enum GetKind {
     /// Endpoints
     #[value(alias = "endpoint")]
     Endpoints,
+    /// Policies
+    #[value(aliases = ["policy", "networkpolicies", "networkpolicy"])]
+    Policies,
+    /// Numbers of endpoints that are the same to every policy
+    #[value(alias = "identity")]
+    Identities,
     /// Everything there is
     All,
 }

@@ -1,4 +1,5 @@
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::Files;
 
@@ -10,4 +11,7 @@ use super::Files;
 pub struct ValidateArgs {
     #[command(flatten)]
     pub files: Files,
+    /// The tenant that all of it belongs to: policies without one get it, and what is another's is refused
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    pub tenant: Option<String>,
 }

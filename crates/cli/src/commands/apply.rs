@@ -21,6 +21,6 @@ pub fn run(args: ApplyArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
 
 /// What to ask the daemon, with the documents read.
 pub fn request(selection: Selection) -> Result<ApplyRequest, SourceError> {
-    let Selection { files, set, prune } = selection;
-    Ok(ApplyRequest { sources: sources::read(&files.files)?, set, prune, dry_run: false })
+    let Selection { files, set, tenant, prune } = selection;
+    Ok(ApplyRequest { sources: sources::read(&files.files)?, set, tenant, prune, dry_run: false })
 }

@@ -14,7 +14,7 @@ pub fn run(args: DeleteArgs, context: &mut Context) -> anyhow::Result<ExitCode> 
     let telling = Telling { verbose: args.verbose, ..Telling::default() };
     let client = context.client()?;
     let Some(kind) = args.kind else {
-        let request = DeleteRequest { sources: sources::read(&args.files)? };
+        let request = DeleteRequest { sources: sources::read(&args.files)?, tenant: args.tenant };
         let deleted = client.delete(&request);
         let response = deleted.map_err(|error| Refused::explain(error, request.sources))?;
         outcomes::print(&response, telling, context)?;
@@ -39,6 +39,7 @@ fn delete(client: &Client, kind: DeleteKind, names: &[String]) -> (ApplyResponse
             DeleteKind::Tenant => client.delete_tenant(name),
             DeleteKind::Network => client.delete_network(name),
             DeleteKind::Endpoint => client.delete_endpoint(name),
+            DeleteKind::Policy => client.delete_policy(name),
         };
         match deleted {
             Ok(deleted) => {

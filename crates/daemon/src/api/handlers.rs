@@ -156,7 +156,7 @@ pub(super) async fn doctor(State(engine): State<Handle>, who: Who) -> Response {
 /// Options of the list of sockets.
 #[derive(Deserialize)]
 pub(super) struct OfTenant {
-    tenant: Option<String>,
+    pub(super) tenant: Option<String>,
 }
 
 /// Every TCP and UDP socket with its tenant.

@@ -8,6 +8,7 @@ mod handlers;
 mod marks;
 mod networks;
 mod openapi;
+mod policies;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -60,6 +61,13 @@ fn router(engine: Handle) -> Router {
         .route("/v1/networks/{tenant}/{name}", get(networks::network).delete(networks::delete_network))
         .route("/v1/endpoints", get(networks::endpoints))
         .route("/v1/endpoints/{tenant}/{name}", get(networks::endpoint).delete(networks::delete_endpoint))
+        .route("/v1/policies", get(policies::policies))
+        .route("/v1/policies/test", post(policies::test))
+        .route(
+            "/v1/policies/{tenant}/{namespace}/{name}",
+            get(policies::policy).delete(policies::delete_policy),
+        )
+        .route("/v1/identities", get(policies::identities))
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))

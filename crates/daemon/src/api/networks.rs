@@ -39,7 +39,7 @@ pub(super) async fn network(
         let stored = e.stored_networks().find(|s| s.network.metadata.key() == wanted)?;
         may_see(e, &caller, &stored.network.metadata.tenant).then(|| e.view_network(stored))
     });
-    found(view.await, "network", &key)
+    found(view.await, "network", "networks", &key)
 }
 
 /// Deletes one network.
@@ -80,7 +80,7 @@ pub(super) async fn endpoint(
         let stored = e.stored_endpoints().find(|s| s.endpoint.metadata.key() == wanted)?;
         may_see(e, &caller, &stored.endpoint.metadata.tenant).then(|| e.view_endpoint(stored))
     });
-    found(view.await, "endpoint", &key)
+    found(view.await, "endpoint", "endpoints", &key)
 }
 
 /// Deletes one endpoint.
@@ -94,23 +94,28 @@ pub(super) async fn delete_endpoint(
     delete(engine, who, Object { kind: Kind::Endpoint, name: format!("{tenant}/{name}") }).await
 }
 
-async fn delete(engine: Handle, who: Who, object: Object) -> Response {
+pub(super) async fn delete(engine: Handle, who: Who, object: Object) -> Response {
     if !who.0.may_write() {
         return forbidden("delete anything");
     }
     applied(engine.ask(move |e| e.delete_objects(BTreeSet::from([object]))).await)
 }
 
-fn may_see(engine: &Engine, caller: &Caller, tenant: &str) -> bool {
+pub(super) fn may_see(engine: &Engine, caller: &Caller, tenant: &str) -> bool {
     caller.may_write() || engine.tenant(tenant).is_some_and(|stored| caller.is_member(&stored.members))
 }
 
-fn found<T: serde::Serialize>(view: Option<Option<T>>, kind: &str, key: &str) -> Response {
+pub(super) fn found<T: serde::Serialize>(
+    view: Option<Option<T>>,
+    kind: &str,
+    kinds: &str,
+    key: &str,
+) -> Response {
     match view {
         None => gone(),
         Some(Some(view)) => ok(view),
         Some(None) => {
-            let help = format!("see `fief get {kind}s`");
+            let help = format!("see `fief get {kinds}`");
             error(StatusCode::NOT_FOUND, format!("there is no {kind} {key}"), Some(&help))
         }
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{handlers, marks, networks};
+use super::{handlers, marks, networks, policies};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,11 @@ use super::{handlers, marks, networks};
         networks::endpoints,
         networks::endpoint,
         networks::delete_endpoint,
+        policies::policies,
+        policies::policy,
+        policies::delete_policy,
+        policies::identities,
+        policies::test,
         handlers::status,
         handlers::doctor,
         handlers::sockets,

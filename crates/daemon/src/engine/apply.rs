@@ -16,6 +16,7 @@ use crate::networks;
 use crate::plan::backend::{self, Around, Backend, Vrf};
 use crate::plan::desire::desire;
 use crate::plan::plan;
+use crate::policies::Planned;
 use crate::store::{Changes, MemberIds, Stored};
 
 /// The set that documents belong to when nobody names one.
@@ -41,21 +42,25 @@ impl Engine {
     /// Makes the documents true, or says what that would do.
     pub(crate) fn apply(&mut self, request: &ApplyRequest) -> Applied {
         let intent = self.intend(request)?;
+        let planned = self.plan_policies(&intent)?;
         if request.dry_run {
-            return Ok(self.rehearse(intent));
+            let steps = self.abandon_policies(planned);
+            return Ok(self.rehearse(intent, steps));
         }
-        self.commit(intent)
+        self.commit(intent, planned)
     }
 
     /// Says what apply would change, as differences of documents.
     pub(crate) fn diff(&mut self, request: &ApplyRequest) -> Applied {
         let intent = self.intend(request)?;
+        let planned = self.plan_policies(&intent)?;
+        self.abandon_policies(planned);
         Ok(ApplyResponse { outcomes: intent.outcomes, steps: Vec::new() })
     }
 
     /// Deletes what the documents name.
     pub(crate) fn delete(&mut self, request: &DeleteRequest) -> Applied {
-        let documents = parse(&request.sources)?;
+        let documents = parse(&request.sources, request.tenant.as_deref())?;
         self.delete_objects(documents.iter().map(|located| Object::of(&located.document)).collect())
     }
 
@@ -71,11 +76,12 @@ impl Engine {
         let outcomes = delete.iter().map(|object| outcome(object, Action::Delete)).collect();
         let mut intent = Intent { delete, outcomes, ..Intent::default() };
         intent.uplinks = self.uplinks_after(&intent)?;
-        self.commit(intent)
+        let planned = self.plan_policies(&intent)?;
+        self.commit(intent, planned)
     }
 
     fn intend(&self, request: &ApplyRequest) -> Result<Intent, Refusal> {
-        let documents = parse(&request.sources)?;
+        let documents = parse(&request.sources, request.tenant.as_deref())?;
         let set = request.set.as_deref().unwrap_or(DEFAULT_SET);
         let named: BTreeSet<Object> = documents.iter().map(|l| Object::of(&l.document)).collect();
         let delete = self.surplus(request.prune.then_some(set), &named)?;
@@ -101,6 +107,7 @@ impl Engine {
             choose_backends(&documents, &kept, self.no_vrf().as_deref(), &mut complaints);
         }
         keep_off(&documents, &self.reserved_networks(), &mut complaints);
+        self.check_labels(&documents, &mut complaints);
         if !complaints.is_empty() {
             return Err(Refusal::Documents(complaints));
         }
@@ -134,7 +141,7 @@ impl Engine {
         Err(Refusal::Conflict(text, Some("spread the tenants over several hosts".into())))
     }
 
-    fn rehearse(&mut self, intent: Intent) -> ApplyResponse {
+    fn rehearse(&mut self, intent: Intent, of_policies: Vec<String>) -> ApplyResponse {
         let after = self.documents_after(&intent);
         let wanted = networks::wanted(&after, &self.observed, &self.ground());
         let links = wanted.links();
@@ -145,23 +152,27 @@ impl Engine {
         let mut desired: std::collections::HashMap<_, _> =
             of_host.map(|s| (s.slot, desire(tree, s, observed, has_vrf(s)))).collect();
         desired.extend(wanted.exits(observed));
-        let mut steps = self.segments.describe(&wanted);
+        let mut steps = of_policies;
+        steps.extend(self.segments.describe(&wanted));
         steps.extend(self.describe(&plan(tree, &desired, &links, observed)));
         ApplyResponse { outcomes: intent.outcomes, steps }
     }
 
-    fn commit(&mut self, intent: Intent) -> Applied {
+    fn commit(&mut self, intent: Intent, planned: Planned) -> Applied {
         let mut changes = Changes::default();
         intent.tenants.iter().for_each(|stored| changes.put_tenant(stored));
         intent.networks.iter().for_each(|stored| changes.put_network(stored));
         intent.endpoints.iter().for_each(|stored| changes.put_endpoint(stored));
+        intent.policies.iter().for_each(|stored| changes.put_policy(stored));
         for Object { kind, name } in &intent.delete {
             match kind {
                 Kind::Tenant => changes.delete_tenant(name),
                 Kind::Network => changes.delete_network(name),
                 Kind::Endpoint => changes.delete_endpoint(name),
+                Kind::Policy => changes.delete_policy(name),
             }
         }
+        self.write_numbers(&planned, &mut changes);
         for (device, uplink) in &intent.uplinks {
             if self.uplinks.get(device) != Some(uplink) {
                 changes.put_uplink(device, uplink);
@@ -171,7 +182,10 @@ impl Engine {
         gone.for_each(|device| changes.delete_uplink(device));
         if let Err(error) = self.store.change(changes) {
             // A commit whose sync failed may be on the disk after all: what the store says from now on is what counts.
-            let _ = self.recall();
+            self.abandon_policies(planned);
+            if self.recall().is_ok() {
+                self.recall_policies();
+            }
             return Err(Refusal::Store(error.to_string()));
         }
         let removed: Vec<Stored> =
@@ -179,11 +193,13 @@ impl Engine {
         let gone: BTreeSet<u16> = removed.iter().map(|s| s.slot.number()).collect();
         intent.deleted(Kind::Network).iter().for_each(|name| drop(self.networks.remove(*name)));
         intent.deleted(Kind::Endpoint).iter().for_each(|name| drop(self.endpoints.remove(*name)));
+        intent.deleted(Kind::Policy).iter().for_each(|name| drop(self.network_policies.remove(*name)));
         self.adopt(&intent);
         self.note_overlapping();
         self.clear_tasks(&gone);
         self.close_sockets(&gone);
         self.clear_aliases(&gone);
+        self.commit_policies(planned);
         self.reconcile();
         forget_connections(&removed, self.tenants.values());
         self.touch();
@@ -196,6 +212,7 @@ impl Engine {
                 "Endpoint" => {
                     outcome.standing = self.endpoints.get(&outcome.name).map(|s| self.endpoint_standing(s))
                 }
+                "NetworkPolicy" => outcome.standing = Some(self.policy_standing()),
                 _ => outcome.status = self.tenants.get(&outcome.name).map(|stored| self.status_of(stored)),
             }
         }
@@ -237,10 +254,13 @@ fn forget_connections<'a>(gone: &[Stored], staying: impl Iterator<Item = &'a Sto
     }
 }
 
-fn parse(sources: &[SourceText]) -> Result<Vec<Located>, Refusal> {
+/// The documents; with a tenant, all of them are to be that one's.
+fn parse(sources: &[SourceText], tenant: Option<&str>) -> Result<Vec<Located>, Refusal> {
     let sources: Vec<Source> =
         sources.iter().map(|s| Source { name: s.name.clone(), text: s.text.clone() }).collect();
-    fief_model::parse(&sources).map_err(Refusal::Documents)
+    let mut documents = fief_model::parse(&sources).map_err(Refusal::Documents)?;
+    let strangers = tenant.map(|tenant| fief_model::claim(&mut documents, tenant)).unwrap_or_default();
+    if strangers.is_empty() { Ok(documents) } else { Err(Refusal::Documents(strangers)) }
 }
 
 /// Each tenant's members, and whom it selects, by its name.
@@ -314,7 +334,7 @@ fn keep_off(documents: &[Located], reserved: &[(IpNet, &str, &str)], complaints:
     }
 }
 
-fn complaint(located: &Located, path: &str, message: String, help: String) -> Diagnostic {
+pub(super) fn complaint(located: &Located, path: &str, message: String, help: String) -> Diagnostic {
     let (line, column) = located.positions.at(path);
     Diagnostic { source: located.source.to_string(), line, column, message, help: Some(help) }
 }

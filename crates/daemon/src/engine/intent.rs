@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fief_api::{Action, Outcome};
-use fief_model::{Document, Located, Slot};
+use fief_model::{Document, Located, Places, Slot};
 use similar::TextDiff;
 
 use super::Engine;
@@ -11,7 +11,7 @@ use super::apply::Refusal;
 use crate::networks::Documents;
 use crate::networks::links::UPLINKS;
 use crate::slots;
-use crate::store::{MemberIds, Stored, StoredEndpoint, StoredNetwork, Uplink};
+use crate::store::{MemberIds, Stored, StoredEndpoint, StoredNetwork, StoredPolicy, Uplink};
 
 /// The kind of an object. Tenants are before what belongs to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,7 @@ pub enum Kind {
     Tenant,
     Network,
     Endpoint,
+    Policy,
 }
 
 /// An object by its name.
@@ -27,7 +28,7 @@ pub enum Kind {
 pub struct Object {
     /// Its kind.
     pub kind: Kind,
-    /// `NAME` of a tenant, `TENANT/NAME` of what belongs to one.
+    /// `NAME` of a tenant, `TENANT/NAME` of what belongs to one, `TENANT/NAMESPACE/NAME` of a policy.
     pub name: String,
 }
 
@@ -40,6 +41,8 @@ pub(super) struct Intent {
     pub(super) networks: Vec<StoredNetwork>,
     /// Endpoints that come or change.
     pub(super) endpoints: Vec<StoredEndpoint>,
+    /// Policies that come, change or stand elsewhere.
+    pub(super) policies: Vec<StoredPolicy>,
     /// What goes.
     pub(super) delete: BTreeSet<Object>,
     /// The uplinks as they are afterwards.
@@ -55,6 +58,7 @@ impl Object {
             Document::Tenant(_) => Kind::Tenant,
             Document::Network(_) => Kind::Network,
             Document::Endpoint(_) => Kind::Endpoint,
+            Document::NetworkPolicy(_) => Kind::Policy,
         };
         Object { kind, name: document.name().into_owned() }
     }
@@ -71,6 +75,7 @@ impl std::fmt::Display for Object {
             Kind::Tenant => "tenant",
             Kind::Network => "network",
             Kind::Endpoint => "endpoint",
+            Kind::Policy => "policy",
         };
         write!(f, "{kind} {}", self.name)
     }
@@ -90,6 +95,7 @@ impl Engine {
             Kind::Tenant => self.tenants.contains_key(&object.name),
             Kind::Network => self.networks.contains_key(&object.name),
             Kind::Endpoint => self.endpoints.contains_key(&object.name),
+            Kind::Policy => self.network_policies.contains_key(&object.name),
         }
     }
 
@@ -99,10 +105,12 @@ impl Engine {
         let tenants = self.tenants.iter().map(move |(n, s)| (object(Kind::Tenant)(n), s.set.as_str()));
         let networks = self.networks.iter().map(move |(n, s)| (object(Kind::Network)(n), s.set.as_str()));
         let endpoints = self.endpoints.iter().map(move |(n, s)| (object(Kind::Endpoint)(n), s.set.as_str()));
-        tenants.chain(networks).chain(endpoints)
+        let policies = self.network_policies.iter();
+        let policies = policies.map(move |(n, s)| (object(Kind::Policy)(n), s.set.as_str()));
+        tenants.chain(networks).chain(endpoints).chain(policies)
     }
 
-    /// These, and the networks and endpoints of tenants among them.
+    /// These, and the networks, endpoints and policies of tenants among them.
     pub(super) fn with_belongings(&self, objects: BTreeSet<Object>) -> BTreeSet<Object> {
         let tenants: BTreeSet<String> =
             objects.iter().filter(|o| o.kind == Kind::Tenant).map(|o| o.name.clone()).collect();
@@ -196,6 +204,17 @@ impl Engine {
                     }
                     (old.map(|old| Document::Endpoint(old.endpoint.clone())), is_same)
                 }
+                Document::NetworkPolicy(policy) => {
+                    let old = self.network_policies.get(&object.name);
+                    let places = Places::of(&policy, &located);
+                    let stored = StoredPolicy { policy, set: set(), places };
+                    // That it stands elsewhere is to be remembered, and no change of what it says.
+                    let is_same = old.is_some_and(|old| old.policy == stored.policy && old.set == stored.set);
+                    if old != Some(&stored) {
+                        intent.policies.push(stored);
+                    }
+                    (old.map(|old| Document::NetworkPolicy(old.policy.clone())), is_same)
+                }
             };
             intent.outcomes.push(compare(&object, before, &located.document, is_same));
         }
@@ -244,7 +263,7 @@ impl Engine {
             .map_err(|e| Refusal::Conflict(e.to_string(), None))
     }
 
-    /// All documents as they are after this.
+    /// All documents that networks are made of, as they are after this.
     pub(super) fn documents_after<'a>(&'a self, intent: &'a Intent) -> Documents<'a> {
         let mut after = self.documents();
         for Object { kind, name } in &intent.delete {
@@ -252,6 +271,7 @@ impl Engine {
                 Kind::Tenant => drop(after.tenants.remove(name.as_str())),
                 Kind::Network => drop(after.networks.remove(name.as_str())),
                 Kind::Endpoint => drop(after.endpoints.remove(name.as_str())),
+                Kind::Policy => {}
             }
         }
         after.tenants.extend(intent.tenants.iter().map(|s| (s.tenant.metadata.name.clone(), s)));
@@ -267,6 +287,7 @@ impl Engine {
         self.tenants.extend(tenants);
         self.networks.extend(intent.networks.iter().map(|s| (s.network.metadata.key(), s.clone())));
         self.endpoints.extend(intent.endpoints.iter().map(|s| (s.endpoint.metadata.key(), s.clone())));
+        self.network_policies.extend(intent.policies.iter().map(|s| (s.policy.key(), s.clone())));
         self.uplinks.clone_from(&intent.uplinks);
     }
 }
@@ -286,6 +307,7 @@ pub(super) fn outcome(object: &Object, action: Action) -> Outcome {
         Kind::Tenant => "Tenant",
         Kind::Network => "Network",
         Kind::Endpoint => "Endpoint",
+        Kind::Policy => "NetworkPolicy",
     };
     let name = object.name.clone();
     Outcome { kind: kind.into(), name, action, diff: None, status: None, standing: None }

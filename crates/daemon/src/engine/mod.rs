@@ -10,7 +10,10 @@ mod carry_out;
 mod field;
 mod intent;
 mod networks;
+mod policies;
+mod policy_views;
 mod processes;
+mod question;
 mod switches;
 mod views;
 mod vrfs;
@@ -42,11 +45,14 @@ use crate::networks::links::Links;
 use crate::networks::{Link, Networks};
 use crate::observed::Observed;
 use crate::plan::{Desired, Tree, plan};
-use crate::store::{Field, Store, Stored, StoredEndpoint, StoredNetwork, Uplink};
+use crate::policies::Policies;
+use crate::store::{Field, Store, Stored, StoredEndpoint, StoredNetwork, StoredPolicy, Uplink};
 
 pub use apply::{Applied, Refusal};
 use field::Progress;
 pub use intent::{Kind, Object};
+use policies::Judges;
+pub(crate) use question::Unanswered;
 
 /// A full listing is made once things have been quiet for this long, in case an event lied.
 const QUIET: Duration = Duration::from_secs(10);
@@ -89,6 +95,12 @@ pub struct Engine {
     tenants: BTreeMap<String, Stored>,
     networks: BTreeMap<String, StoredNetwork>,
     endpoints: BTreeMap<String, StoredEndpoint>,
+    network_policies: BTreeMap<String, StoredPolicy>,
+    /// They and the endpoints, compiled.
+    policies: Policies,
+    judges: Judges,
+    /// When the seconds of identities began.
+    begun: Instant,
     uplinks: BTreeMap<String, Uplink>,
     /// Networks as they stand on this host.
     segments: Networks,
@@ -197,6 +209,9 @@ impl Engine {
         let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
         let (networks, endpoints, uplinks) = (store.networks()?, store.endpoints()?, store.uplinks()?);
+        let (network_policies, begun) = (store.policies()?, Instant::now());
+        let now = policies::now(begun);
+        let policies = policies::compiled(&mut store, &tenants, &endpoints, &network_policies, now)?;
         let (field, goal) = field::placed(&config, &paths, &mut store)?;
         let layout = goal.as_ref().map_or(field.narrowest(), |(goal, _)| *goal);
         let of_tenants = tenants.iter().map(|(name, stored)| ("tenant", name, stored.slot));
@@ -270,6 +285,10 @@ impl Engine {
             tenants,
             networks,
             endpoints,
+            network_policies,
+            policies,
+            judges: Judges::default(),
+            begun,
             uplinks,
             segments,
             links: Vec::new(),
@@ -307,6 +326,7 @@ impl Engine {
     pub fn begin(&mut self) -> Result<(), HostError> {
         self.note_overlapping();
         self.list()?;
+        self.begin_policies();
         self.reconcile();
         self.mind_move();
         Ok(())
@@ -329,6 +349,7 @@ impl Engine {
                 }
             }
             self.mind_aliases();
+            self.mind_policies();
             self.mind_move();
             let now = Instant::now();
             let heard = self.segments.hear();
@@ -443,7 +464,8 @@ impl Engine {
     fn wait(&self) -> std::io::Result<()> {
         let due =
             [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()];
-        let due = due.into_iter().chain([self.observed.doubts_until()]).flatten().min();
+        let more = [self.observed.doubts_until(), self.judges.look_at];
+        let due = due.into_iter().chain(more).flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let pause = pause
             .map(|p| rustix::time::Timespec { tv_sec: p.as_secs() as i64, tv_nsec: p.subsec_nanos().into() });

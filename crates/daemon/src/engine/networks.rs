@@ -84,6 +84,7 @@ impl Engine {
         self.tenants = self.store.tenants()?;
         self.networks = self.store.networks()?;
         self.endpoints = self.store.endpoints()?;
+        self.network_policies = self.store.policies()?;
         self.uplinks = self.store.uplinks()?;
         self.note_overlapping();
         Ok(())

@@ -92,6 +92,8 @@ impl Engine {
                 .iter()
                 .map(|intruder| Condition { reason: "MarkConflict".into(), message: intruder.clone() }),
         );
+        conditions.extend(self.policy_standing().conditions);
+        conditions.extend(self.identity_alarms());
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

@@ -10,10 +10,14 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fief_policy::Identity;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use serde::{Deserialize, Serialize};
 
-pub use rows::{Field, MemberIds, Moving, Phase, Stored, StoredEndpoint, StoredNetwork, Switch, Uplink};
+pub use rows::{
+    Field, MemberIds, Moving, Phase, Stored, StoredEndpoint, StoredIdentity, StoredNetwork, StoredPolicy,
+    Switch, Uplink,
+};
 
 /// The file's layout; a file with another number is refused, never guessed at.
 const VERSION: u64 = 1;
@@ -22,6 +26,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const TENANTS: Table = TableDefinition::new("tenants");
 const NETWORKS: Table = TableDefinition::new("networks");
 const ENDPOINTS: Table = TableDefinition::new("endpoints");
+const POLICIES: Table = TableDefinition::new("policies");
+const IDENTITIES: Table = TableDefinition::new("identities");
 const UPLINKS: Table = TableDefinition::new("uplinks");
 const SWITCHES: Table = TableDefinition::new("switches");
 const FIELDS: Table = TableDefinition::new("fields");
@@ -86,6 +92,16 @@ impl Changes {
         self.put(ENDPOINTS, &stored.endpoint.metadata.key(), stored);
     }
 
+    /// Puts a policy.
+    pub fn put_policy(&mut self, stored: &StoredPolicy) {
+        self.put(POLICIES, &stored.policy.key(), stored);
+    }
+
+    /// Puts a number of a tenant.
+    pub fn put_identity(&mut self, tenant: &str, identity: Identity, stored: &StoredIdentity) {
+        self.put(IDENTITIES, &format!("{tenant}/{identity}"), stored);
+    }
+
     /// Puts an uplink.
     pub fn put_uplink(&mut self, device: &str, uplink: &Uplink) {
         self.put(UPLINKS, device, uplink);
@@ -104,6 +120,16 @@ impl Changes {
     /// Deletes an endpoint, by `TENANT/NAME`.
     pub fn delete_endpoint(&mut self, key: &str) {
         self.delete(ENDPOINTS, key);
+    }
+
+    /// Deletes a policy, by `TENANT/NAMESPACE/NAME`.
+    pub fn delete_policy(&mut self, key: &str) {
+        self.delete(POLICIES, key);
+    }
+
+    /// Deletes a number of a tenant.
+    pub fn delete_identity(&mut self, tenant: &str, identity: Identity) {
+        self.delete(IDENTITIES, &format!("{tenant}/{identity}"));
     }
 
     /// Deletes an uplink.
@@ -151,6 +177,16 @@ impl Store {
     /// Every endpoint by `TENANT/NAME`.
     pub fn endpoints(&self) -> Result<BTreeMap<String, StoredEndpoint>, StoreError> {
         self.read(ENDPOINTS)
+    }
+
+    /// Every policy by `TENANT/NAMESPACE/NAME`.
+    pub fn policies(&self) -> Result<BTreeMap<String, StoredPolicy>, StoreError> {
+        self.read(POLICIES)
+    }
+
+    /// Every number by `TENANT/NUMBER`.
+    pub fn identities(&self) -> Result<BTreeMap<String, StoredIdentity>, StoreError> {
+        self.read(IDENTITIES)
     }
 
     /// Every uplink by its device's name.
@@ -318,7 +354,7 @@ fn version(database: &Database) -> Result<u64, Box<dyn std::error::Error>> {
             transaction.open_table(SWITCHES)?;
         }
         // Tables that came later, in a file that may be older.
-        for table in [FIELDS, NETWORKS, ENDPOINTS, UPLINKS] {
+        for table in [FIELDS, NETWORKS, ENDPOINTS, UPLINKS, POLICIES, IDENTITIES] {
             transaction.open_table(table)?;
         }
         found.unwrap_or(VERSION)

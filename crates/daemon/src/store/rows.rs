@@ -1,7 +1,8 @@
 //! What is in the store, row by row.
 
 use fief_marks::MarkLayout;
-use fief_model::{Endpoint, Network, Slot, Tenant};
+use fief_model::{Endpoint, Network, NetworkPolicy, Places, Slot, Tenant};
+use fief_policy::Workload;
 use serde::{Deserialize, Serialize};
 
 /// A tenant as stored.
@@ -98,6 +99,35 @@ pub struct StoredEndpoint {
     pub endpoint: Endpoint,
     /// The set that made it.
     pub set: String,
+}
+
+/// A network policy as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPolicy {
+    /// The document.
+    pub policy: NetworkPolicy,
+    /// The set that made it.
+    pub set: String,
+    /// Where it is written.
+    pub places: Places,
+}
+
+/// A number of a tenant that stands for labels, or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StoredIdentity {
+    /// It was given.
+    Given {
+        /// What it stands for.
+        workload: Workload,
+        /// When it was given, in seconds of the Unix epoch.
+        since: u64,
+    },
+    /// It is free again.
+    Free {
+        /// Its place among the free ones; the lowest is given first.
+        place: u64,
+    },
 }
 
 /// A device by which networks leave: an address space of its own, like a tenant's.

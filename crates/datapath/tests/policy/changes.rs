@@ -223,7 +223,7 @@ fn one_address_in_two_tenants_is_two_worlds() {
             Change::Identity(tenant, client, workload("client")),
             Change::Identity(tenant, server, workload("server")),
             Change::Subject(tenant, server),
-            Change::Policy(network_policy::rules(tenant, document)),
+            Change::Policy(document.rules(tenant)),
         ]);
         policy.apply(&delta.unwrap()).unwrap();
         let [first, second] = [1, 2].map(|n| u32::from(u16::from(tenant)) * 10 + n);

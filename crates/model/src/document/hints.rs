@@ -104,6 +104,7 @@ pub(super) const TENANT: &[Hint] = &[
     hint("spec.select.groups[]", "a group", MEMBER),
     hint("spec.hostAccess", FLAG, WRITE_FLAG),
     hint("spec.udp", "a way with UDP servers", "write `alias`, `pktinfo` or `refuse`"),
+    hint("spec.policyMode", "a way with policies", "write `enforce` or `audit`"),
     hint("spec.namespaces", "a mapping", "write `namespaces: { shop: { labels: { team: shop } } }`"),
     hint("spec.namespaces.*", "a mapping", "write `{ labels: { team: shop } }`, or `{}`"),
     hint("spec.namespaces.*.labels", "a mapping", "write `labels: { team: shop }`"),

@@ -195,7 +195,7 @@ fn selections<'a>(tenant: &'a Tenant, list: &str) -> &'a [String] {
     }
 }
 
-pub(super) fn place<D>(located: &Located<D>, path: &str) -> String {
+pub(super) fn place(located: &Located, path: &str) -> String {
     let (line, column) = located.positions.at(path);
     format!("{}:{line}:{column}", located.source)
 }

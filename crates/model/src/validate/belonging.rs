@@ -1,4 +1,4 @@
-//! What networks and endpoints have to do with tenants and with each other.
+//! What networks, endpoints and policies have to do with tenants and with each other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -9,7 +9,10 @@ use super::across::place;
 use super::networks::is_host_in;
 use super::ports::Ports;
 use super::{Findings, Kept, tenant_in};
-use crate::{Attachment, Document, Endpoint, Isolation, Located, Mac, Network, Protocol, Tenant};
+use crate::policy::TENANT_LABEL;
+use crate::{
+    Attachment, Document, Endpoint, Isolation, Located, Mac, Network, NetworkPolicy, Protocol, Tenant,
+};
 
 /// Everything there will be, and who has what so far.
 pub(super) struct Belongings<'a> {
@@ -98,7 +101,7 @@ impl<'a> Belongings<'a> {
             return;
         }
         match self.tenants.get(network.metadata.tenant.as_str()) {
-            None => self.refuse_stranger(&network.metadata.tenant, findings),
+            None => self.refuse_stranger("metadata.tenant", &network.metadata.tenant, findings),
             Some((tenant, false)) => {
                 for (_, what, help) in strangers(tenant, Some(&network.metadata.name)) {
                     findings.refuse("metadata.tenant", what, help);
@@ -134,7 +137,7 @@ impl<'a> Belongings<'a> {
             return;
         }
         if !self.tenants.contains_key(endpoint.metadata.tenant.as_str()) {
-            self.refuse_stranger(&endpoint.metadata.tenant, findings);
+            self.refuse_stranger("metadata.tenant", &endpoint.metadata.tenant, findings);
         }
         for (index, attachment) in endpoint.spec.networks.iter().enumerate() {
             let path = |field: &str| format!("spec.networks[{index}].{field}");
@@ -177,6 +180,23 @@ impl<'a> Belongings<'a> {
         });
     }
 
+    pub(super) fn check_policy(
+        &mut self,
+        located: &'a Located,
+        policy: &'a NetworkPolicy,
+        findings: &mut Findings<'_>,
+    ) {
+        let Some(tenant) = policy.tenant() else {
+            let help =
+                format!("write `labels: {{ {TENANT_LABEL}: blue }}`, or say whose it is by `--tenant blue`");
+            findings.refuse("metadata", "a policy that is no tenant's", help);
+            return;
+        };
+        if self.is_first("policy", located, findings) && !self.tenants.contains_key(tenant) {
+            self.refuse_stranger(&format!("metadata.labels[\"{TENANT_LABEL}\"]"), tenant, findings);
+        }
+    }
+
     /// Is this the first document of this name? Complains if not.
     fn is_first(&mut self, noun: &'static str, located: &'a Located, findings: &mut Findings<'_>) -> bool {
         let name = located.document.name().into_owned();
@@ -189,12 +209,12 @@ impl<'a> Belongings<'a> {
         false
     }
 
-    fn refuse_stranger(&self, tenant: &str, findings: &mut Findings<'_>) {
+    fn refuse_stranger(&self, path: &str, tenant: &str, findings: &mut Findings<'_>) {
         if self.unknown {
             return;
         }
         findings.refuse(
-            "metadata.tenant",
+            path,
             format!("there is no tenant `{tenant}`"),
             "describe it in the same apply, or before: `kind: Tenant`",
         );

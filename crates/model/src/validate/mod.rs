@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::document::MAX_DIAGNOSTICS;
 use crate::document::Positions;
-use crate::{Diagnostic, Document, Endpoint, Located, Network, NetworkPolicy, Tenant};
+use crate::{Diagnostic, Document, Endpoint, Located, Network, Tenant};
 use across::Claims;
 use belonging::Belongings;
 
@@ -64,22 +64,11 @@ pub fn validate(incoming: &[Located], kept: &Kept<'_>) -> Vec<Diagnostic> {
                 endpoints::check(endpoint, &mut findings);
                 belongings.check_endpoint(located, endpoint, &mut findings);
             }
+            Document::NetworkPolicy(policy) => {
+                policies::check(policy, &mut findings);
+                belongings.check_policy(located, policy, &mut findings);
+            }
         }
-        if diagnostics.len() >= MAX_DIAGNOSTICS {
-            break;
-        }
-    }
-    diagnostics
-}
-
-/// Everything that is wrong with policies.
-pub fn validate_policies(incoming: &[Located<NetworkPolicy>]) -> Vec<Diagnostic> {
-    let mut diagnostics = Vec::new();
-    let mut names = policies::Names::default();
-    for located in incoming {
-        let mut findings = Findings::new(located, &mut diagnostics);
-        policies::check(&located.document, &mut findings);
-        names.check(located, &mut findings);
         if diagnostics.len() >= MAX_DIAGNOSTICS {
             break;
         }
@@ -102,7 +91,7 @@ struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    fn new<D>(located: &'a Located<D>, diagnostics: &'a mut Vec<Diagnostic>) -> Findings<'a> {
+    fn new(located: &'a Located, diagnostics: &'a mut Vec<Diagnostic>) -> Findings<'a> {
         Findings { source: &located.source, positions: &located.positions, diagnostics }
     }
 

@@ -1,10 +1,6 @@
-//! One network policy by itself, and that no other one has its name.
+//! One network policy by itself.
 
-use std::collections::HashMap;
-
-use super::across::place;
 use super::{Findings, names};
-use crate::Located;
 use crate::policy::{
     IpBlock, LabelExpression, LabelOperator, LabelSelector, NetworkPolicy, PolicyPeer, PolicyPort, PortName,
 };
@@ -33,24 +29,6 @@ pub(super) fn check(policy: &NetworkPolicy, findings: &mut Findings<'_>) {
             let path = format!("spec.policyTypes[{index}]");
             findings.refuse(&path, format!("`{kind:?}` is listed twice"), "delete one of the two");
         }
-    }
-}
-
-/// Who has which name so far.
-#[derive(Default)]
-pub(super) struct Names<'a>(HashMap<[&'a str; 3], &'a Located<NetworkPolicy>>);
-
-impl<'a> Names<'a> {
-    pub(super) fn check(&mut self, located: &'a Located<NetworkPolicy>, findings: &mut Findings<'_>) {
-        let policy = &located.document;
-        let (namespace, name) = (policy.metadata.namespace.as_str(), policy.metadata.name.as_str());
-        let key = [policy.tenant().unwrap_or_default(), namespace, name];
-        let Some(first) = self.0.insert(key, located) else { return };
-        findings.refuse(
-            "metadata.name",
-            format!("policy `{namespace}/{name}` is described twice"),
-            format!("keep one description; the first is at {}", place(first, "metadata.name")),
-        );
     }
 }
 

@@ -17,7 +17,7 @@ fn headers_and_fields() {
     refuse_as(
         complaints_of_policies,
         &[
-            ("@\n", "▸[]", &POLICY.replace('@', "{ name: a }"), "is a list, not a mapping", "NetworkPolicy"),
+            ("@\n", "▸[]", &POLICY.replace('@', "{ name: a }"), "is a list, not a mapping", "Tenant"),
             (
                 "apiVersion: @\nkind: NetworkPolicy\nmetadata: { name: a }\n",
                 "▸fief/v1alpha1",
@@ -159,6 +159,29 @@ fn ports() {
 }
 
 #[test]
+fn a_policy_is_a_tenants() {
+    let tenant = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: blue }\nspec: { policyMode: audit }\n---\n";
+    let context = &format!("{tenant}{POLICY}");
+    refuse(&[
+        (
+            context,
+            "▸{ name: a }",
+            "{ name: a, labels: { fief/tenant: blue } }",
+            "no tenant's",
+            "--tenant blue",
+        ),
+        (
+            context,
+            "{ name: a, labels: { fief/tenant: ▸red } }",
+            "{ name: a, labels: { fief/tenant: blue } }",
+            "there is no tenant `red`",
+            "describe it",
+        ),
+        (SPEC, "policyMode: ▸off", "policyMode: enforce", "`off` is not a way with policies", "`audit`"),
+    ]);
+}
+
+#[test]
 fn names_are_given_once() {
     let first = POLICY.replace('@', "{ name: a, namespace: n, labels: { fief/tenant: blue } }");
     let context = format!("{first}---\n{POLICY}");
@@ -169,7 +192,7 @@ fn names_are_given_once() {
                 &context,
                 "{ name: ▸a, namespace: n, labels: { fief/tenant: blue } }",
                 "{ name: a, namespace: n, labels: { fief/tenant: red } }",
-                "policy `n/a` is described twice",
+                "policy `blue/n/a` is described twice",
                 "t.yaml:3:19",
             ),
             (

@@ -15,6 +15,7 @@ mod force;
 mod labels;
 mod layout;
 mod peers;
+mod refused;
 mod rules;
 mod set;
 mod sets;
@@ -30,6 +31,7 @@ use crate::rule::{Direction, Origin, Policy, PolicyKey};
 use crate::tables::{Delta, RuleNumber, Sets, Sizes, Written};
 use force::{dismiss, enforce, meanings, members, notice_meanings};
 use layout::TooMany;
+pub use refused::Refused;
 use rules::Rules;
 use sets::{Material, Store};
 use world::World;
@@ -51,43 +53,6 @@ pub enum Change {
     NoSubject(Slot, Identity),
 }
 
-/// Why a change is refused. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// A table would be too full.
-    #[error("table `{table}` would hold {needed} entries, {most} at most; most of what is new is for {}", blame(.rule))]
-    Full {
-        /// The table.
-        table: &'static str,
-        /// How many entries it would have, before what is old is taken out.
-        needed: usize,
-        /// How many it can have.
-        most: usize,
-        /// The tenant that most of the new entries are for.
-        tenant: Option<Slot>,
-        /// The rule that most of them are for.
-        rule: Option<Written>,
-    },
-    /// The rules for one workload tell too many ports apart.
-    #[error("the rules for one workload name more than 65535 different lists of ports, {} among them", blame(.rule))]
-    Classes {
-        /// The tenant.
-        tenant: Slot,
-        /// One of the rules.
-        rule: Option<Written>,
-    },
-    /// An identity that the compiler was not told of.
-    #[error("identity {1} of slot {0} is not known")]
-    Unknown(Slot, Identity),
-    /// An identity that stands for another workload.
-    #[error("identity {1} of slot {0} stands for another workload")]
-    Taken(Slot, Identity),
-}
-
-fn blame(rule: &Option<Written>) -> String {
-    rule.as_ref().map_or_else(|| "no rule".into(), |rule| format!("{} at {}", rule.policy, rule.origin))
-}
-
 /// From rules and identities to verdict tables.
 #[derive(Debug)]
 pub struct Compiler {
@@ -98,8 +63,14 @@ pub struct Compiler {
     subjects: usize,
 }
 
+/// A change that was compiled and is not in force yet. It is to be committed or abandoned before the compiler is asked
+/// anything else.
+#[derive(Debug)]
+#[must_use]
+pub struct Planned(Work);
+
 /// A change that is under way.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Work {
     /// How to undo it, last first.
     inverse: Vec<Inverse>,
@@ -112,11 +83,19 @@ struct Work {
     tenants: BTreeSet<Slot>,
 }
 
+#[derive(Debug)]
 enum Inverse {
     Policy(Arc<PolicyKey>, Vec<RuleNumber>),
     Moved(RuleNumber, Origin, bool),
     Identity(Slot, Identity, Option<Arc<Workload>>),
     Subject(Slot, Identity, bool),
+}
+
+impl Planned {
+    /// How many subjects get other rules.
+    pub fn subjects(&self) -> usize {
+        self.0.before.len()
+    }
 }
 
 impl Compiler {
@@ -133,18 +112,38 @@ impl Compiler {
 
     /// Compiles changes, all or none of them, and says what becomes of the tables.
     pub fn update(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<Delta, Refused> {
+        self.plan(changes).map(|planned| self.commit(planned))
+    }
+
+    /// Compiles changes for whoever has yet to decide: is there room for all of them?
+    pub fn plan(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<Planned, Refused> {
         let mut work = Work::default();
         let mut changes = changes.into_iter();
         let done = changes
             .try_for_each(|change| self.change(change, &mut work))
             .and_then(|()| self.rebuild(&mut work))
             .and_then(|()| self.check(&work));
-        if let Err(refused) = done {
-            self.undo(&mut work);
-            self.settle(&work);
-            return Err(refused);
+        let planned = Planned(work);
+        match done {
+            Ok(()) => Ok(planned),
+            Err(refused) => {
+                self.abandon(planned);
+                Err(refused)
+            }
         }
-        Ok(self.settle(&work))
+    }
+
+    /// Puts into force what was planned, and says what becomes of the tables.
+    pub fn commit(&mut self, planned: Planned) -> Delta {
+        self.settle(&planned.0)
+    }
+
+    /// Is again as before the plan.
+    pub fn abandon(&mut self, planned: Planned) {
+        let Planned(mut work) = planned;
+        self.undo(&mut work);
+        let delta = self.settle(&work);
+        debug_assert!(delta.is_empty(), "{delta:?}");
     }
 
     /// How many entries the tables have.

@@ -157,21 +157,55 @@ impl Identities {
         }
     }
 
+    /// Takes back a number that was given just now and that nobody was told of, as if it had never been given. Of several,
+    /// the last first.
+    pub fn revoke(&mut self, identity: Identity) {
+        let Some(holder) = self.holders.remove(&identity) else { return };
+        self.numbers.remove(&holder.workload);
+        self.waiting.remove(&(holder.since, identity));
+        match identity.0 + 1 == self.fresh.0 {
+            true => self.fresh = identity,
+            false => self.free.push_front(identity),
+        }
+    }
+
+    /// When the next grace period is over.
+    pub fn due(&self) -> Option<u64> {
+        self.waiting.first().map(|(since, _)| since.saturating_add(self.settings.grace))
+    }
+
+    /// How numbers are given.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The first number that was never given.
+    pub fn fresh(&self) -> Identity {
+        self.fresh
+    }
+
+    /// Every number that was given, with what it stands for.
+    pub fn numbers(&self) -> impl Iterator<Item = (Identity, &Arc<Workload>)> {
+        self.holders.iter().map(|(identity, holder)| (*identity, &holder.workload))
+    }
+
     /// Numbers whose grace period is over: they stand for nothing any more, and may be given again.
     pub fn collect(&mut self, now: u64) -> Vec<Identity> {
-        let mut over = Vec::new();
-        while let Some((since, identity)) = self.waiting.first().copied() {
-            if now.saturating_sub(since) < self.settings.grace {
-                break;
-            }
-            self.waiting.remove(&(since, identity));
-            if let Some(holder) = self.holders.remove(&identity) {
+        let over = self.over(now);
+        for identity in &over {
+            if let Some(holder) = self.holders.remove(identity) {
+                self.waiting.remove(&(holder.since, *identity));
                 self.numbers.remove(&holder.workload);
             }
-            self.free.push_back(identity);
-            over.push(identity);
+            self.free.push_back(*identity);
         }
         over
+    }
+
+    /// What [`Identities::collect`] would take now.
+    pub fn over(&self, now: u64) -> Vec<Identity> {
+        let is_over = |(since, _): &&(u64, Identity)| now.saturating_sub(*since) >= self.settings.grace;
+        self.waiting.iter().take_while(is_over).map(|(_, identity)| *identity).collect()
     }
 
     /// What a number stands for.
@@ -267,6 +301,25 @@ mod tests {
         assert_eq!(after.collect(509), []);
         assert_eq!(after.collect(510), given[80..], "nobody came for these");
         assert_eq!(after.usage().used, 30);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_was_never_given() {
+        let mut identities = Identities::new(Settings { grace: 10, ..Settings::default() });
+        let [a, b] = ["a", "b"].map(|app| identities.acquire(workload(app, &[])).unwrap().identity);
+        assert_eq!(identities.due(), None);
+        identities.release(a, 5);
+        assert_eq!(identities.due(), Some(15));
+        assert_eq!(identities.collect(15), [a]);
+        // As if no number had ever been left but the free one.
+        identities.fresh = Identity(Identity::LAST.0 + 1);
+        let before = identities.snapshot();
+        assert_eq!(identities.acquire(workload("c", &[])).unwrap().identity, a);
+        identities.revoke(a);
+        assert_eq!(identities.snapshot(), before);
+        assert!(identities.acquire(workload("d", &[])).unwrap().is_new, "its number is there for another");
+        assert_eq!(identities.numbers().count(), 2);
+        assert!(identities.workload(b).is_some());
     }
 
     #[test]

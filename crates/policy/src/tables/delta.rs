@@ -1,6 +1,6 @@
 //! What changes in the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fief_model::Slot;
 use ipnet::IpNet;
@@ -62,6 +62,26 @@ pub struct Sizes {
 }
 
 impl Delta {
+    /// What leads from empty tables to these.
+    pub fn whole(tables: &Tables) -> Delta {
+        fn all<K: Clone, V: Clone>(table: &HashMap<K, V>) -> Vec<(K, V)> {
+            table.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        }
+        let subject =
+            |(key, subject): (&(Slot, Identity), &Subject)| (*key, Some(subject.at(tables.generation)));
+        Delta {
+            sets: all(&tables.sets),
+            ports: all(&tables.ports),
+            peers: all(&tables.peers),
+            blocks: all(&tables.blocks),
+            verdicts: all(&tables.verdicts),
+            ranks: all(&tables.ranks),
+            written: all(&tables.written),
+            subjects: tables.subjects.iter().map(subject).collect(),
+            gone: Gone::default(),
+        }
+    }
+
     /// How many entries change.
     pub fn len(&self) -> usize {
         let put = [self.sets.len(), self.ports.len(), self.peers.len(), self.blocks.len()];

@@ -280,7 +280,7 @@ fn one_address_in_two_tenants_is_two_worlds() {
             Change::Identity(tenant, client, workload("client")),
             Change::Identity(tenant, server, workload("server")),
             Change::Subject(tenant, server),
-            Change::Policy(network_policy::rules(tenant, policy)),
+            Change::Policy(policy.rules(tenant)),
         ]);
         tables.apply(&delta.unwrap());
     }
@@ -291,8 +291,34 @@ fn one_address_in_two_tenants_is_two_worlds() {
     };
     assert!(verdict(&tables, blue).passes() && !verdict(&tables, red).passes());
     assert_eq!(verdict(&tables, Slot::new(3).unwrap()), Verdict::Unknown, "nobody there");
-    tables.apply(&compiler.update([Change::NoPolicy(network_policy::key(red, &deny.document))]).unwrap());
+    tables.apply(&compiler.update([Change::NoPolicy(network_policy::key(red, &deny.policy))]).unwrap());
     assert!(verdict(&tables, blue).passes() && verdict(&tables, red).passes());
+}
+
+#[test]
+fn what_is_planned_and_abandoned_leaves_no_trace() {
+    let seed = seed();
+    let mut draw = Draw(seed ^ 3);
+    for _ in 0..20 {
+        let mut host = Host::of(&draw.scene());
+        let (sizes, policies) = (host.compiler.sizes(), draw.scene().policies(slot()));
+        let changes = || policies.iter().cloned().map(Change::Policy);
+        let planned = host.compiler.plan(changes()).unwrap();
+        host.compiler.abandon(planned);
+        assert_eq!(host.compiler.sizes(), sizes, "seed {seed}");
+        let planned = host.compiler.plan(changes()).unwrap();
+        let delta = host.compiler.commit(planned);
+        host.tables.apply(&delta);
+        assert_eq!(host.tables.sizes(), host.compiler.sizes(), "seed {seed}");
+        let mut copy = Tables::default();
+        copy.apply(&Delta::whole(&host.tables));
+        let whole = std::mem::replace(&mut host.tables, copy);
+        assert_eq!(host.tables.sizes(), whole.sizes(), "seed {seed}");
+        assert_eq!(host.tables.verdicts, whole.verdicts, "seed {seed}");
+        assert!(whole.subjects.iter().all(|(key, subject)| {
+            host.tables.subjects[key].at(host.tables.generation) == subject.at(whole.generation)
+        }));
+    }
 }
 
 #[test]
@@ -312,7 +338,7 @@ fn nothing_is_left_when_everything_goes() {
 #[test]
 fn a_label_that_makes_no_identity_cannot_be_selected_by() {
     let filter = LabelFilter::default();
-    let rules = |spec: &str| network_policy::rules(slot(), &document("shop", "web", spec));
+    let rules = |spec: &str| document("shop", "web", spec).rules(slot());
     let hidden = rules(
         "{ podSelector: {}, ingress: [{}, { from: [{ podSelector: { matchLabels: { pod-template-hash: a } } }] }] }",
     );

@@ -38,6 +38,7 @@ impl Stock {
                 }
                 Document::Network(network) => stock.networks.push(StoredNetwork { network, set: set() }),
                 Document::Endpoint(endpoint) => stock.endpoints.push(StoredEndpoint { endpoint, set: set() }),
+                Document::NetworkPolicy(_) => {}
             }
         }
         for (index, device) in (0..).zip(["eth0", "eth1"]) {
