@@ -40,11 +40,8 @@ impl Engine {
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);
         let switched = self.switched();
-        let observed = &self.observed;
-        let is_there = |device: &str| observed.link(device).is_some();
-        let vrfs = observed.asks_vrfs_first();
-        let subjects = crate::networks::Subjects::default();
-        self.segments.build(wanted, self.settings.positions, &switched, vrfs, &is_there, &subjects, None)
+        let vrfs = self.observed.asks_vrfs_first();
+        self.build_networks(wanted, &switched, vrfs)
     }
 
     /// Opens links, unless the host is not ready for what comes from there.

@@ -1,18 +1,21 @@
 //! Policies in the engine: what a request means to them, and the one place that speaks to the programs that judge packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fief_api::{Condition, Phase, RuleView, Standing};
 use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
-use fief_model::{Diagnostic, Document, Located};
+use fief_model::{Diagnostic, Document, Located, Slot};
 use fief_policy::rule::Origin;
 use fief_policy::{Delta, PolicyKey};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Engine;
 use super::apply::{Refusal, complaint};
 use super::intent::{Intent, Kind};
+use crate::networks::{Judging, Subject, Subjects, Wanted};
 use crate::policies::{Now, Planned, Policies, Request};
 use crate::store::{Changes, Store, Stored, StoredEndpoint, StoredPolicy};
 
@@ -20,11 +23,16 @@ use crate::store::{Changes, Store, Stored, StoredEndpoint, StoredPolicy};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Conversations that are over are looked for so often, while there is any policy.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// The programs that judge packets, and when to look after policies again.
 #[derive(Default)]
 pub(super) struct Judges {
-    /// Loaded while there is any policy.
+    /// Loaded while there is any policy, and till no port has them any more.
     programs: Option<Policy>,
+    /// When conversations that are over are looked for.
+    sweep_at: Option<Instant>,
     /// Why they are not.
     trouble: Option<String>,
     pause: Duration,
@@ -140,6 +148,7 @@ impl Engine {
         if self.judges.look_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
+        self.sweep();
         let collected = self.policies.collect(now(self.begun));
         let mut changes = Changes::default();
         for (tenant, identity, stored) in &collected.numbers {
@@ -167,12 +176,9 @@ impl Engine {
 
     /// Carries a change out. Programs that hold half of one are replaced by others that hold all.
     fn judge_by(&mut self, delta: &Delta) {
-        if self.policies.is_empty() {
-            self.judges = Judges::default();
-            return;
-        }
         match self.judges.programs.as_mut().map(|programs| programs.apply(delta)) {
             Some(Ok(())) => {}
+            None if self.policies.is_empty() => {}
             Some(Err(error)) => {
                 tracing::warn!(%error, "policies are loaded anew");
                 self.judge_anew();
@@ -181,30 +187,98 @@ impl Engine {
         }
     }
 
-    /// Loads the programs, if there is any policy, and gives them everything.
+    /// Loads the programs, if there is any policy, and gives them everything. Ports get them in the next round; until then
+    /// those that they have go on.
     pub(super) fn judge_anew(&mut self) {
-        self.judges.programs = None;
         if self.policies.is_empty() {
-            self.judges = Judges::default();
+            self.retire();
             return;
         }
-        match load(&self.policies.whole()) {
-            Ok(programs) => {
+        match load(&self.known(), &self.policies.whole()) {
+            Ok(mut programs) => {
+                self.segments.judge_by_others(&mut programs);
                 self.judges.programs = Some(programs);
                 (self.judges.trouble, self.judges.pause) = (None, Duration::ZERO);
+                self.judges.sweep_at = Some(Instant::now() + SWEEP);
+                self.wake_by(Instant::now());
             }
             Err(error) => {
                 tracing::warn!(%error, "policies are not in force");
+                self.judges.programs = None;
                 self.judges.trouble = Some(error.to_string());
                 self.judges.pause = (self.judges.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             }
         }
     }
 
+    /// Lets the programs go when there is no policy and no port has them any more.
+    fn retire(&mut self) {
+        if self.policies.is_empty() && !self.segments.is_judged() {
+            self.judges = Judges::default();
+            if let Err(error) = fief_datapath::remove_pins(&self.known()) {
+                tracing::warn!(%error, "some bpf pins stay");
+            }
+        }
+    }
+
+    /// Builds networks with whoever judges there.
+    pub(super) fn build_networks(
+        &mut self,
+        wanted: Wanted,
+        switched: &BTreeSet<String>,
+        vrfs: bool,
+    ) -> bool {
+        let subjects = self.subjects();
+        let is_there = |device: &str| self.observed.link(device).is_some();
+        let judges = Judging { subjects: &subjects, policy: self.judges.programs.as_mut() };
+        let did = self.segments.build(wanted, self.settings.positions, switched, vrfs, &is_there, judges);
+        if self.judges.programs.is_some() {
+            self.retire();
+        }
+        did
+    }
+
+    /// What ports are to know of endpoints; nothing where nothing is judged.
+    fn subjects(&self) -> Subjects {
+        if self.policies.is_empty() {
+            return Subjects::default();
+        }
+        let subject = |key: &String| {
+            let (tenant, name) = key.split_once('/')?;
+            let (slot, identity) = self.policies.endpoint(tenant, name)?;
+            let is_audited = self.policies.audits(slot);
+            Some((key.clone(), Subject { slot: slot.number(), identity: identity.0, is_audited }))
+        };
+        let slots = self.tenants.values().map(|stored| stored.slot);
+        Subjects {
+            endpoints: self.endpoints.keys().filter_map(subject).collect(),
+            judged: slots.filter(|s| self.policies.has_policies(*s)).map(Slot::number).collect(),
+        }
+    }
+
+    /// Where conversations that ports know outlive a daemon.
+    fn known(&self) -> PathBuf {
+        self.paths.bpffs().join("fief-ports")
+    }
+
+    fn sweep(&mut self) {
+        let Some(programs) = &self.judges.programs else { return };
+        let now = Instant::now();
+        if self.judges.sweep_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let since_start = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        if let Err(error) = programs.ports().sweep(since_start) {
+            tracing::warn!(%error, "conversations that are over stay");
+        }
+        self.judges.sweep_at = Some(now + SWEEP);
+    }
+
     fn note_due(&mut self) {
         let due = self.policies.due().and_then(|second| self.begun.checked_add(Duration::from_secs(second)));
         let again = self.judges.trouble.as_ref().map(|_| Instant::now() + self.judges.pause);
-        self.judges.look_at = [due, again].into_iter().flatten().min();
+        let sweep = self.judges.programs.as_ref().and(self.judges.sweep_at);
+        self.judges.look_at = [due, again, sweep].into_iter().flatten().min();
     }
 
     /// Refuses policies that select by a label that makes no identity: they would never match.
@@ -252,8 +326,10 @@ pub(super) fn rule_view(policy: &PolicyKey, origin: &Origin) -> RuleView {
     }
 }
 
-fn load(whole: &Delta) -> Result<Policy, DatapathError> {
-    let mut programs = Policy::load(&Policy::ROOM)?;
+fn load(known: &Path, whole: &Delta) -> Result<Policy, DatapathError> {
+    let mounted = known.parent().map(fief_host::kernel::mount_bpffs).transpose();
+    mounted.map_err(|error| DatapathError::Load(error.to_string()))?;
+    let mut programs = Policy::load(&Policy::ROOM, Some(known))?;
     programs.apply(whole)?;
     Ok(programs)
 }

@@ -53,7 +53,7 @@ use crate::config::uplinks::Uplinks;
 pub use host_table::forwarding;
 use links::{Links, SPACE_MAC};
 use occupants::{Told, Watch};
-pub use occupants::{Subject, Subjects};
+pub use occupants::{Judging, Subject, Subjects};
 use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
@@ -217,7 +217,6 @@ impl Networks {
     /// Makes everything but open links. Says whether anything was done.
     ///
     /// `vrfs` is whether the rules that VRFs need stand, without which none is made; `is_there` knows the host's devices.
-    /// `policy` has the rules for whoever `subjects` says has some.
     pub fn build(
         &mut self,
         wanted: Wanted,
@@ -225,9 +224,9 @@ impl Networks {
         switched: &BTreeSet<String>,
         vrfs: bool,
         is_there: &dyn Fn(&str) -> bool,
-        subjects: &Subjects,
-        mut policy: Option<&mut Policy>,
+        judging: Judging<'_>,
     ) -> bool {
+        let Judging { subjects, mut policy } = judging;
         let now = Instant::now();
         let mut closing = Vec::new();
         let due = self.again.is_some_and(|(at, _)| at <= now);
@@ -325,6 +324,21 @@ impl Networks {
         self.wanted = wanted;
         self.begun = true;
         did
+    }
+
+    /// Do any ports have programs that judge?
+    pub fn is_judged(&self) -> bool {
+        self.spaces.values().any(|standing| standing.is_judged)
+    }
+
+    /// Others judge from now on: ports get them in the next round. Where rules count, they go on to.
+    pub fn judge_by_others(&mut self, policy: &mut Policy) {
+        for standing in self.spaces.values_mut().filter(|standing| standing.is_judged) {
+            policy.enforce(standing.space.slot.number());
+            standing.is_judged = false;
+        }
+        // Whom the former ones knew went with them.
+        self.told.values_mut().for_each(Told::forget_judges);
     }
 
     /// Tells the programs at ports who is there; then the rules count where they did not yet.

@@ -34,6 +34,14 @@ pub struct Subjects {
     pub judged: BTreeSet<u16>,
 }
 
+/// Who judges, and what.
+pub struct Judging<'a> {
+    /// What policies know of endpoints.
+    pub subjects: &'a Subjects,
+    /// The programs and their tables; `None` if there are none, whatever is to be judged.
+    pub policy: Option<&'a mut Policy>,
+}
+
 /// The programs for a tenant's ports, and who is there.
 #[derive(Clone, Copy)]
 pub(super) struct Watch<'a> {
@@ -199,6 +207,13 @@ impl Told {
     /// The port of whoever has an address.
     pub(super) fn port_of(&self, address: IpAddr) -> Option<u32> {
         self.addresses.get(&address).copied().filter(|device| *device != 0)
+    }
+
+    /// The programs that judged are others now, and know nobody.
+    pub(super) fn forget_judges(&mut self) {
+        if self.is_judged {
+            *self = Told::default();
+        }
     }
 
     /// Nobody is there any more.

@@ -125,7 +125,6 @@ impl Policies {
     }
 
     /// Has a tenant any policy?
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by whoever attaches the programs to ports"))]
     pub fn has_policies(&self, slot: Slot) -> bool {
         let first = PolicyKey { tenant: slot, kind: "", namespace: String::new(), name: String::new() };
         self.policies.range(first..).next().is_some_and(|(key, _)| key.tenant == slot)
