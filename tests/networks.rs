@@ -30,6 +30,8 @@ mod machine;
 mod many;
 #[path = "networks/node.rs"]
 mod node;
+#[path = "networks/policies.rs"]
+mod policies;
 #[path = "networks/probes.rs"]
 mod probes;
 #[path = "networks/refused.rs"]

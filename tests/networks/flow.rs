@@ -121,11 +121,27 @@ impl Talk {
         let what = format!("{} to {to}", from.short());
         let dial = Dial::to(to);
         let stream = eventually(SOON, || from.enter(|| dial.connect()).map_err(|e| format!("{what}: {e}")));
-        stream.set_nodelay(true).expect("TCP has no delay");
-        stream.set_read_timeout(Some(SOON)).expect("a socket has a time-out");
-        let mut talk = Talk { stream, what, rounds: 0 };
+        let mut talk = Talk { what, ..Talk::of(stream) };
         talk.goes_on();
         talk
+    }
+
+    /// One that is open.
+    pub fn of(stream: TcpStream) -> Talk {
+        stream.set_nodelay(true).expect("TCP has no delay");
+        stream.set_read_timeout(Some(SOON)).expect("a socket has a time-out");
+        Talk { stream, what: String::new(), rounds: 0 }
+    }
+
+    /// Says something, and tells whether it is heard back within a time.
+    pub fn tries(&mut self, time: Duration) -> bool {
+        let said = self.rounds.to_be_bytes();
+        self.rounds += 1;
+        self.stream.set_read_timeout(Some(time)).expect("a socket has a time-out");
+        let mut heard = [0; 8];
+        let done = self.stream.write_all(&said).and_then(|()| self.stream.read_exact(&mut heard));
+        self.stream.set_read_timeout(Some(SOON)).expect("a socket has a time-out");
+        done.is_ok() && said == heard
     }
 
     /// Says something and hears it back.

@@ -18,8 +18,8 @@ use wire::{Answer, Call};
 
 use crate::{
     AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, EndpointView, FieldView,
-    IdentityView, MoveRequest, MoveResponse, NetworkView, Paths, PolicyTestRequest, PolicyTestResponse,
-    PolicyView, SocketView, TaskView, TenantView,
+    FlowView, IdentityView, MoveRequest, MoveResponse, NetworkView, Paths, PolicyTestRequest,
+    PolicyTestResponse, PolicyView, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -143,6 +143,11 @@ impl Client {
     /// All identities, or those of one tenant.
     pub fn identities(&self, tenant: Option<&str>) -> Result<Vec<IdentityView>, ClientError> {
         self.json(Call::get(format!("/v1/identities{}", of(tenant))))
+    }
+
+    /// What did not pass at the ports of endpoints, or of one tenant's.
+    pub fn flows(&self, tenant: Option<&str>) -> Result<Vec<FlowView>, ClientError> {
+        self.json(Call::get(format!("/v1/flows{}", of(tenant))))
     }
 
     /// How the daemon is.

@@ -1,5 +1,6 @@
 //! The wire types. Every one of them is JSON in camelCase; the OpenAPI document is made from them.
 
+mod flow;
 mod policy;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use fief_model::{Diagnostic, Endpoint, Network, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use flow::FlowView;
 pub use policy::{
     EndView, IdentityView, NamedPortView, PolicyStatus, PolicyTestRequest, PolicyTestResponse, PolicyView,
     RuleView, SideView,

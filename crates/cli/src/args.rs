@@ -6,6 +6,7 @@ mod delete;
 mod exec;
 mod explain;
 mod files;
+mod flows;
 mod get;
 mod man;
 mod marks;
@@ -24,6 +25,7 @@ pub use delete::{DeleteArgs, DeleteKind};
 pub use exec::ExecArgs;
 pub use explain::ExplainArgs;
 pub use files::Files;
+pub use flows::FlowsArgs;
 pub use get::{GetArgs, GetKind};
 pub use man::ManArgs;
 pub use marks::{MarksArgs, MarksCommand};
@@ -96,6 +98,8 @@ pub enum Command {
     Pids(PidsArgs),
     /// List sockets with their tenants
     Sockets(SocketsArgs),
+    /// List packets that did not pass at the ports of endpoints, and which rules say so
+    Flows(FlowsArgs),
     /// Say whom an alias of a UDP sender stands for
     Explain(ExplainArgs),
     /// Ask policies

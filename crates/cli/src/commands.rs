@@ -7,6 +7,7 @@ pub mod diff;
 pub mod doctor;
 pub mod exec;
 pub mod explain;
+pub mod flows;
 pub mod get;
 pub mod man;
 pub mod marks;

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => commands::processes::ps(args, &mut context),
         Command::Identify(args) => commands::processes::identify(args, &mut context),
         Command::Pids(args) => commands::processes::pids(args, &mut context),
+        Command::Flows(args) => commands::flows::run(args, &mut context),
         Command::Sockets(args) => commands::sockets::run(args, &mut context),
         Command::Explain(args) => commands::explain::run(args, &mut context),
         Command::Policy(args) => commands::policy::run(args, &mut context),

@@ -68,6 +68,7 @@ fn router(engine: Handle) -> Router {
             get(policies::policy).delete(policies::delete_policy),
         )
         .route("/v1/identities", get(policies::identities))
+        .route("/v1/flows", get(policies::flows))
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))

@@ -26,6 +26,7 @@ use super::{handlers, marks, networks, policies};
         policies::policy,
         policies::delete_policy,
         policies::identities,
+        policies::flows,
         policies::test,
         handlers::status,
         handlers::doctor,

@@ -3,7 +3,9 @@
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use fief_api::{ApplyResponse, ErrorBody, IdentityView, PolicyTestRequest, PolicyTestResponse, PolicyView};
+use fief_api::{
+    ApplyResponse, ErrorBody, FlowView, IdentityView, PolicyTestRequest, PolicyTestResponse, PolicyView,
+};
 
 use super::answers::{error, gone, ok};
 use super::handlers::{Asked, OfTenant, Who};
@@ -65,6 +67,20 @@ pub(super) async fn identities(
     let ConnectInfo(caller) = who;
     let views = engine.view(move |e| {
         let mut views = e.view_identities(of.tenant.as_deref());
+        views.retain(|view| may_see(e, &caller, &view.tenant));
+        views
+    });
+    views.await.map_or_else(gone, ok)
+}
+
+/// Lists what did not pass at the ports of endpoints: of all of them, or of tenants that the caller is a member of; of one
+/// tenant's, if it is named.
+#[utoipa::path(get, path = "/v1/flows", params(("tenant" = Option<String>, Query)),
+    responses((status = 200, description = "Done, or the answer", body = Vec<FlowView>)))]
+pub(super) async fn flows(State(engine): State<Handle>, who: Who, Query(of): Query<OfTenant>) -> Response {
+    let ConnectInfo(caller) = who;
+    let views = engine.view(move |e| {
+        let mut views = e.view_flows(of.tenant.as_deref());
         views.retain(|view| may_see(e, &caller, &view.tenant));
         views
     });

@@ -8,6 +8,7 @@ mod aliases;
 mod apply;
 mod carry_out;
 mod field;
+mod flows;
 mod intent;
 mod networks;
 mod policies;

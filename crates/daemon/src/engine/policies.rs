@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fief_api::{Condition, Phase, RuleView, Standing};
 use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
+use fief_datapath::ports::Denied;
 use fief_model::{Diagnostic, Document, Located, Slot};
 use fief_policy::rule::Origin;
 use fief_policy::{Delta, PolicyKey};
@@ -221,13 +222,19 @@ impl Engine {
         }
     }
 
+    /// What was denied at ports, by whichever programs they have.
+    pub(super) fn denied(&self) -> Vec<Denied> {
+        let ports =
+            self.judges.programs.as_ref().map(Policy::ports).into_iter().chain(self.segments.plain_ports());
+        let denied = ports.filter_map(|ports| {
+            let denied = ports.denied();
+            denied.inspect_err(|error| tracing::warn!(%error, "what was denied is not known")).ok()
+        });
+        denied.flatten().collect()
+    }
+
     /// Builds networks with whoever judges there.
-    pub(super) fn build_networks(
-        &mut self,
-        wanted: Wanted,
-        switched: &BTreeSet<String>,
-        vrfs: bool,
-    ) -> bool {
+    pub(super) fn build_networks(&mut self, wanted: Wanted, switched: &BTreeSet<String>, vrfs: bool) -> bool {
         let subjects = self.subjects();
         let is_there = |device: &str| self.observed.link(device).is_some();
         let judges = Judging { subjects: &subjects, policy: self.judges.programs.as_mut() };

@@ -11,6 +11,7 @@
 //! routes of the uplinks are in place.
 
 mod host_table;
+mod judged;
 pub mod links;
 mod numbers;
 mod occupants;
@@ -35,10 +36,7 @@ use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
 use fief_api::{Condition, Paths};
-use fief_datapath::DatapathError;
-use fief_datapath::policy::Policy;
-use fief_datapath::ports::{Conversing, Ports};
-use fief_host::conntrack::{self, Connection};
+use fief_datapath::ports::Ports;
 use fief_host::devices::{Build, Named, Neighbour, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
@@ -47,13 +45,13 @@ use fief_host::nft::Table;
 use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::uplinks::Uplinks;
 pub use host_table::forwarding;
+use judged::{judged_slots, policies_missing};
 use links::{Links, SPACE_MAC};
-use occupants::{Told, Watch};
 pub use occupants::{Judging, Subject, Subjects};
+use occupants::{Told, Watch};
 use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
@@ -61,40 +59,6 @@ use space::Standing;
 use switch::Trunks;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
 use wanted::{Space, condition};
-
-/// Slots where rules count.
-fn judged_slots(wanted: &Wanted, subjects: &Subjects) -> BTreeSet<u16> {
-    let spaces = wanted.spaces.values().filter(|space| subjects.judges(space));
-    spaces.map(|space| space.slot.number()).chain(subjects.judged.iter().copied()).collect()
-}
-
-/// Connections that go on at ports which nobody watched till now, so that their answers pass.
-fn recall(standing: &Standing, policy: &Policy, told: &Told) {
-    let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
-    let zone = standing.space.slot.number();
-    let recalled = conntrack::list(&standing.namespace).map_err(|error| error.to_string()).and_then(|list| {
-        let ours = list.iter().filter(|connection| connection.zone == zone);
-        let ends = ours.flat_map(|connection| {
-            let Connection { protocol, original, reply, .. } = *connection;
-            [(original, true), (reply, false)].map(|([own, other], begun_here)| Conversing {
-                protocol,
-                own,
-                other,
-                begun_here,
-            })
-        });
-        let mut at = ends.filter_map(|known| Some((told.port_of(known.own.ip())?, known)));
-        at.try_for_each(|(device, known)| policy.ports().remember(device, now, &known))
-            .map_err(|error| error.to_string())
-    });
-    if let Err(error) = recalled {
-        tracing::warn!(error, "connections from before a tenant's first policy are not known");
-    }
-}
-
-fn policies_missing() -> Condition {
-    condition("PoliciesMissing", "the programs that carry policies out are not loaded; see the daemon's log")
-}
 
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(50);
@@ -264,8 +228,8 @@ impl Networks {
             if self.trouble.get(tenant).is_some_and(|(_, reason)| *reason == policies_missing()) {
                 self.trouble.remove(tenant);
             }
-            let is_same = before
-                .is_some_and(|standing| standing.space == *space && standing.is_judged == is_judged);
+            let is_same =
+                before.is_some_and(|standing| standing.space == *space && standing.is_judged == is_judged);
             let is_whole = before.is_some_and(|standing| standing.lacking.is_empty())
                 && !self.trouble.contains_key(tenant);
             let is_suspect = self.suspects.remove(tenant)
@@ -324,54 +288,6 @@ impl Networks {
         self.wanted = wanted;
         self.begun = true;
         did
-    }
-
-    /// Do any ports have programs that judge?
-    pub fn is_judged(&self) -> bool {
-        self.spaces.values().any(|standing| standing.is_judged)
-    }
-
-    /// Others judge from now on: ports get them in the next round. Where rules count, they go on to.
-    pub fn judge_by_others(&mut self, policy: &mut Policy) {
-        for standing in self.spaces.values_mut().filter(|standing| standing.is_judged) {
-            policy.enforce(standing.space.slot.number());
-            standing.is_judged = false;
-        }
-        // Whom the former ones knew went with them.
-        self.told.values_mut().for_each(Told::forget_judges);
-    }
-
-    /// Tells the programs at ports who is there; then the rules count where they did not yet.
-    fn tell(&mut self, subjects: &Subjects, mut policy: Option<&mut Policy>) {
-        let plain = self.ports.as_ref().and_then(Option::as_ref);
-        let failed = |error: DatapathError| tracing::error!(%error, "programs at ports know less than they should");
-        let spaces = &self.spaces;
-        self.told.retain(|tenant, told| {
-            let stays = spaces.contains_key(tenant);
-            if !stays {
-                told.end(plain, policy.as_deref()).unwrap_or_else(failed);
-            }
-            stays
-        });
-        let mut changed = BTreeSet::new();
-        for (tenant, standing) in &self.spaces {
-            let told = self.told.entry(tenant.clone()).or_default();
-            match told.tell(standing, subjects, plain, policy.as_deref()) {
-                Ok(true) => drop(changed.insert(standing.space.slot.number())),
-                Ok(false) => {}
-                Err(error) => failed(error),
-            }
-        }
-        let Some(policy) = policy.as_deref_mut() else { return };
-        policy.renew(&changed);
-        for (tenant, standing) in self.spaces.iter().filter(|(_, standing)| standing.is_judged) {
-            let slot = standing.space.slot.number();
-            if !policy.is_enforced(slot) {
-                self.told.get(tenant).into_iter().for_each(|told| recall(standing, policy, told));
-                policy.enforce(slot);
-            }
-        }
-        subjects.judged.iter().for_each(|slot| policy.enforce(*slot));
     }
 
     fn listen_to(&mut self, tenant: &str, standing: &Standing) {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use fief_api::Condition;
 use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
 use fief_datapath::ports::{Occupant, Pair, Ports};
+use fief_host::HostError;
 use fief_services::ROUTER;
 use ipnet::Ipv6Net;
 
@@ -101,11 +102,45 @@ impl<'a> Watch<'a> {
         self.is_short.then_some(&self.ports.link)
     }
 
-    /// Says whose port a device is: before it has programs, which let nothing pass otherwise.
-    pub(super) fn place(&self, space: u16, segment: &Segment, port: &Port, device: u32) -> Result<(), Condition> {
-        let placed = self.ports.place(device, &occupant(space, segment, port, self.subjects));
+    /// Says whose port a device is, and its addresses: before it has programs, which let nothing pass otherwise.
+    pub(super) fn place(
+        &self,
+        space: u16,
+        segment: &Segment,
+        port: &Port,
+        device: u32,
+    ) -> Result<(), Condition> {
+        let placed =
+            self.ports.place(device, &occupant(space, segment, port, self.subjects)).and_then(|()| {
+                addresses_of(segment, port).try_for_each(|address| self.ports.hold(space, address, device))
+            });
         placed.map_err(|error| condition("AttachRefused", error.to_string()))
     }
+
+    /// Says all that about ports which are there already, by their names: before the first of them has programs, which
+    /// judge the one by whom the other is.
+    pub(super) fn introduce(&self, space: &Space, there: &BTreeMap<String, u32>) -> Result<(), HostError> {
+        let slot = space.slot.number();
+        let told = || -> Result<(), DatapathError> {
+            for (device, occupant) in occupants(space, there, self.subjects) {
+                self.ports.place(device, &occupant)?;
+            }
+            addresses(space, there).into_iter().try_for_each(|(a, device)| self.ports.hold(slot, a, device))
+        };
+        told().map_err(|error| HostError::Missing(error.to_string()))
+    }
+}
+
+/// Who is at the ports of a place that are there, by their numbers.
+fn occupants(space: &Space, there: &BTreeMap<String, u32>, subjects: &Subjects) -> BTreeMap<u32, Occupant> {
+    let slot = space.slot.number();
+    let ports =
+        space.segments.values().flat_map(|segment| segment.ports.iter().map(move |port| (segment, port)));
+    ports
+        .filter_map(|(segment, (name, port))| {
+            Some((*there.get(name)?, occupant(slot, segment, port, subjects)))
+        })
+        .collect()
 }
 
 fn occupant(space: u16, segment: &Segment, port: &Port, subjects: &Subjects) -> Occupant {
@@ -123,32 +158,32 @@ fn occupant(space: u16, segment: &Segment, port: &Port, subjects: &Subjects) -> 
     }
 }
 
-/// Addresses that are somebody's, and the ports (0: the network's own). Those that a workload makes of its Ethernet address
-/// (RFC 4291, appendix A) are among them.
-fn addresses(standing: &Standing) -> BTreeMap<IpAddr, u32> {
+/// The addresses of a port. Those that a workload makes of its Ethernet address (RFC 4291, appendix A) are among them; on a
+/// switch nobody knows any.
+fn addresses_of<'a>(segment: &'a Segment, port: &'a Port) -> impl Iterator<Item = IpAddr> + 'a {
+    let services = &segment.services;
+    let prefixes = services.subnet6.into_iter().chain([LINK_LOCAL]);
+    let made = prefixes.filter(|prefix| prefix.prefix_len() == 64).map(|p| eui64(p, port.mac.0).into());
+    let served = services.endpoints.iter().filter(|endpoint| endpoint.mac == port.mac.0);
+    let served = served.flat_map(|endpoint| {
+        endpoint.address.map(IpAddr::from).into_iter().chain(endpoint.address6.map(IpAddr::from))
+    });
+    let leased = segment.leased.iter().filter(|(_, mac)| **mac == port.mac).map(|(a, _)| IpAddr::from(*a));
+    let all = made.chain(port.address.map(|net| net.addr())).chain(served).chain(leased);
+    all.filter(|address| segment.cable.is_none() && !address.is_unspecified())
+}
+
+/// Addresses that are somebody's in a place, and the ports (0: the network's own).
+fn addresses(space: &Space, there: &BTreeMap<String, u32>) -> BTreeMap<IpAddr, u32> {
     let mut addresses = BTreeMap::new();
-    for segment in standing.space.segments.values().filter(|segment| segment.cable.is_none()) {
-        let services = &segment.services;
-        let mut devices = HashMap::new();
+    for segment in space.segments.values().filter(|segment| segment.cable.is_none()) {
         for (name, port) in &segment.ports {
-            let Some(device) = standing.ports.get(name) else { continue };
-            devices.insert(port.mac.0, *device);
-            let prefixes = services.subnet6.into_iter().chain([LINK_LOCAL]);
-            let made = prefixes.filter(|prefix| prefix.prefix_len() == 64);
-            addresses.extend(made.map(|prefix| (eui64(prefix, port.mac.0).into(), *device)));
-            addresses.extend(port.address.map(|net| (net.addr(), *device)));
+            let Some(device) = there.get(name) else { continue };
+            addresses.extend(addresses_of(segment, port).map(|address| (address, *device)));
         }
-        for endpoint in &services.endpoints {
-            let Some(device) = devices.get(&endpoint.mac) else { continue };
-            let v4 = endpoint.address.map(IpAddr::from);
-            addresses.extend(v4.into_iter().chain(endpoint.address6.map(IpAddr::from)).map(|a| (a, *device)));
-        }
-        let leased = segment.leased.iter();
-        addresses.extend(leased.filter_map(|(a, mac)| Some(((*a).into(), *devices.get(&mac.0)?))));
         addresses.extend(segment.gateways.iter().map(|net| (net.addr(), 0)));
         addresses.extend([METADATA.into(), ROUTER.into()].map(|address: IpAddr| (address, 0)));
     }
-    addresses.remove(&Ipv4Addr::UNSPECIFIED.into());
     addresses
 }
 
@@ -174,14 +209,8 @@ impl Told {
         }
         let Some(ports) = self.ports(plain, policy) else { return Ok(false) };
         let space = standing.space.slot.number();
-        let mut devices = BTreeMap::new();
-        for segment in standing.space.segments.values() {
-            for (name, port) in &segment.ports {
-                let device = standing.ports.get(name);
-                devices.extend(device.map(|device| (*device, occupant(space, segment, port, subjects))));
-            }
-        }
-        let addresses = addresses(standing);
+        let devices = occupants(&standing.space, &standing.ports, subjects);
+        let addresses = addresses(&standing.space, &standing.ports);
         let mut is_changed = false;
         // What nobody has goes before others have it.
         for address in self.addresses.keys().filter(|address| !addresses.contains_key(address)) {
@@ -192,11 +221,13 @@ impl Told {
             ports.remove(*device)?;
             is_changed = true;
         }
-        for (device, occupant) in devices.iter().filter(|(d, occupant)| self.devices.get(d) != Some(occupant)) {
+        for (device, occupant) in devices.iter().filter(|(d, occupant)| self.devices.get(d) != Some(occupant))
+        {
             ports.place(*device, occupant)?;
             is_changed = true;
         }
-        for (address, device) in addresses.iter().filter(|(a, device)| self.addresses.get(a) != Some(device)) {
+        for (address, device) in addresses.iter().filter(|(a, device)| self.addresses.get(a) != Some(device))
+        {
             ports.hold(space, *address, *device)?;
             is_changed = true;
         }
@@ -217,7 +248,11 @@ impl Told {
     }
 
     /// Nobody is there any more.
-    pub(super) fn end(&mut self, plain: Option<&Ports>, policy: Option<&Policy>) -> Result<(), DatapathError> {
+    pub(super) fn end(
+        &mut self,
+        plain: Option<&Ports>,
+        policy: Option<&Policy>,
+    ) -> Result<(), DatapathError> {
         let Some(ports) = self.ports(plain, policy) else { return Ok(()) };
         let space = self.devices.values().next().map(|occupant| occupant.space);
         for address in self.addresses.keys() {

@@ -54,7 +54,8 @@ pub(super) fn attach(
     let there = devices::index_of(socket, name).map_err(refused)?;
     if there.is_none() {
         // Only the short way needs to know it by its number.
-        let index = watch.and_then(|watch| watch.link()).and_then(|_| numbers.take(port.attach.tap.is_some()));
+        let index =
+            watch.and_then(|watch| watch.link()).and_then(|_| numbers.take(port.attach.tap.is_some()));
         let link = NewLink {
             name: name.to_owned(),
             index,

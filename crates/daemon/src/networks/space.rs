@@ -165,6 +165,9 @@ pub fn build(
     let numbered: Vec<u32> = there.values().map(|device| device.index).collect();
     let last = before.filter(|_| !is_new).map(|before| before.last_ports).unwrap_or_default();
     let mut numbers = Numbers::beside(&numbered, space.slot, last);
+    if let Some(watch) = watch {
+        watch.introduce(space, &there.iter().map(|(name, device)| (name.clone(), device.index)).collect())?;
+    }
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = bridge(&mut socket, key, segment, Home::default())?;
         match &segment.cable {

@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{MapData, PerCpuArray};
-use aya::Ebpf;
 use fief_policy::tables::RuleNumber;
 use fief_policy::{Delta, Identity, Sizes};
 

@@ -57,7 +57,9 @@ impl Records {
     pub(super) fn open_port(&mut self, device: u32) -> Result<(), DatapathError> {
         const NO_EXIST: u64 = 1;
         match patiently(|| self.usage.insert(device, Usage::default(), NO_EXIST)) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                Ok(())
+            }
             done => done.map_err(|e| map_error("fief_usage", &e)),
         }
     }
@@ -66,7 +68,13 @@ impl Records {
         gone(self.usage.remove(&device), "fief_usage")
     }
 
-    fn remember(&mut self, device: u32, stamp: u64, now: Duration, known: &Conversing) -> Result<(), DatapathError> {
+    fn remember(
+        &mut self,
+        device: u32,
+        stamp: u64,
+        now: Duration,
+        known: &Conversing,
+    ) -> Result<(), DatapathError> {
         let (kind, own) = family(known.own.ip());
         let whose = Conversation {
             device,

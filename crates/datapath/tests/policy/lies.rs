@@ -49,7 +49,8 @@ fn from(address: &str) -> Packet {
 fn nobody_has_anothers_address() {
     let Some(mut machine) = machine() else { return };
     for family in [0, 1] {
-        for (who, passes) in [(OWN, true), (SECOND, true), (NOBODYS, true), (OTHERS, false), (GATEWAY, false)] {
+        for (who, passes) in [(OWN, true), (SECOND, true), (NOBODYS, true), (OTHERS, false), (GATEWAY, false)]
+        {
             let address = who[family];
             assert_eq!(says(&mut machine, &from(address).udp(1, 9, b"")), passes, "{address}");
             let piece = from(address).fragment(7, 16, false).payload(17, &[0; 16]);
@@ -70,7 +71,8 @@ fn nobody_says_that_he_has_anothers_address() {
     for (who, passes) in [(OWN, true), (SECOND, true), (NOBODYS, true), (OTHERS, false), (GATEWAY, false)] {
         let address = who[0].parse().unwrap();
         for operation in [1, 2] {
-            let arp = |mac| Frame::new(OWN_MAC, OTHER_MAC).arp(operation, (mac, address), (OTHER_MAC, address));
+            let arp =
+                |mac| Frame::new(OWN_MAC, OTHER_MAC).arp(operation, (mac, address), (OTHER_MAC, address));
             assert_eq!(says(&mut machine, &arp(OWN_MAC)), passes, "{address}");
             assert!(!says(&mut machine, &arp(OTHER_MAC)), "with an Ethernet address that is not the frame's");
         }

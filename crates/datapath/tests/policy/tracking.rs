@@ -179,9 +179,8 @@ fn errors_about_what_goes_on_pass() {
         port.of(family);
         port.connect(40_000);
         let (kind, code) = if family == 0 { (3, 4) } else { (2, 0) };
-        let router = |port: &Port| {
-            from_to(ROUTER[port.family].parse().unwrap(), SERVER[port.family].parse().unwrap())
-        };
+        let router =
+            |port: &Port| from_to(ROUTER[port.family].parse().unwrap(), SERVER[port.family].parse().unwrap());
         // About what the server has sent: its answer, without the Ethernet header.
         let sent = |port: &Port, to| port.back().tcp((80, to), ACK, (1, 2), b"")[14..].to_vec();
         let heard = |port: &mut Port, to| {
@@ -283,8 +282,14 @@ fn what_is_denied_is_written_down() {
     let mut denied = port.machine.policy.ports().denied().unwrap();
     denied.sort_by_key(|denied| denied.port);
     let [out, into] = &denied[..] else { panic!("{denied:?}") };
-    assert_eq!((into.direction, into.reason, into.protocol, into.port, into.count), (Ingress, Reason::Rule, 6, 81, 3));
-    assert_eq!((out.direction, out.reason, out.protocol, out.port, out.count), (Egress, Reason::Rule, 17, 53, 1));
+    assert_eq!(
+        (into.direction, into.reason, into.protocol, into.port, into.count),
+        (Ingress, Reason::Rule, 6, 81, 3)
+    );
+    assert_eq!(
+        (out.direction, out.reason, out.protocol, out.port, out.count),
+        (Egress, Reason::Rule, 17, 53, 1)
+    );
     let [client, server] = [CLIENT, SERVER].map(|of| of[0].parse::<IpAddr>().unwrap());
     for denied in [into, out] {
         assert_eq!(denied.addresses, Some((server, client)));

@@ -122,6 +122,9 @@ pub fn build(
     let numbered: Vec<u32> = there.values().map(|device| device.index).collect();
     let mut numbers = Numbers::beside(&numbered, slot, Last::default());
     let home = Home { master: Some(master), group: Some(group) };
+    if let Some(watch) = watch {
+        watch.introduce(space, &there.iter().map(|(name, device)| (name.clone(), device.index)).collect())?;
+    }
     for (key, segment) in &space.segments {
         let (bridge, is_fresh) = space::bridge(&mut socket, key, segment, home)?;
         standing.bridges.insert(key.clone(), bridge);

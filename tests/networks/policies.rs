@@ -1,0 +1,214 @@
+//! Policies in force: at ports of endpoints, for packets of programs that know nothing of them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use fief_testkit::{Dial, eventually, slowness};
+
+use crate::app::App;
+use crate::flow::{Flow, Talk};
+use crate::node::{Node, at, network, tenant};
+use crate::room::{SOON, wait};
+use crate::town::Town;
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 11);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 12);
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 13);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
+const ECHO: u16 = 7000;
+const SECOND: u16 = 7001;
+
+/// An endpoint that policies can select by its name.
+fn labelled(name: &str, address: Ipv4Addr, app: &App) -> String {
+    labelled_of("shop", name, address, name, app)
+}
+
+fn labelled_of(tenant: &str, name: &str, address: Ipv4Addr, label: &str, app: &App) -> String {
+    format!(
+        "apiVersion: fief/v1alpha1\nkind: Endpoint\nmetadata: {{ name: {name}, tenant: {tenant}, \
+         labels: {{ app: {label} }} }}\nspec:\n  networks: [{}]\n  {}\n",
+        at(address),
+        app.attach()
+    )
+}
+
+/// The tenant's policy `name`.
+fn policy(name: &str, spec: &str) -> String {
+    policy_of("shop", name, spec)
+}
+
+fn policy_of(tenant: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: {name}, labels: \
+         {{ fief/tenant: {tenant} }} }}\nspec: {spec}\n"
+    )
+}
+
+/// Who has this label calls the server at one port.
+fn called_by(label: &str, port: u16) -> String {
+    policy(
+        "server",
+        &format!(
+            "{{ podSelector: {{ matchLabels: {{ app: server }} }}, policyTypes: [Ingress, Egress], ingress: [{{ from: \
+             [{{ podSelector: {{ matchLabels: {{ app: {label} }} }} }}], ports: [{{ port: {port} }}, \
+             {{ port: {port}, protocol: UDP }}] }}] }}"
+        ),
+    )
+}
+
+struct Shop {
+    node: Node,
+    client: App,
+    server: App,
+    other: App,
+}
+
+impl Shop {
+    /// A client, a server and somebody else on one network, without policies.
+    fn open(name: &str) -> Option<Shop> {
+        let node = Node::open(name, 1)?;
+        let [client, server, other] = ["client", "server", "other"].map(|name| node.workload("shop", name));
+        let spec = ["uplinks: [eth0]", "dhcp: { range: 10.10.1.100-10.10.1.200 }"];
+        node.apply(&[
+            tenant("shop"),
+            network("shop", "10.10.1.0/24", &spec),
+            labelled("client", CLIENT, &client),
+            labelled("server", SERVER, &server),
+            labelled("other", OTHER, &other),
+        ]);
+        for (app, address) in [(&client, CLIENT), (&server, SERVER), (&other, OTHER)] {
+            app.wait_for("eth0");
+            eventually(SOON, || {
+                (app.address("eth0") == Some(address)).then_some(()).ok_or(address.to_string())
+            });
+        }
+        Some(Shop { node, client, server, other })
+    }
+}
+
+/// Is a connection answered, both ways?
+fn connects(from: &App, to: Ipv4Addr, port: u16) -> bool {
+    let dial = Dial::to(SocketAddr::from((to, port))).timeout(Duration::from_millis(700) * slowness());
+    let Ok(stream) = from.ns.enter(|| dial.connect()) else { return false };
+    Talk::of(stream).tries(Duration::from_millis(700) * slowness())
+}
+
+#[test]
+fn who_is_not_allowed_is_not_heard() {
+    let Some(shop) = Shop::open("pol-wall") else { return };
+    let Shop { node, client, server, other } = &shop;
+    let _echoes = [server.echo(ECHO), server.echo(SECOND), client.echo(ECHO)];
+    let all = [(client, ECHO), (client, SECOND), (other, ECHO), (other, SECOND)];
+    for (from, port) in all {
+        assert!(connects(from, SERVER, port), "without policies everybody is heard");
+    }
+    node.apply(&[called_by("client", ECHO)]);
+    let heard: Vec<bool> = all.iter().map(|(from, port)| connects(from, SERVER, *port)).collect();
+    assert_eq!(heard, [true, false, false, false]);
+    let udp = |from: &App, to, port| from.hears((to, port).into(), Duration::from_millis(500)).is_ok();
+    assert!(udp(client, SERVER, ECHO) && !udp(other, SERVER, ECHO) && !udp(client, SERVER, SECOND));
+    assert!(!connects(server, CLIENT, ECHO), "the server calls nobody");
+    assert!(connects(other, CLIENT, ECHO), "of whom no policy speaks");
+    // Another label, and at once it is somebody else.
+    node.apply(&[labelled_of("shop", "other", OTHER, "client", other)]);
+    assert!(connects(other, SERVER, ECHO));
+    node.apply(&[labelled("other", OTHER, other)]);
+    assert!(!connects(other, SERVER, ECHO));
+    node.daemon.cli(&["delete", "policy", "shop/default/server"]).ok();
+    for (from, port) in all {
+        assert!(connects(from, SERVER, port), "without policies again");
+    }
+}
+
+#[test]
+fn what_goes_on_goes_on_through_first_policies_and_restarts() {
+    let Some(mut shop) = Shop::open("pol-goes") else { return };
+    let _echoes = [shop.server.echo(ECHO), shop.client.echo(ECHO)];
+    // Both directions: what the server began, and what was begun at it.
+    let site = App::of(&shop.node.town, shop.node.town.site.clone());
+    let _outside = site.echo(ECHO);
+    let mut talks = [
+        Talk::open(&shop.client.ns, (SERVER, ECHO).into()),
+        Talk::open(&shop.client.ns, (Town::SITE, ECHO).into()),
+    ];
+    let mut forbidden = Talk::open(&shop.other.ns, (SERVER, ECHO).into());
+    forbidden.goes_on();
+    let flows = [
+        Flow::start(&shop.client.ns, (SERVER, ECHO).into()),
+        Flow::start(&shop.client.ns, (Town::SITE, ECHO).into()),
+    ];
+    talks.iter_mut().for_each(Talk::goes_on);
+    // The client is called by nobody, and gets its answers.
+    let closed = policy("client", "{ podSelector: { matchLabels: { app: client } } }");
+    shop.node.apply(&[called_by("client", ECHO), closed]);
+    talks.iter_mut().for_each(Talk::goes_on);
+    assert!(!forbidden.tries(Duration::from_millis(700)), "a connection that may not be there is silent");
+    for _ in 0..3 {
+        shop.node.daemon.kill9();
+        talks.iter_mut().for_each(Talk::goes_on);
+        assert!(!connects(&shop.other, SERVER, ECHO) && connects(&shop.client, SERVER, ECHO));
+        shop.node.daemon.restart();
+        talks.iter_mut().for_each(Talk::goes_on);
+        assert!(!connects(&shop.other, SERVER, ECHO) && connects(&shop.client, SERVER, ECHO));
+    }
+    flows.into_iter().for_each(|flow| println!("{:?}", flow.lost_nothing()));
+}
+
+#[test]
+fn a_change_counts_at_once_on_the_short_way_too() {
+    let Some(shop) = Shop::open("pol-short") else { return };
+    let _echo = shop.server.echo(ECHO);
+    shop.node.apply(&[called_by("client", ECHO)]);
+    let flow = Flow::start(&shop.client.ns, (SERVER, ECHO).into());
+    wait(Duration::from_millis(1500));
+    crate::short::count(&shop.node, "shop");
+    wait(Duration::from_millis(1500));
+    let whole = crate::short::counted(&shop.node, "shop");
+    assert!((1..100).contains(&whole), "{whole} packets of more than a thousand took the whole way");
+    shop.node.apply(&[called_by("somebody", ECHO)]);
+    // What has come back by now, and what comes in a while more.
+    wait(Duration::from_millis(500));
+    let tally = flow.finish();
+    let last = tally.lost.first().copied().expect("nothing comes back any more");
+    assert_eq!(tally.returned, last, "what came back came before the change: {}", tally.sent);
+}
+
+#[test]
+fn the_network_itself_is_reached_whatever_policies_say() {
+    let Some(shop) = Shop::open("pol-ground") else { return };
+    let Shop { node, client, .. } = &shop;
+    node.apply(&[policy("all", "{ podSelector: {}, policyTypes: [Ingress, Egress] }")]);
+    // Leases come; names and everything else need a rule.
+    assert_eq!(client.udhcpc("eth0").address, CLIENT);
+    assert!(client.dig(GATEWAY, "server").is_empty());
+    node.apply(&[policy(
+        "all",
+        "{ podSelector: {}, policyTypes: [Ingress, Egress], egress: [{ to: [{ ipBlock: { cidr: 10.10.1.1/32 } }], \
+         ports: [{ port: 53, protocol: UDP }] }] }",
+    )]);
+    assert_eq!(client.dig(GATEWAY, "server"), [SERVER]);
+}
+
+#[test]
+fn one_address_in_two_tenants_is_allowed_in_one_and_denied_in_the_other() {
+    let Some(shop) = Shop::open("pol-twins") else { return };
+    let Shop { node, client, server, .. } = &shop;
+    let [twin, twins_server] = ["client", "server"].map(|name| node.workload("twin", name));
+    node.apply(&[
+        tenant("twin"),
+        network("twin", "10.10.1.0/24", &[]),
+        labelled_of("twin", "client", CLIENT, "client", &twin),
+        labelled_of("twin", "server", SERVER, "server", &twins_server),
+    ]);
+    twin.wait_for("eth0");
+    let _echoes = [server.echo(ECHO), twins_server.echo(ECHO)];
+    eventually(SOON, || connects(&twin, SERVER, ECHO).then_some(()).ok_or("not yet".to_owned()));
+    let denies = "{ podSelector: { matchLabels: { app: server } } }";
+    node.apply(&[called_by("client", ECHO), policy_of("twin", "server", denies)]);
+    assert!(connects(client, SERVER, ECHO) && !connects(&twin, SERVER, ECHO));
+    node.apply(&[
+        policy("server", denies),
+        policy_of("twin", "server", "{ podSelector: {}, ingress: [{}] }"),
+    ]);
+    assert!(!connects(client, SERVER, ECHO) && connects(&twin, SERVER, ECHO));
+}
