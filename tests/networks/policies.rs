@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use fief_testkit::{Dial, eventually, slowness};
+
+use fief_testkit::{Capture, Dial, Frame, eventually, inject_all, slowness};
 
 use crate::app::App;
 use crate::flow::{Flow, Talk};
@@ -155,6 +156,30 @@ fn what_goes_on_goes_on_through_first_policies_and_restarts() {
 }
 
 #[test]
+fn policies_hold_while_the_daemon_is_killed() {
+    let (kills, connections) = if soak() { (100, 1000) } else { (4, 100) };
+    let Some(mut shop) = Shop::open("pol-kill") else { return };
+    let _echoes = [shop.server.echo(ECHO), shop.client.echo(ECHO)];
+    // One datagram a millisecond from each: as they go on, one comes back always and one never more.
+    let forbidden = Flow::start(&shop.other.ns, (SERVER, ECHO).into());
+    shop.node.apply(&[called_by("client", ECHO)]);
+    let allowed = Flow::start(&shop.client.ns, (SERVER, ECHO).into());
+    let mut talks: Vec<Talk> =
+        (0..connections).map(|_| Talk::open(&shop.client.ns, (SERVER, ECHO).into())).collect();
+    for _ in 0..kills {
+        shop.node.daemon.kill9();
+        talks.iter_mut().for_each(Talk::goes_on);
+        shop.node.daemon.restart();
+        talks.iter_mut().for_each(Talk::goes_on);
+    }
+    println!("{:?}", allowed.lost_nothing());
+    let tally = forbidden.finish();
+    let first = tally.lost.first().copied().expect("it was refused");
+    assert!(tally.sent > first + 1000, "{} sent, refused from {first} on", tally.sent);
+    assert_eq!(tally.returned, first, "what came back came before the policy");
+}
+
+#[test]
 fn a_change_counts_at_once_on_the_short_way_too() {
     let Some(shop) = Shop::open("pol-short") else { return };
     let _echo = shop.server.echo(ECHO);
@@ -211,4 +236,81 @@ fn one_address_in_two_tenants_is_allowed_in_one_and_denied_in_the_other() {
         policy_of("twin", "server", "{ podSelector: {}, ingress: [{}] }"),
     ]);
     assert!(!connects(client, SERVER, ECHO) && connects(&twin, SERVER, ECHO));
+}
+
+/// What `fief flows` says, as JSON.
+fn flows(node: &Node, more: &[&str]) -> Vec<serde_json::Value> {
+    let words = [&["flows", "-o", "json"], more].concat();
+    node.daemon.cli(&words).ok().json().as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn what_is_dropped_names_the_line_that_says_so() {
+    let Some(shop) = Shop::open("pol-drop") else { return };
+    let Shop { node, client, server, other } = &shop;
+    let _echoes = [server.echo(ECHO), server.echo(SECOND)];
+    node.apply(&[called_by("client", ECHO)]);
+    assert!(connects(client, SERVER, ECHO));
+    assert_eq!(flows(node, &[]), [] as [serde_json::Value; 0], "nothing was dropped");
+    assert!(!connects(other, SERVER, ECHO) && !connects(client, SERVER, SECOND));
+    let dropped = flows(node, &["--verdict", "dropped", "--tenant", "shop"]);
+    let of = |peer: &str, port: u16| {
+        let is_it = |flow: &&serde_json::Value| flow["peer"] == peer && flow["port"] == port;
+        dropped.iter().find(is_it).unwrap_or_else(|| panic!("{peer} at {port}: {dropped:#?}"))
+    };
+    for (peer, address, port) in [("shop/other", OTHER, ECHO), ("shop/client", CLIENT, SECOND)] {
+        let flow = of(peer, port);
+        assert_eq!(flow["endpoint"], "shop/server");
+        assert_eq!((&flow["direction"], &flow["protocol"]), (&"ingress".into(), &"tcp".into()));
+        assert_eq!((&flow["verdict"], &flow["reason"]), (&"dropped".into(), &"rule".into()));
+        assert_eq!(flow["peerAddress"], address.to_string());
+        assert_eq!(flow["rule"]["policy"], "NetworkPolicy default/server");
+        assert_eq!(flow["rule"]["line"], 4, "the line of `podSelector`: {flow}");
+        assert!(flow["packets"].as_u64() >= Some(1));
+    }
+    assert_eq!(dropped.len(), 2, "{dropped:#?}");
+    // The same for people.
+    let said = node.daemon.cli(&["flows"]).ok().stdout;
+    assert!(said.contains("shop/other (10.10.1.13)") && said.contains("7000/tcp"), "{said}");
+    assert!(flows(node, &["--verdict", "audited"]).is_empty());
+    assert!(flows(node, &["--tenant", "nobody"]).is_empty());
+
+    // Only recorded, it passes, and is told apart.
+    let audited = tenant("shop").trim_end().to_owned() + "\nspec: { policyMode: audit }\n";
+    node.apply(&[audited]);
+    assert!(connects(other, SERVER, ECHO));
+    let recorded = flows(node, &["--verdict", "audited"]);
+    assert!(recorded.iter().any(|flow| flow["peer"] == "shop/other"), "{recorded:#?}");
+    node.apply(&[tenant("shop")]);
+    assert!(!connects(other, SERVER, ECHO));
+}
+
+#[test]
+fn nobody_on_a_network_is_somebody_else() {
+    let Some(shop) = Shop::open("pol-liar") else { return };
+    let Shop { node, client, server, other } = &shop;
+    let _echo = server.echo(ECHO);
+    // Without any policy too.
+    assert!(connects(other, SERVER, ECHO));
+    other.ns.run(&["ip", "address", "add", "10.10.1.99/24", "dev", "eth0"]).ok();
+    let from = |address: Ipv4Addr| {
+        let dial = Dial::to((SERVER, ECHO).into()).bind((address, 0).into()).timeout(Duration::from_millis(500));
+        other.ns.enter(|| dial.udp(b"hello")).is_ok()
+    };
+    assert!(from(Ipv4Addr::new(10, 10, 1, 99)), "an address that nobody has");
+    other.ns.run(&["ip", "address", "add", &format!("{CLIENT}/32"), "dev", "eth0"]).ok();
+    assert!(!from(CLIENT), "one that somebody has");
+    // And by ARP, to whoever would believe it.
+    let heard = Capture::on(&server.ns, "eth0");
+    let (own, theirs) = (other.ns.mac("eth0"), server.ns.mac("eth0"));
+    let claims = |address| Frame::new(own, theirs).arp_reply(address, (theirs, SERVER));
+    let nobodys = Ipv4Addr::new(10, 10, 1, 98);
+    inject_all(&other.ns, "eth0", &[claims(CLIENT), claims(GATEWAY), claims(nobodys)]);
+    assert!(heard.wait_for(&claims(nobodys)[14..], SOON), "the control");
+    assert!(!heard.contains(&claims(CLIENT)[14..]) && !heard.contains(&claims(GATEWAY)[14..]));
+    assert!(connects(client, SERVER, ECHO), "whose it is, still has it");
+    let dropped = flows(node, &["--verdict", "dropped"]);
+    let is_it = |flow: &&serde_json::Value| flow["endpoint"] == "shop/other" && flow["reason"] == "spoofed";
+    let lies: Vec<_> = dropped.iter().filter(is_it).collect();
+    assert!(lies.iter().any(|flow| flow["address"] == CLIENT.to_string()), "{dropped:#?}");
 }
