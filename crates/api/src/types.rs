@@ -34,7 +34,7 @@ pub struct ApplyRequest {
     #[serde(default)]
     pub set: Option<String>,
     /// The tenant that all of them belong to: policies that name none get it, and what is another's is refused.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Delete what earlier applies of the same set made and this one does not name.
     #[serde(default)]
@@ -51,7 +51,7 @@ pub struct DeleteRequest {
     /// The documents.
     pub sources: Vec<SourceText>,
     /// The tenant that all of them belong to, as in an apply.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
 }
 

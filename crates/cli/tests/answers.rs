@@ -134,11 +134,45 @@ fn a_diff_is_1_when_something_differs() {
 }
 
 #[test]
+fn a_verdict_is_an_exit_status_and_a_contradiction_is_loud() {
+    let root = root();
+    let side = |allowed: bool, bug: Value| {
+        let rule = json!({ "policy": "NetworkPolicy shop/web", "file": "a\u{1b}.yaml", "line": 7, "path": "spec.ingress[0]" });
+        json!({
+            "endpoint": "blue/back", "direction": "ingress", "allowed": allowed, "rule": rule,
+            "identity": 256, "peer": 2, "audit": !allowed, "bug": bug,
+        })
+    };
+    let answer = |allowed: bool, bug: Value| {
+        ok(json!({
+            "from": { "address": "192.0.2.1" }, "to": { "endpoint": "blue/back", "address": "10.1.0.2" },
+            "protocol": "tcp", "port": 80, "allowed": allowed, "sides": [side(allowed, bug)],
+        }))
+    };
+    let answers = [answer(true, Value::Null), answer(false, Value::Null), answer(true, json!("A and B"))];
+    let server = daemon(root.path(), &answers);
+    let words = ["policy", "test", "--from", "192.0.2.1", "--to", "back", "--port", "80", "--tenant", "blue"];
+    let Ran { status, out, .. } = fief(root.path(), words);
+    assert_eq!(status, 0, "{out}");
+    assert!(out.contains("allowed  a\u{241b}.yaml:7   NetworkPolicy shop/web spec.ingress[0]\n"), "{out}");
+    assert!(out.ends_with("80/tcp from 192.0.2.1 to blue/back (10.1.0.2): allowed\n"), "{out}");
+    let Ran { status, out, .. } = fief(root.path(), words);
+    assert_eq!(status, 1, "{out}");
+    assert!(out.contains(": denied\n") && out.ends_with("policyMode of its tenant is `audit`\n"), "{out}");
+    let Ran { status, err, .. } = fief(root.path(), words);
+    assert_eq!(status, 2);
+    assert!(err.contains("THIS IS A BUG OF FIEF") && err.contains("A and B"), "{err}");
+    let call = server.join().unwrap().remove(0);
+    let asked = json!({ "from": "192.0.2.1", "to": "back", "port": "80", "tenant": "blue" });
+    assert_eq!(body(&call), asked);
+}
+
+#[test]
 fn tenants_are_listed_in_every_format() {
     let root = root();
     let all = ok(json!([view("blue"), view("red")]));
     let none = ok(json!([]));
-    let of_all = [all.clone(), none.clone(), none];
+    let of_all = [all.clone(), none.clone(), none.clone(), none];
     let answers = [vec![all], of_all.to_vec(), of_all.to_vec(), vec![ok(view("blue"))]].concat();
     let server = daemon(root.path(), &answers);
     let table = fief(root.path(), ["get", "tenants"]).out;
@@ -166,7 +200,7 @@ fn tenants_are_listed_in_every_format() {
     );
     let one = fief(root.path(), ["get", "tenant", "blue", "-o", "json"]).out;
     assert_eq!(serde_json::from_str::<Value>(&one).unwrap()["set"], "default");
-    assert!(server.join().unwrap()[7].starts_with("GET /v1/tenants/blue HTTP/1.1\r\n"));
+    assert!(server.join().unwrap()[9].starts_with("GET /v1/tenants/blue HTTP/1.1\r\n"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Policy as a test language, for whoever holds something against the tables: [`scene`] is what a test writes down,
 //! [`draw`] draws such scenes, [`matrix`] reads the outside truth table, [`host`] keeps a compiler and tables as a
-//! scene wants them, and [`histogram`] counts which kinds of rule were met.
+//! scene wants them, [`histogram`] counts which kinds of rule were met, and
+//! [`written`] makes documents of a scene, for the shipped daemon.
 #![allow(missing_docs, reason = "tests, in a crate of their own because two rooms share them")]
 #![forbid(unsafe_code)]
 
@@ -9,3 +10,4 @@ pub mod histogram;
 pub mod host;
 pub mod matrix;
 pub mod scene;
+pub mod written;

@@ -97,7 +97,7 @@ pub struct PolicyTestRequest {
     /// What is called: `80/tcp`, `53/udp`, `80` (TCP), a name of a port of the called endpoint, or `icmp`.
     pub port: String,
     /// The tenant of endpoints that are written without one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
 }
 
