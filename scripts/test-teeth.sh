@@ -55,6 +55,10 @@ net-handed                          handed::nobody_gets_a_socket
 net-chaddr                          who_names_another_in_dhcp_gets_nothing_and_takes_nothing
 net-asker                           a_networks_names_are_for_those_who_are_on_it
 net-caller                          who_has_no_address_of_this_network_is_told_nothing
+port-lies                           nobody_on_a_network_is_somebody_else
+port-verdict                        who_is_not_allowed_is_not_heard
+port-stamp                          what_goes_on_goes_on_through_first_policies_and_restarts
+port-ways                           a_change_counts_at_once_on_the_short_way_too
 net-metadata                        each_caller_hears_of_its_own_network
 switch-host                         switch_frames_reach_no_other_switch_and_not_the_host
 switch-gateway                      switch_frames_reach_no_other_switch_and_not_the_host

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-
 use fief_testkit::{Capture, Dial, Frame, eventually, inject_all, slowness};
+
+use fief_tests::scene::soak;
 
 use crate::app::App;
 use crate::flow::{Flow, Talk};
@@ -183,19 +184,23 @@ fn policies_hold_while_the_daemon_is_killed() {
 fn a_change_counts_at_once_on_the_short_way_too() {
     let Some(shop) = Shop::open("pol-short") else { return };
     let _echo = shop.server.echo(ECHO);
-    shop.node.apply(&[called_by("client", ECHO)]);
-    let flow = Flow::start(&shop.client.ns, (SERVER, ECHO).into());
-    wait(Duration::from_millis(1500));
-    crate::short::count(&shop.node, "shop");
-    wait(Duration::from_millis(1500));
-    let whole = crate::short::counted(&shop.node, "shop");
-    assert!((1..100).contains(&whole), "{whole} packets of more than a thousand took the whole way");
-    shop.node.apply(&[called_by("somebody", ECHO)]);
-    // What has come back by now, and what comes in a while more.
-    wait(Duration::from_millis(500));
-    let tally = flow.finish();
-    let last = tally.lost.first().copied().expect("nothing comes back any more");
-    assert_eq!(tally.returned, last, "what came back came before the change: {}", tally.sent);
+    // A way would be remembered for a second; how much of that is left is chance.
+    for _ in 0..3 {
+        shop.node.apply(&[called_by("client", ECHO)]);
+        let flow = Flow::start(&shop.client.ns, (SERVER, ECHO).into());
+        wait(Duration::from_millis(300));
+        crate::short::count(&shop.node, "shop");
+        wait(Duration::from_millis(1500));
+        let whole = crate::short::counted(&shop.node, "shop");
+        assert!((1..100).contains(&whole), "{whole} packets of more than a thousand took the whole way");
+        shop.node.apply(&[called_by("somebody", ECHO)]);
+        wait(Duration::from_millis(400));
+        let tally = flow.finish();
+        let last = tally.lost.first().copied().expect("nothing comes back any more");
+        assert_eq!(tally.returned, last, "what came back came before the change: {}", tally.sent);
+        assert!(tally.sent - last > 300, "{last} of {} came back, one a millisecond", tally.sent);
+        shop.node.run_inside("shop", &["nft", "delete table inet probe"]).ok();
+    }
 }
 
 #[test]
@@ -294,7 +299,8 @@ fn nobody_on_a_network_is_somebody_else() {
     assert!(connects(other, SERVER, ECHO));
     other.ns.run(&["ip", "address", "add", "10.10.1.99/24", "dev", "eth0"]).ok();
     let from = |address: Ipv4Addr| {
-        let dial = Dial::to((SERVER, ECHO).into()).bind((address, 0).into()).timeout(Duration::from_millis(500));
+        let dial =
+            Dial::to((SERVER, ECHO).into()).bind((address, 0).into()).timeout(Duration::from_millis(500));
         other.ns.enter(|| dial.udp(b"hello")).is_ok()
     };
     assert!(from(Ipv4Addr::new(10, 10, 1, 99)), "an address that nobody has");

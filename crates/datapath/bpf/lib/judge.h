@@ -15,10 +15,8 @@ const volatile __u32 fief_teeth = 0;
 
 #define TOOTH_LIES 1
 #define TOOTH_VERDICT 2
-#define TOOTH_ANSWERS 4
-#define TOOTH_STAMP 8
-#define TOOTH_PIECES 16
-#define TOOTH_ERRORS 32
+#define TOOTH_STAMP 4
+#define TOOTH_WAYS 8
 
 /* What is too much for the stack. A processor judges one packet at a time. */
 struct desk {
@@ -93,7 +91,7 @@ static __always_inline bool is_about_ours(struct __sk_buff *skb, struct desk *de
 	struct record *found;
 	__u32 offset = flow->transport + 8;
 
-	if (!is_icmp(flow) || flow->is_fragment || fief_teeth & TOOTH_ERRORS)
+	if (!is_icmp(flow) || flow->is_fragment)
 		return false;
 	__builtin_memset(&desk->quoted, 0, sizeof(desk->quoted));
 	if (flow->family == FAMILY_4) {
@@ -158,7 +156,7 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 
 	if (flow->is_fragment) {
 		piece_of(desk->port.device, flow, direction, &desk->piece);
-		if (flow->is_later_fragment && !(fief_teeth & TOOTH_PIECES)) {
+		if (flow->is_later_fragment) {
 			is_orphan = !join(&desk->piece, now, flow);
 			flow->is_later_fragment = is_orphan;
 		}
@@ -170,8 +168,7 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 		return true;
 	conversation_of(desk->port.device, flow, direction, &desk->key);
 	is_known = recall(&desk->key, now, &desk->record, &found);
-	is_answer = is_known && (direction == POLICY_EGRESS) != !!(desk->record.state & BEGUN_HERE) &&
-		    !(fief_teeth & TOOTH_ANSWERS);
+	is_answer = is_known && (direction == POLICY_EGRESS) != !!(desk->record.state & BEGUN_HERE);
 	if (is_answer && begins(flow))
 		is_known = is_answer = false;
 	/* A SYN begins anew, also where its like was over. */

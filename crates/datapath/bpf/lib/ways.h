@@ -247,7 +247,8 @@ static __always_inline __u64 stamp_at(__u32 device)
 /* Has one taken the whole way a while ago, by the rules that count now? */
 static __always_inline bool is_fresh(__u64 since, __u64 stamp, __u32 device)
 {
-	return bpf_ktime_get_coarse_ns() - since <= A_WHILE && stamp == stamp_at(device);
+	return bpf_ktime_get_coarse_ns() - since <= A_WHILE &&
+	       (stamp == stamp_at(device) || fief_teeth & TOOTH_WAYS);
 }
 
 /* The whole way, to be known again where it leaves. */

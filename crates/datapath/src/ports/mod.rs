@@ -202,7 +202,7 @@ pub(crate) fn program<'a>(
 /// As bpf/lib/judge.h numbers them.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    let names = ["port-lies", "port-verdict", "port-answers", "port-stamp", "port-pieces", "port-errors"];
+    let names = ["port-lies", "port-verdict", "port-stamp", "port-ways"];
     let named = std::env::var("FIEF_TEETH").unwrap_or_default();
     names.iter().enumerate().map(|(bit, name)| if **name == named { 1 << bit } else { 0 }).sum()
 }
