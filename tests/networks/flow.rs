@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fief_testkit::{Dial, Ns, eventually, slowness};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::room::{SOON, wait};
 
@@ -35,6 +36,8 @@ impl Flow {
     #[track_caller]
     pub fn start(from: &Ns, to: SocketAddr) -> Flow {
         let mouth = from.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a port is free");
+        // As much as comes while the scheduler has others run.
+        setsockopt(&mouth, sockopt::RcvBufForce, &(16 << 20)).expect("root may have a large buffer");
         mouth
             .set_read_timeout(Some(Duration::from_millis(300) * slowness()))
             .expect("a socket has a time-out");

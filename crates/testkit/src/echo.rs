@@ -14,6 +14,9 @@ use nix::sys::socket::{
 
 use crate::socket::mark;
 
+/// Bytes that wait to be answered.
+const QUEUE: usize = 16 << 20;
+
 /// How often a thread looks whether it should end.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -47,6 +50,9 @@ impl Echo {
         let tcp = TcpListener::bind(address)?;
         let address = tcp.local_addr()?;
         let udp = UdpSocket::bind(address)?;
+        // Whoever sends makes up for what the scheduler kept him from, and all of it is to be answered. Without privileges
+        // it stays as it is.
+        let _ = setsockopt(&udp, sockopt::RcvBufForce, &QUEUE);
         if options.pktinfo {
             setsockopt(&udp, sockopt::Ipv4PacketInfo, &true)?;
             if address.is_ipv6() {

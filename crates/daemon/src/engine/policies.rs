@@ -237,7 +237,7 @@ impl Engine {
     pub(super) fn build_networks(&mut self, wanted: Wanted, switched: &BTreeSet<String>, vrfs: bool) -> bool {
         let subjects = self.subjects();
         let is_there = |device: &str| self.observed.link(device).is_some();
-        let judges = Judging { subjects: &subjects, policy: self.judges.programs.as_mut() };
+        let judges = Judging { subjects, policy: self.judges.programs.as_mut() };
         let did = self.segments.build(wanted, self.settings.positions, switched, vrfs, &is_there, judges);
         if self.judges.programs.is_some() {
             self.retire();

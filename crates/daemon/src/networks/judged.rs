@@ -62,7 +62,12 @@ impl Networks {
     }
 
     /// Tells the programs at ports who is there; then the rules count where they did not yet.
-    pub(super) fn tell(&mut self, subjects: &Subjects, mut policy: Option<&mut Policy>) {
+    pub(super) fn tell(
+        &mut self,
+        subjects: Subjects,
+        rebuilt: &BTreeSet<String>,
+        policy: Option<&mut Policy>,
+    ) {
         let plain = self.ports.as_ref().and_then(Option::as_ref);
         let failed =
             |error: DatapathError| tracing::error!(%error, "programs at ports know less than they should");
@@ -75,15 +80,23 @@ impl Networks {
             stays
         });
         let mut changed = BTreeSet::new();
-        for (tenant, standing) in &self.spaces {
+        let is_same = self.subjects == subjects;
+        let is_new = |tenant: &String| !is_same || rebuilt.contains(tenant);
+        // Of one that is not as it is wanted nobody knows what still stands.
+        let is_whole = |tenant: &String| !self.trouble.contains_key(tenant);
+        for (tenant, standing) in self.spaces.iter().filter(|(tenant, _)| is_new(tenant) && is_whole(tenant))
+        {
             let told = self.told.entry(tenant.clone()).or_default();
-            match told.tell(standing, subjects, plain, policy.as_deref()) {
+            match told.tell(standing, &subjects, plain, policy.as_deref()) {
                 Ok(true) => drop(changed.insert(standing.space.slot.number())),
                 Ok(false) => {}
                 Err(error) => failed(error),
             }
         }
-        let Some(policy) = policy.as_deref_mut() else { return };
+        let Some(policy) = policy else {
+            self.subjects = subjects;
+            return;
+        };
         policy.renew(&changed);
         for (tenant, standing) in self.spaces.iter().filter(|(_, standing)| standing.is_judged) {
             let slot = standing.space.slot.number();
@@ -93,6 +106,7 @@ impl Networks {
             }
         }
         subjects.judged.iter().for_each(|slot| policy.enforce(*slot));
+        self.subjects = subjects;
     }
 }
 

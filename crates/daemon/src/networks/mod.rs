@@ -89,6 +89,8 @@ pub struct Networks {
     ports: Option<Option<Ports>>,
     /// What programs were told of who is there, by tenant.
     told: BTreeMap<String, Told>,
+    /// What they were told of endpoints.
+    subjects: Subjects,
     probes: Probes,
     /// When to look again for what is missing, and the pause after that.
     again: Option<(Instant, Duration)>,
@@ -124,6 +126,7 @@ impl Networks {
             attendance: Attendance::new(paths.state(), on_lease),
             ports: None,
             told: BTreeMap::new(),
+            subjects: Subjects::default(),
             probes: Probes::new(&paths.run(), on_verdict),
             again: None,
             begun: false,
@@ -198,6 +201,7 @@ impl Networks {
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
         did |= self.set_vrf_rules(&wanted, &mut closing);
         let mut incomplete = false;
+        let mut rebuilt = BTreeSet::new();
         if !wanted.spaces.is_empty() && self.ports.is_none() {
             let loaded = Ports::load();
             self.ports = Some(loaded.inspect_err(|error| tracing::warn!(%error, "no short way")).ok());
@@ -206,7 +210,7 @@ impl Networks {
             && !self.begun
         {
             // An earlier daemon's programs may judge until ours are in their places.
-            judged_slots(&wanted, subjects).into_iter().for_each(|slot| policy.enforce(slot));
+            judged_slots(&wanted, &subjects).into_iter().for_each(|slot| policy.enforce(slot));
         }
         for (tenant, space) in &wanted.spaces {
             let before = self.spaces.get(tenant);
@@ -243,7 +247,8 @@ impl Networks {
             }
             let before = self.spaces.remove(tenant);
             let plain = self.ports.as_ref().and_then(Option::as_ref);
-            let watch = Watch::new(space, subjects, plain, policy.as_deref());
+            let stands = before.as_ref().filter(|standing| standing.is_judged == is_judged && !is_suspect);
+            let watch = Watch::new(space, &subjects, plain, policy.as_deref(), stands.map(|s| &s.ports));
             match self.build_one(tenant, space, before.as_ref(), watch, &mut closing) {
                 Ok(standing) => {
                     incomplete |= !standing.lacking.is_empty();
@@ -251,6 +256,7 @@ impl Networks {
                         before.space == standing.space && before.lacking == standing.lacking
                     };
                     did |= !before.as_ref().is_some_and(is_as_before);
+                    rebuilt.insert(tenant.clone());
                     self.attendance.serve(&standing);
                     self.listen_to(tenant, &standing);
                     self.spaces.insert(tenant.clone(), standing);
@@ -273,7 +279,7 @@ impl Networks {
                 }
             }
         }
-        self.tell(subjects, policy);
+        self.tell(subjects, &rebuilt, policy);
         // New links have numbers now, which the host's table names.
         did |= self.set_rules(&wanted, positions, switched, &mut closing);
         did |= self.trunks.build(&wanted.trunks, &mut closing);
@@ -360,7 +366,7 @@ impl Networks {
         space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
         match standing.vrf {
             Some(vrf) => vrf::connect(space, vrf)?,
-            None => space::connect(&standing, watch)?,
+            None => space::connect(&standing, watch.filter(|watch| !is_there || !watch.is_at_home()))?,
         }
         standing.link = Some(index);
         Ok(standing)

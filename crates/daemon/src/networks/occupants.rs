@@ -27,7 +27,7 @@ pub struct Subject {
 }
 
 /// What policies know of all endpoints.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Subjects {
     /// By `TENANT/NAME`.
     pub endpoints: HashMap<String, Subject>,
@@ -38,7 +38,7 @@ pub struct Subjects {
 /// Who judges, and what.
 pub struct Judging<'a> {
     /// What policies know of endpoints.
-    pub subjects: &'a Subjects,
+    pub subjects: Subjects,
     /// The programs and their tables; `None` if there are none, whatever is to be judged.
     pub policy: Option<&'a mut Policy>,
 }
@@ -49,6 +49,8 @@ pub(super) struct Watch<'a> {
     ports: &'a Ports,
     subjects: &'a Subjects,
     is_judging: bool,
+    /// Ports that have the programs already, by their names; `None` if that is not known.
+    equipped: Option<&'a BTreeMap<String, u32>>,
     /// Is there a short way between ports?
     is_short: bool,
 }
@@ -81,10 +83,21 @@ impl<'a> Watch<'a> {
         subjects: &'a Subjects,
         plain: Option<&'a Ports>,
         policy: Option<&'a Policy>,
+        equipped: Option<&'a BTreeMap<String, u32>>,
     ) -> Option<Watch<'a>> {
         let is_judging = subjects.judges(space);
         let ports = if is_judging { policy.map(Policy::ports) } else { plain };
-        Some(Watch { ports: ports?, subjects, is_judging, is_short: space.vrf.is_none() })
+        Some(Watch { ports: ports?, subjects, is_judging, equipped, is_short: space.vrf.is_none() })
+    }
+
+    /// Has this port the programs already?
+    pub(super) fn is_at(&self, name: &str, device: u32) -> bool {
+        self.equipped.and_then(|equipped| equipped.get(name)) == Some(&device)
+    }
+
+    /// Has everything that stands the programs already?
+    pub(super) fn is_at_home(&self) -> bool {
+        self.equipped.is_some()
     }
 
     /// Has somebody there policies?

@@ -94,7 +94,7 @@ pub(super) fn attach(
     };
     if let Some(watch) = watch {
         watch.place(slot, segment, port, index)?;
-        let equipped = equip(socket, index, watch.pair());
+        let equipped = if watch.is_at(name, index) { Ok(()) } else { equip(socket, index, watch.pair()) };
         if watch.is_judging() {
             equipped.map_err(refused)?;
         }

@@ -181,7 +181,11 @@ pub fn build(
             let near = there.get(name);
             match port::attach(&mut socket, &place, &mut numbers, near, name, port) {
                 Ok(index) => drop(standing.ports.insert(name.clone(), index)),
-                Err(reason) => standing.lacking.entry(port.endpoint.clone()).or_default().push(reason),
+                Err(reason) => {
+                    // Whatever it lacks, what stands of it goes on.
+                    standing.ports.extend(there.get(name).map(|near| (name.clone(), near.index)));
+                    standing.lacking.entry(port.endpoint.clone()).or_default().push(reason);
+                }
             }
         }
         neighbours(&mut socket, bridge, is_fresh, segment)?;

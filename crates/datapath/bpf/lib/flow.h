@@ -99,12 +99,16 @@ static __always_inline bool read_transport(struct __sk_buff *skb, struct flow *f
 	}
 }
 
+/* Functions with a name of their own are verified once, and not again wherever they are called: what is behind a
+ * packet's headers would be multiplied with all the ways through them. They may be given no pointer at all. */
+#define ONCE __attribute__((noinline))
+
 /* The packet that begins at an offset. */
-static __always_inline bool read_flow4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+ONCE int read_flow4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (!flow || bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return false;
 	flow->family = FAMILY_4;
 	flow->source[0] = ip.saddr;
@@ -118,13 +122,13 @@ static __always_inline bool read_flow4(struct __sk_buff *skb, __u32 offset, stru
 	return read_transport(skb, flow);
 }
 
-static __always_inline bool read_flow6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+ONCE int read_flow6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct fragment_header header;
 	struct ipv6hdr ip;
 	__u8 next;
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (!flow || bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
 	offset += sizeof(ip);
 	flow->family = FAMILY_6;

@@ -52,6 +52,59 @@ struct {
 	__type(value, struct last);
 } policy_last SEC(".maps");
 
+/* Writes down that a packet does not pass, or would not. */
+ONCE int deny(struct desk *desk, const struct flow *flow, int direction, int reason, __u64 now)
+{
+	bool sends = direction == POLICY_EGRESS;
+	__u32 second = now / SECOND, device;
+	struct denials *known, *value;
+	struct denied *key;
+	struct usage *usage;
+
+	if (!desk || !flow)
+		return 0;
+	key = &desk->denied;
+	value = &desk->denials;
+	device = desk->port.device;
+	key->device = device;
+	key->direction = direction;
+	key->reason = reason;
+	key->protocol = flow->protocol;
+	key->family = flow->family;
+	__builtin_memcpy(key->own, sends ? flow->source : flow->destination, sizeof(key->own));
+	__builtin_memcpy(key->other, sends ? flow->destination : flow->source, sizeof(key->other));
+	key->port = is_icmp(flow) ? flow->icmp_type : flow->port;
+	key->reserved = 0;
+	key->rule = reason == DENIED_BY_RULE || reason == ONLY_AUDITED ? desk->result.rule : 0;
+	known = bpf_map_lookup_elem(&fief_denied, key);
+	if (known) {
+		__sync_fetch_and_add(&known->count, 1);
+		known->last = now;
+		return 0;
+	}
+	usage = bpf_map_lookup_elem(&fief_usage, &device);
+	if (!usage)
+		return 0;
+	if (usage->second != second) {
+		usage->second = second;
+		usage->new = 0;
+	}
+	if (usage->new >= NEW_IN_A_SECOND) {
+		__sync_fetch_and_add(&usage->unlisted, 1);
+		return 0;
+	}
+	usage->new++;
+	value->count = 1;
+	value->first = now;
+	value->last = now;
+	value->slot = desk->port.slot;
+	value->subject = desk->result.subject;
+	value->peer = desk->result.peer;
+	value->reserved = 0;
+	bpf_map_update_elem(&fief_denied, key, value, BPF_NOEXIST);
+	return 0;
+}
+
 static __always_inline bool read_flow(struct __sk_buff *skb, struct flow *flow)
 {
 	if (skb->vlan_present)
@@ -88,7 +141,6 @@ static __always_inline bool is_groundwork(const struct flow *flow, int direction
 static __always_inline bool is_about_ours(struct __sk_buff *skb, struct desk *desk, int direction, __u64 now)
 {
 	const struct flow *flow = &desk->flow;
-	struct record *found;
 	__u32 offset = flow->transport + 8;
 
 	if (!is_icmp(flow) || flow->is_fragment)
@@ -105,7 +157,7 @@ static __always_inline bool is_about_ours(struct __sk_buff *skb, struct desk *de
 	/* What the endpoint hears of, it has sent; what it complains of, it has got. */
 	conversation_of(desk->port.device, &desk->quoted, direction == POLICY_INGRESS ? POLICY_EGRESS : POLICY_INGRESS,
 			&desk->key);
-	return recall(&desk->key, now, &desk->record, &found);
+	return recall(&desk->key, now, &desk->record);
 }
 
 static __always_inline void turn_round(const struct flow *flow, struct flow *back)
@@ -135,14 +187,14 @@ static __always_inline bool may(struct desk *desk, const struct flow *flow, int 
 	if (passes(&desk->result) || fief_teeth & TOOTH_VERDICT)
 		return true;
 	if (desk->result.outcome == OUTCOME_UNKNOWN) {
-		deny(&desk->port, flow, direction, DENIED_UNKNOWN, &desk->result, now, &desk->denied, &desk->denials);
+		deny(desk, flow, direction, DENIED_UNKNOWN, now);
 		return false;
 	}
 	if (desk->port.flags & PORT_AUDITED) {
-		deny(&desk->port, flow, direction, ONLY_AUDITED, &desk->result, now, &desk->denied, &desk->denials);
+		deny(desk, flow, direction, ONLY_AUDITED, now);
 		return true;
 	}
-	deny(&desk->port, flow, direction, DENIED_BY_RULE, &desk->result, now, &desk->denied, &desk->denials);
+	deny(desk, flow, direction, DENIED_BY_RULE, now);
 	return false;
 }
 
@@ -151,7 +203,6 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 {
 	struct flow *flow = &desk->flow;
 	bool is_known, is_answer, is_orphan = false;
-	struct record *found;
 	__u32 state;
 
 	if (flow->is_fragment) {
@@ -167,7 +218,7 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 	if (is_about_ours(skb, desk, direction, now))
 		return true;
 	conversation_of(desk->port.device, flow, direction, &desk->key);
-	is_known = recall(&desk->key, now, &desk->record, &found);
+	is_known = recall(&desk->key, now, &desk->record);
 	is_answer = is_known && (direction == POLICY_EGRESS) != !!(desk->record.state & BEGUN_HERE);
 	if (is_answer && begins(flow))
 		is_known = is_answer = false;
@@ -178,12 +229,8 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 		state = direction == POLICY_EGRESS ? BEGUN_HERE : 0;
 	state = turned(flow, is_answer, state);
 	if (is_known && (desk->record.stamp == stamp || fief_teeth & TOOTH_STAMP)) {
-		if (state == desk->record.state) {
-			if (found)
-				found->seen = now;
-		} else {
+		if (state != desk->record.state)
 			remember(&desk->key, now, stamp, state, &desk->record);
-		}
 		return true;
 	}
 	if (is_answer) {
@@ -223,8 +270,7 @@ static __noinline int judge(struct __sk_buff *skb, int direction)
 	if (!read_flow(skb, &desk->flow)) {
 		if (!fief_judges)
 			return TC_ACT_UNSPEC;
-		deny(&desk->port, &desk->flow, direction, DENIED_UNREADABLE, &desk->result, now, &desk->denied,
-		     &desk->denials);
+		deny(desk, &desk->flow, direction, DENIED_UNREADABLE, now);
 		return TC_ACT_SHOT;
 	}
 	if (is_guarded && lies(skb, &desk->flow, &desk->port))
@@ -237,7 +283,7 @@ static __noinline int judge(struct __sk_buff *skb, int direction)
 		keep_head(&desk->piece, now, &desk->flow, &desk->head);
 	return TC_ACT_UNSPEC;
 lie:
-	deny(&desk->port, &desk->flow, direction, DENIED_LIE, &desk->result, now, &desk->denied, &desk->denials);
+	deny(desk, &desk->flow, direction, DENIED_LIE, now);
 	return TC_ACT_SHOT;
 }
 

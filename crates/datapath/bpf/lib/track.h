@@ -176,26 +176,35 @@ static __always_inline bool take(const struct record *found, const struct conver
 	return (__s64)(now - record->seen) <= (__s64)patience(key, record->state);
 }
 
-/* What is known of a conversation. `found` is where, for small changes in place. */
-static __always_inline bool recall(const struct conversation *key, __u64 now, struct record *record, struct record **found)
+/* What is known of a conversation; one that is known goes on. */
+ONCE int recall(const struct conversation *key, __u64 now, struct record *record)
 {
+	struct record *found;
 	struct young young;
 
-	*found = bpf_map_lookup_elem(&fief_conversation, key);
-	if (take(*found, key, now, record))
-		return true;
-	young_of(key, &young);
-	*found = bpf_map_lookup_elem(&fief_young, &young);
-	return take(*found, key, now, record);
+	if (!key || !record)
+		return 0;
+	found = bpf_map_lookup_elem(&fief_conversation, key);
+	if (!take(found, key, now, record)) {
+		young_of(key, &young);
+		found = bpf_map_lookup_elem(&fief_young, &young);
+		if (!take(found, key, now, record))
+			return 0;
+	}
+	found->seen = now;
+	return 1;
 }
 
 /* Writes what is to be known of it from now on. */
-static __always_inline void remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 state, struct record *record)
+ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 state, struct record *record)
 {
-	__u32 device = key->device;
 	struct usage *usage;
 	struct young young;
+	__u32 device;
 
+	if (!key || !record)
+		return 0;
+	device = key->device;
 	record->state = state;
 	record->reserved = 0;
 	record->behind = 0;
@@ -209,15 +218,16 @@ static __always_inline void remember(const struct conversation *key, __u64 now, 
 			__sync_fetch_and_add(&usage->answered, -1);
 	} else {
 		if (!bpf_map_update_elem(&fief_conversation, key, record, BPF_EXIST))
-			return;
+			return 0;
 		if (usage && usage->answered < MOST_OF_A_PORT &&
 		    !bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
 			__sync_fetch_and_add(&usage->answered, 1);
 			bpf_map_delete_elem(&fief_young, &young);
-			return;
+			return 0;
 		}
 	}
 	bpf_map_update_elem(&fief_young, &young, record, BPF_ANY);
+	return 0;
 }
 
 /* Does this packet begin something, even where its like has been seen? */

@@ -259,14 +259,20 @@ static __always_inline void decide(const struct policy_hits *hits, struct policy
 }
 
 /* What becomes of a packet that reaches a port's endpoint, or leaves it. */
-static __noinline int verdict(const struct flow *flow, const struct port *port, int direction, struct policy_result *result)
+ONCE int verdict(const struct flow *flow, const struct port *port, int direction, struct policy_result *result)
 {
 	struct policy_hits hits = { { POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT, POLICY_NO_HIT } };
-	struct policy_subject_key whose = { .slot = port->slot, .identity = port->identity };
-	struct address other = { .slot = port->space, .family = flow->family };
+	struct policy_subject_key whose;
+	struct address other;
 	struct policy_set *header;
 	__u32 ports;
 
+	if (!flow || !port || !result)
+		return 0;
+	whose.slot = port->slot;
+	whose.identity = port->identity;
+	other.slot = port->space;
+	other.family = flow->family;
 	if (direction == POLICY_INGRESS)
 		__builtin_memcpy(other.address, flow->source, sizeof(other.address));
 	else
@@ -277,7 +283,8 @@ static __noinline int verdict(const struct flow *flow, const struct port *port, 
 	result->set = 0;
 	result->subject = port->identity;
 	result->peer = identity_of(port, &other);
-	if (!set_of(&whose, direction, &result->set))
+	/* The verifier asks for a bound. */
+	if (!set_of(&whose, direction & 1, &result->set))
 		return 0;
 	if (!result->set) {
 		result->outcome = OUTCOME_OPEN;

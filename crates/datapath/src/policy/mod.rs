@@ -225,7 +225,7 @@ impl Policy {
         if delta.subjects.is_empty() {
             return Ok(());
         }
-        let slots: BTreeSet<u16> = delta.subjects.iter().map(|(key, _)| key.0.into()).collect();
+        let slots: BTreeSet<u16> = delta.subjects.keys().map(|key| key.0.into()).collect();
         self.renew(&slots);
         for whose in delta.subjects.iter().filter(|(_, sets)| sets.is_none()).map(|(key, _)| subject(key)) {
             self.subjects.remove(whose)?;
