@@ -21,6 +21,7 @@ mod set;
 mod sets;
 mod world;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use fief_model::Slot;
 
 use crate::identity::{Identity, Workload};
 use crate::rule::{Direction, Origin, Policy, PolicyKey};
-use crate::tables::{Delta, RuleNumber, Sets, Sizes, Written};
-use force::{dismiss, enforce, meanings, members, notice_meanings};
+use crate::tables::{Delta, RuleNumber, SetId, Sets, Sizes, Written};
+use force::{Alike, alike_in, dismiss, enforce, meanings, members, notice_meanings};
 use layout::TooMany;
 pub use refused::Refused;
 use rules::Rules;
@@ -283,16 +284,27 @@ impl Compiler {
 
     /// Gives subjects whose rules changed the set of these rules.
     fn rebuild(&mut self, work: &mut Work) -> Result<(), Refused> {
+        // Thousands of subjects may be selected by the same thousands of rules, which are looked at once for all of them.
+        let mut alike: HashMap<Alike, SetId> = HashMap::new();
         for (tenant, identity) in std::mem::take(&mut work.dirty) {
             let Some(world) = self.worlds.get_mut(&tenant).filter(|w| w.subjects.contains(&identity)) else {
                 continue;
             };
             let mut sets = Sets::default();
             for direction in Direction::BOTH {
-                let members = members(world, &self.rules, identity, direction);
-                let one = members.first().map(|member| member.rule);
-                let mut from = Material { rules: &self.rules, world };
-                let acquired = self.sets.acquire((tenant, direction, members), &mut from);
+                let alike = alike.entry(alike_in(tenant, world, identity, direction));
+                let (acquired, one) = match &alike {
+                    Entry::Occupied(known) => (Ok(self.sets.share(*known.get())), None),
+                    Entry::Vacant(_) => {
+                        let members = members(world, &self.rules, identity, direction);
+                        let one = members.first().map(|member| member.rule);
+                        let mut from = Material { rules: &self.rules, world };
+                        (self.sets.acquire((tenant, direction, members), &mut from), one)
+                    }
+                };
+                if let Ok(id) = acquired {
+                    alike.or_insert(id);
+                }
                 match acquired {
                     Ok(id) if direction == Direction::Ingress => sets.ingress = id,
                     Ok(id) => sets.egress = id,

@@ -54,10 +54,15 @@ impl Store {
             Some(id) => *id,
             None => self.make(key, from)?,
         };
+        Ok(self.share(id))
+    }
+
+    /// A set that somebody has, with one more user.
+    pub(super) fn share(&mut self, id: SetId) -> SetId {
         if let Some(set) = self.sets.get_mut(&id) {
             set.uses += 1;
         }
-        Ok(id)
+        id
     }
 
     /// One user less.
