@@ -122,7 +122,7 @@ impl Compiler {
         let mut changes = changes.into_iter();
         let done = changes
             .try_for_each(|change| self.change(change, &mut work))
-            .and_then(|()| self.rebuild(&mut work))
+            .and_then(|()| self.rebuild(&mut work, Some(self.most)))
             .and_then(|()| self.check(&work));
         let planned = Planned(work);
         match done {
@@ -282,8 +282,8 @@ impl Compiler {
         work.inverse.push(Inverse::Subject(tenant, identity, !is));
     }
 
-    /// Gives subjects whose rules changed the set of these rules.
-    fn rebuild(&mut self, work: &mut Work) -> Result<(), Refused> {
+    /// Gives subjects whose rules changed the set of these rules, and stops where there is no room for more.
+    fn rebuild(&mut self, work: &mut Work, most: Option<Sizes>) -> Result<(), Refused> {
         // Thousands of subjects may be selected by the same thousands of rules, which are looked at once for all of them.
         let mut alike: HashMap<Alike, SetId> = HashMap::new();
         for (tenant, identity) in std::mem::take(&mut work.dirty) {
@@ -298,7 +298,8 @@ impl Compiler {
                     Entry::Vacant(_) => {
                         let members = members(world, &self.rules, identity, direction);
                         let one = members.first().map(|member| member.rule);
-                        let mut from = Material { rules: &self.rules, world };
+                        let most = most.map_or(usize::MAX, |most| most.verdicts);
+                        let mut from = Material { rules: &self.rules, world, most };
                         (self.sets.acquire((tenant, direction, members), &mut from), one)
                     }
                 };
@@ -319,6 +320,9 @@ impl Compiler {
             let old = std::mem::replace(&mut known.sets, sets);
             work.before.entry((tenant, identity)).or_insert(Some(old));
             Direction::BOTH.into_iter().for_each(|direction| self.sets.release(old.of(direction)));
+            if let Some((table, needed, most)) = most.and_then(|most| self.sets.overflow(&most)) {
+                return Err(self.full(table, needed, most));
+            }
         }
         Ok(())
     }
@@ -368,7 +372,7 @@ impl Compiler {
         // Every set that was there still is: none is made, so nothing can be refused. Subjects that were not looked at
         // before have what they had.
         work.dirty.extend(work.before.keys().copied());
-        let rebuilt = self.rebuild(work);
+        let rebuilt = self.rebuild(work, None);
         debug_assert!(rebuilt.is_ok(), "{rebuilt:?}");
     }
 
