@@ -56,6 +56,9 @@ net-chaddr                          who_names_another_in_dhcp_gets_nothing_and_t
 net-asker                           a_networks_names_are_for_those_who_are_on_it
 net-caller                          who_has_no_address_of_this_network_is_told_nothing
 net-metadata                        each_caller_hears_of_its_own_network
+policy-numbers                      durable::numbers_are_the_same_after_the_daemon_was_killed
+policy-room                         what_the_tables_cannot_hold_is_refused_before_it_is_kept
+policy-labels                       policies_that_say_what_nobody_can_do_are_refused
 switch-host                         switch_frames_reach_no_other_switch_and_not_the_host
 switch-gateway                      switch_frames_reach_no_other_switch_and_not_the_host
 switch-tag                          switch_endpoints_send_no_tags
