@@ -1,6 +1,6 @@
 //! Policies in the engine: what a request means to them, and the one place that speaks to the programs that judge packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fief_api::{Condition, Phase, RuleView, Standing};
@@ -80,6 +80,8 @@ impl Engine {
             no_endpoints: intent.deleted(Kind::Endpoint).into_iter().collect(),
             no_policies: intent.deleted(Kind::Policy).into_iter().collect(),
         };
+        let coming: HashSet<String> = intent.endpoints.iter().map(|s| s.endpoint.metadata.key()).collect();
+        let going: HashSet<&str> = request.no_endpoints.iter().copied().collect();
         // Labels of namespaces are those of every endpoint in them.
         for stored in &intent.tenants {
             let name = &stored.tenant.metadata.name;
@@ -90,10 +92,8 @@ impl Engine {
             let prefix = format!("{name}/");
             let of_tenant =
                 self.endpoints.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-            let comes = |key: &String| intent.endpoints.iter().any(|s| s.endpoint.metadata.key() == *key);
-            let goes = |key: &String| request.no_endpoints.contains(&key.as_str());
-            let others: Vec<_> = of_tenant.filter(|(key, _)| !comes(key) && !goes(key)).collect();
-            request.endpoints.extend(others.into_iter().map(|(_, stored)| &stored.endpoint));
+            let others = of_tenant.filter(|(key, _)| !coming.contains(*key) && !going.contains(key.as_str()));
+            request.endpoints.extend(others.map(|(_, stored)| &stored.endpoint));
         }
         let now = now(self.begun);
         let planned = self.policies.plan(&request, now);
@@ -126,6 +126,9 @@ impl Engine {
     /// Puts a plan into force.
     pub(super) fn commit_policies(&mut self, planned: Planned) {
         let delta = self.policies.commit(planned);
+        if !delta.is_empty() {
+            tracing::debug!(entries = delta.len(), "policies are compiled");
+        }
         for (tenant, usage) in self.policies.fresh_alarms() {
             tracing::warn!(
                 tenant,
