@@ -60,6 +60,9 @@ port-verdict                        who_is_not_allowed_is_not_heard
 port-stamp                          what_goes_on_goes_on_through_first_policies_and_restarts
 port-ways                           a_change_counts_at_once_on_the_short_way_too
 net-metadata                        each_caller_hears_of_its_own_network
+policy-numbers                      durable::numbers_are_the_same_after_the_daemon_was_killed
+policy-room                         what_the_tables_cannot_hold_is_refused_before_it_is_kept
+policy-labels                       policies_that_say_what_nobody_can_do_are_refused
 switch-host                         switch_frames_reach_no_other_switch_and_not_the_host
 switch-gateway                      switch_frames_reach_no_other_switch_and_not_the_host
 switch-tag                          switch_endpoints_send_no_tags

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fief_testkit::{DaemonOptions, eventually};
+use fief_tests::scene::soak;
 
 use crate::shop::{Shop, WEB, blue, endpoint, policy, tenant};
 
@@ -34,6 +35,42 @@ fn numbers_are_the_same_after_the_daemon_was_killed() {
     assert!(shop.identities().contains(&("blue/new".into(), 259)), "{:?}", shop.identities());
     shop.apply(&[], &endpoint("blue", "other", "app: other", "10.1.0.3")).ok();
     assert!(shop.identities().contains(&("blue/other".into(), 256)), "{:?}", shop.identities());
+}
+
+#[test]
+fn a_number_is_free_after_half_a_minute_and_one_policy_costs_what_it_changes() {
+    let env = vec![("FIEF_LOG".to_owned(), "debug".to_owned())];
+    let options = DaemonOptions { env, ..DaemonOptions::default() };
+    let Some(shop) = Shop::open("policy-cost", options) else { return };
+    let endpoints: String = (0..50)
+        .map(|n| endpoint("blue", &format!("e{n}"), &format!("app: a{n}"), &format!("10.1.0.{n}")))
+        .collect();
+    let of = |n: usize, port: usize| {
+        let spec = format!(
+            "{{ podSelector: {{ matchLabels: {{ app: a{} }} }}, ingress: [{{ ports: [{{ port: {port} }}] }}] }}",
+            n % 50
+        );
+        policy("blue", &format!("p{n}"), &spec)
+    };
+    let all: String = (0..1000).map(|n| of(n, 1 + n)).collect();
+    shop.apply(&[], &(tenant("blue") + &endpoints + &all)).ok();
+    shop.apply(&[], &of(7, 9999)).ok();
+    let log = shop.daemon.log();
+    let entries =
+        |line: &str| line.split("entries=").nth(1).and_then(|rest| rest.trim().parse::<usize>().ok());
+    let sizes: Vec<usize> = log.lines().filter_map(entries).collect();
+    let [whole, one] = sizes[..] else { panic!("{sizes:?}\n{log}") };
+    println!("1,000 policies are {whole} entries, and a change of one {one}");
+    assert!(one > 0 && one * 10 < whole, "{one} of {whole}");
+    if soak() {
+        shop.daemon.cli(&["delete", "endpoint", "blue/e49"]).ok();
+        let known = |shop: &Shop| shop.daemon.cli(&["get", "identities", "-o", "json"]).ok().json();
+        assert_eq!(known(&shop).as_array().map(Vec::len), Some(50), "it waits");
+        eventually(Duration::from_secs(40), || match known(&shop).as_array().map(Vec::len) {
+            Some(49) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
 }
 
 #[test]

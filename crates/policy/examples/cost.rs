@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p fief-policy --example cost [POLICIES]`
 //!
-//! Three tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
-//! about whole namespaces and name the namespaces of a team, blocks with holes, ranges and names of ports.
+//! Four tenants are imagined. In `apps` each policy is about one application, and names another one. In `broad` some are
+//! about whole namespaces and name the namespaces of a team, blocks with holes, ranges and names of ports. In `crowd` all
+//! are about one application, and in `twins` about one that every endpoint is, each with a label of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,13 +23,23 @@ const NAMESPACES: usize = 100;
 
 fn main() {
     let policies = std::env::args().nth(1).and_then(|number| number.parse().ok()).unwrap_or(10_000);
-    let tenants = [("apps", apps as fn(usize) -> Policy, 500), ("broad", broad, 500), ("crowd", crowd, 10)];
-    for (name, policy, rounds) in tenants {
-        measure(name, policies, policy, rounds);
+    let tenants: [(&str, Workloads, Policies, usize); 4] = [
+        ("apps", workload, apps, 500),
+        ("broad", workload, broad, 500),
+        ("crowd", workload, crowd, 10),
+        ("twins", twin, twins, 10),
+    ];
+    for (name, workload, policy, rounds) in tenants {
+        measure(name, policies, workload, policy, rounds);
     }
 }
 
-fn measure(name: &str, policies: usize, policy: fn(usize) -> Policy, rounds: usize) {
+/// The `n`th workload; other labels in another version.
+type Workloads = fn(usize, usize) -> Arc<Workload>;
+/// The `n`th policy.
+type Policies = fn(usize) -> Policy;
+
+fn measure(name: &str, policies: usize, workload: Workloads, policy: Policies, rounds: usize) {
     let tenant = slot();
     let identity = |n: usize| Identity(Identity::FIRST.0 + n as u32);
     let identities = (0..IDENTITIES).map(|n| Change::Identity(tenant, identity(n), workload(n, 0)));
@@ -112,7 +123,6 @@ fn slot() -> Slot {
     Slot::new(1).expect("a slot")
 }
 
-/// The `n`th workload; other labels in another version.
 fn workload(n: usize, version: usize) -> Arc<Workload> {
     let namespace = format!("ns{}", n % NAMESPACES);
     let team = ("team".to_owned(), format!("team{}", n % NAMESPACES / 10));
@@ -125,6 +135,13 @@ fn workload(n: usize, version: usize) -> Arc<Workload> {
     let http =
         NamedPort { name: "http".into(), protocol: 6, port: if n.is_multiple_of(3) { 8080 } else { 80 } };
     Arc::new(Workload::new(&namespace, Labels::from([team]), labels, [http]))
+}
+
+/// One of those that are the same application.
+fn twin(n: usize, version: usize) -> Arc<Workload> {
+    let labels = [("app", "app0".to_owned()), ("n", n.to_string()), ("version", format!("v{version}"))];
+    let labels: Labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Arc::new(Workload::new("ns0", Labels::new(), labels, []))
 }
 
 /// The `n`th workload that has an endpoint here.
@@ -147,6 +164,13 @@ fn crowd(n: usize) -> Policy {
     let subject = in_namespace("ns0", &[("app", "app0".to_owned())]);
     let caller = Requirement { key: "app".into(), test: Test::In(vec![format!("app{}", n % IDENTITIES)]) };
     let caller = Selector::new(Vec::new(), vec![caller]);
+    policy(n, "ns0", subject, vec![(vec![Peer::Labels(caller)], tcp(1000 + (n % 50_000) as u16))])
+}
+
+/// About all of the twins, of whom one may call.
+fn twins(n: usize) -> Policy {
+    let subject = in_namespace("ns0", &[("app", "app0".to_owned())]);
+    let caller = in_namespace("ns0", &[("n", (n % IDENTITIES).to_string())]);
     policy(n, "ns0", subject, vec![(vec![Peer::Labels(caller)], tcp(1000 + (n % 50_000) as u16))])
 }
 

@@ -1,6 +1,6 @@
 //! Policies in the engine: what a request means to them, and the one place that speaks to the programs that judge packets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,9 +8,10 @@ use fief_api::{Condition, Phase, RuleView, Standing};
 use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
 use fief_datapath::ports::Denied;
+use fief_host::teeth::is_off;
 use fief_model::{Diagnostic, Document, Located, Slot};
 use fief_policy::rule::Origin;
-use fief_policy::{Delta, PolicyKey};
+use fief_policy::{Delta, PolicyKey, Sizes};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Engine;
@@ -49,7 +50,7 @@ pub(super) fn compiled(
     documents: &BTreeMap<String, StoredPolicy>,
     now: Now,
 ) -> anyhow::Result<Policies> {
-    let mut policies = Policies::new(Policy::ROOM);
+    let mut policies = Policies::new(room());
     policies.remember(tenants.values().map(|s| (&s.tenant, s.slot)), store.identities()?, now);
     let endpoints = endpoints.values().map(|stored| &stored.endpoint).collect();
     let request = Request { endpoints, policies: documents.values().collect(), ..Request::default() };
@@ -88,6 +89,8 @@ impl Engine {
             no_endpoints: intent.deleted(Kind::Endpoint).into_iter().collect(),
             no_policies: intent.deleted(Kind::Policy).into_iter().collect(),
         };
+        let coming: HashSet<String> = intent.endpoints.iter().map(|s| s.endpoint.metadata.key()).collect();
+        let going: HashSet<&str> = request.no_endpoints.iter().copied().collect();
         // Labels of namespaces are those of every endpoint in them.
         for stored in &intent.tenants {
             let name = &stored.tenant.metadata.name;
@@ -98,10 +101,8 @@ impl Engine {
             let prefix = format!("{name}/");
             let of_tenant =
                 self.endpoints.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-            let comes = |key: &String| intent.endpoints.iter().any(|s| s.endpoint.metadata.key() == *key);
-            let goes = |key: &String| request.no_endpoints.contains(&key.as_str());
-            let others: Vec<_> = of_tenant.filter(|(key, _)| !comes(key) && !goes(key)).collect();
-            request.endpoints.extend(others.into_iter().map(|(_, stored)| &stored.endpoint));
+            let others = of_tenant.filter(|(key, _)| !coming.contains(*key) && !going.contains(key.as_str()));
+            request.endpoints.extend(others.map(|(_, stored)| &stored.endpoint));
         }
         let now = now(self.begun);
         let planned = self.policies.plan(&request, now);
@@ -123,6 +124,9 @@ impl Engine {
         for (tenant, identity) in self.policies.old_numbers(planned) {
             changes.delete_identity(tenant, identity);
         }
+        if is_off("policy-numbers") {
+            return;
+        }
         for (tenant, identity, stored) in self.policies.new_numbers(planned) {
             changes.put_identity(tenant, identity, &stored);
         }
@@ -131,6 +135,9 @@ impl Engine {
     /// Puts a plan into force.
     pub(super) fn commit_policies(&mut self, planned: Planned) {
         let delta = self.policies.commit(planned);
+        if !delta.is_empty() {
+            tracing::debug!(entries = delta.len(), "policies are compiled");
+        }
         for (tenant, usage) in self.policies.fresh_alarms() {
             tracing::warn!(
                 tenant,
@@ -292,7 +299,8 @@ impl Engine {
     pub(super) fn check_labels(&self, documents: &[Located], complaints: &mut Vec<Diagnostic>) {
         for located in documents {
             let Document::NetworkPolicy(policy) = &located.document else { continue };
-            if let Some((path, label)) = self.policies.hides(policy) {
+            let hidden = self.policies.hides(policy).filter(|_| !is_off("policy-labels"));
+            if let Some((path, label)) = hidden {
                 let message = format!("label `{label}` makes no identity, so no rule can select by it");
                 let help = "select by a label that several endpoints share, as in `app: shop`";
                 complaints.push(complaint(located, &path, message, help.into()));
@@ -331,6 +339,11 @@ pub(super) fn rule_view(policy: &PolicyKey, origin: &Origin) -> RuleView {
         line: origin.line,
         path: origin.path.to_string(),
     }
+}
+
+/// How much the tables hold.
+fn room() -> Sizes {
+    if is_off("policy-room") { Sizes::ENDLESS } else { Policy::ROOM }
 }
 
 fn load(known: &Path, whole: &Delta) -> Result<Policy, DatapathError> {

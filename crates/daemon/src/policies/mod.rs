@@ -157,7 +157,9 @@ impl Policies {
         let Some(member) = policy.tenant().and_then(|tenant| self.tenants.get(tenant)) else { return 0 };
         let selector = Selector::in_namespace(&policy.metadata.namespace, &policy.spec.pod_selector);
         let users = member.given.iter().filter_map(|(identity, given)| {
-            member.identities.workload(*identity).filter(|w| selector.selects(w)).map(|_| given.users.len())
+            let workload = member.identities.workload(*identity)?;
+            let is_there = workload.namespace() == policy.metadata.namespace;
+            (is_there && selector.selects(workload)).then_some(given.users.len())
         });
         users.sum()
     }

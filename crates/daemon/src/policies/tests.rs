@@ -381,7 +381,7 @@ fn one_policy_among_a_thousand_costs_what_it_changes() {
 #[test]
 fn a_thousand_new_label_sets_per_second_are_kept_up_with() {
     let soak = std::env::var("FIEF_SOAK").is_ok_and(|value| value == "1");
-    let seconds = if soak { 120 } else { 8 };
+    let seconds = if soak { 120 } else { 5 };
     let mut world = shop(Sizes::ENDLESS);
     // Shorter than it is, so that a short run sees numbers come back.
     world.policies.settings.grace = if soak { 30 } else { 2 };

@@ -41,6 +41,8 @@ pub(super) struct BlockGroups {
     touched: BTreeSet<GroupId>,
     /// What the table holds.
     pub(super) size: usize,
+    /// What groups have that were made since.
+    pub(super) made: usize,
 }
 
 impl Blocks {
@@ -117,7 +119,9 @@ impl BlockGroups {
                 while self.last.0 == 0 || self.groups.contains_key(&self.last) {
                     self.last.0 = self.last.0.wrapping_add(1);
                 }
-                self.groups.insert(self.last, Blocks::new(lists.clone()));
+                let group = Blocks::new(lists.clone());
+                self.made += group.prefixes.len();
+                self.groups.insert(self.last, group);
                 self.by_lists.insert(lists, self.last);
                 self.touched.insert(self.last);
                 self.last
@@ -149,6 +153,7 @@ impl BlockGroups {
 
     /// Writes down what came, and takes out what nobody uses.
     pub(super) fn settle(&mut self, delta: &mut Delta) {
+        self.made = 0;
         for id in std::mem::take(&mut self.touched) {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let entries = group.prefixes.iter().map(|(net, identity)| ((id, *net), *identity));

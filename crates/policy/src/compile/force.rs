@@ -7,8 +7,8 @@ use fief_model::Slot;
 use super::Work;
 use super::rules::{Named, PeerRef, Rules};
 use super::set::Member;
-use super::world::World;
-use crate::identity::{Identity, Workload};
+use super::world::{SelectorId, World};
+use crate::identity::{Identity, NamedPort, Workload};
 use crate::rule::{Direction, Peer, Ports, Statement};
 use crate::tables::RuleNumber;
 
@@ -102,6 +102,29 @@ pub(super) fn notice_meanings(
             work.dirty.extend(world.subjects_of(subject).into_iter().map(|identity| (tenant, identity)));
         }
     }
+}
+
+/// What the rules for a subject depend on: subjects that have it in common have the same [`members`].
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Alike {
+    tenant: Slot,
+    direction: Direction,
+    /// The selectors by which rules mean it.
+    selectors: Vec<SelectorId>,
+    /// What it calls its ports, which counts for what reaches it.
+    ports: BTreeSet<NamedPort>,
+}
+
+/// What a subject has in common with others.
+pub(super) fn alike_in(tenant: Slot, world: &World, identity: Identity, direction: Direction) -> Alike {
+    let known = world.identities.get(&identity);
+    let is_meant = |id: &SelectorId| world.selecting(*id).is_some_and(|s| !s.subject_of.is_empty());
+    let selectors = known.into_iter().flat_map(|known| &known.selectors).copied().filter(is_meant).collect();
+    let ports = match direction {
+        Direction::Ingress => known.map(|known| known.workload.ports().clone()).unwrap_or_default(),
+        Direction::Egress => BTreeSet::new(),
+    };
+    Alike { tenant, direction, selectors, ports }
 }
 
 /// The rules for a subject in one direction, in their order.

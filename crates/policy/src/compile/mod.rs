@@ -21,6 +21,7 @@ mod set;
 mod sets;
 mod world;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use fief_model::Slot;
 
 use crate::identity::{Identity, Workload};
 use crate::rule::{Direction, Origin, Policy, PolicyKey};
-use crate::tables::{Delta, RuleNumber, Sets, Sizes, Written};
-use force::{dismiss, enforce, meanings, members, notice_meanings};
+use crate::tables::{Delta, RuleNumber, SetId, Sets, Sizes, Written};
+use force::{Alike, alike_in, dismiss, enforce, meanings, members, notice_meanings};
 use layout::TooMany;
 pub use refused::Refused;
 use rules::Rules;
@@ -121,7 +122,7 @@ impl Compiler {
         let mut changes = changes.into_iter();
         let done = changes
             .try_for_each(|change| self.change(change, &mut work))
-            .and_then(|()| self.rebuild(&mut work))
+            .and_then(|()| self.rebuild(&mut work, Some(self.most)))
             .and_then(|()| self.check(&work));
         let planned = Planned(work);
         match done {
@@ -281,18 +282,30 @@ impl Compiler {
         work.inverse.push(Inverse::Subject(tenant, identity, !is));
     }
 
-    /// Gives subjects whose rules changed the set of these rules.
-    fn rebuild(&mut self, work: &mut Work) -> Result<(), Refused> {
+    /// Gives subjects whose rules changed the set of these rules, and stops where there is no room for more.
+    fn rebuild(&mut self, work: &mut Work, most: Option<Sizes>) -> Result<(), Refused> {
+        // Thousands of subjects may be selected by the same thousands of rules, which are looked at once for all of them.
+        let mut alike: HashMap<Alike, SetId> = HashMap::new();
         for (tenant, identity) in std::mem::take(&mut work.dirty) {
             let Some(world) = self.worlds.get_mut(&tenant).filter(|w| w.subjects.contains(&identity)) else {
                 continue;
             };
             let mut sets = Sets::default();
             for direction in Direction::BOTH {
-                let members = members(world, &self.rules, identity, direction);
-                let one = members.first().map(|member| member.rule);
-                let mut from = Material { rules: &self.rules, world };
-                let acquired = self.sets.acquire((tenant, direction, members), &mut from);
+                let alike = alike.entry(alike_in(tenant, world, identity, direction));
+                let (acquired, one) = match &alike {
+                    Entry::Occupied(known) => (Ok(self.sets.share(*known.get())), None),
+                    Entry::Vacant(_) => {
+                        let members = members(world, &self.rules, identity, direction);
+                        let one = members.first().map(|member| member.rule);
+                        let most = most.map_or(usize::MAX, |most| most.verdicts);
+                        let mut from = Material { rules: &self.rules, world, most };
+                        (self.sets.acquire((tenant, direction, members), &mut from), one)
+                    }
+                };
+                if let Ok(id) = acquired {
+                    alike.or_insert(id);
+                }
                 match acquired {
                     Ok(id) if direction == Direction::Ingress => sets.ingress = id,
                     Ok(id) => sets.egress = id,
@@ -307,6 +320,9 @@ impl Compiler {
             let old = std::mem::replace(&mut known.sets, sets);
             work.before.entry((tenant, identity)).or_insert(Some(old));
             Direction::BOTH.into_iter().for_each(|direction| self.sets.release(old.of(direction)));
+            if let Some((table, needed, most)) = most.and_then(|most| self.sets.overflow(&most)) {
+                return Err(self.full(table, needed, most));
+            }
         }
         Ok(())
     }
@@ -356,7 +372,7 @@ impl Compiler {
         // Every set that was there still is: none is made, so nothing can be refused. Subjects that were not looked at
         // before have what they had.
         work.dirty.extend(work.before.keys().copied());
-        let rebuilt = self.rebuild(work);
+        let rebuilt = self.rebuild(work, None);
         debug_assert!(rebuilt.is_ok(), "{rebuilt:?}");
     }
 

@@ -58,6 +58,8 @@ pub(super) struct PeerGroups {
     edits: HashMap<(PeersId, Identity), (Option<PeerClass>, Option<PeerClass>)>,
     /// What the table holds.
     pub(super) size: usize,
+    /// What groups have that were made since.
+    pub(super) made: usize,
 }
 
 impl Questions {
@@ -174,7 +176,9 @@ impl PeerGroups {
         for (name, protocol) in &questions.names {
             world.names.groups_mut(name, *protocol).insert(id);
         }
-        self.groups.insert(id, Peers::new(questions.clone(), world));
+        let group = Peers::new(questions.clone(), world);
+        self.made += group.of.len();
+        self.groups.insert(id, group);
         self.numbers.insert(questions, id);
         self.fresh.insert(id);
         self.idle.insert(id);
@@ -258,6 +262,7 @@ impl PeerGroups {
 
     /// Writes down what came, and takes out what nobody uses.
     pub(super) fn settle(&mut self, delta: &mut Delta, worlds: &mut HashMap<Slot, World>) {
+        self.made = 0;
         for ((id, identity), (old, new)) in std::mem::take(&mut self.edits) {
             let Some(group) = self.groups.get_mut(&id).filter(|group| !group.is_fresh) else { continue };
             match (group.sets.is_empty(), old, new) {

@@ -130,8 +130,9 @@ impl Set {
         Header { peers: self.peers, group: self.group, ..self.layout.header() }
     }
 
-    /// Makes all entries.
-    pub(super) fn fill(&mut self, peers: Option<&Peers>, blocks: Option<&Blocks>) {
+    /// Makes all entries; or, of more than there is room for, one that does not fit and some more: then the set cannot be
+    /// used, and what it would have cost to make the rest is spared.
+    pub(super) fn fill(&mut self, peers: Option<&Peers>, blocks: Option<&Blocks>, room: usize) {
         let about = |is: fn(&PeerRef) -> bool| -> Vec<(u32, Vec<Point>)> {
             let found = (0..).zip(&self.ranks).filter(|(_, rank)| rank.is_about(is));
             found.map(|(number, _)| (number, Vec::new())).collect()
@@ -144,15 +145,18 @@ impl Set {
             found.extend(entries.map(|(class, hits)| ((peer, class), *hits)));
         }
         for (class, answers) in peers.into_iter().flat_map(Peers::classes) {
+            if found.len() > room {
+                break;
+            }
             found.extend(self.of_peers(class, answers));
         }
         if let Some(blocks) = blocks {
-            found.extend(self.of_blocks(blocks));
+            found.extend(self.of_blocks(blocks, room));
         }
         self.verdicts = found;
     }
 
-    fn of_blocks(&self, blocks: &Blocks) -> Vec<((PeerClass, Class), Hits)> {
+    fn of_blocks(&self, blocks: &Blocks, room: usize) -> Vec<((PeerClass, Class), Hits)> {
         let mut by_list: HashMap<usize, Vec<u32>> = HashMap::new();
         for (number, rank) in (0..).zip(&self.ranks) {
             if let Some(place) = blocks.place(&rank.blocks()) {
@@ -162,6 +166,9 @@ impl Set {
         let none = vec![Hits::NONE; self.usual.len()];
         let mut found = Vec::new();
         for (class, inside) in (Identity::FIRST_BLOCK.0..).map(PeerClass).zip(blocks.numbers()) {
+            if found.len() > room {
+                break;
+            }
             let ranks: BTreeSet<u32> =
                 inside.iter().filter_map(|place| by_list.get(place)).flatten().copied().collect();
             let matches: Vec<_> = ranks.into_iter().map(|number| (number, Vec::new())).collect();

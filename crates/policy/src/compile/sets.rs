@@ -31,6 +31,8 @@ pub(super) struct Store {
     edits: Edits,
     /// What the tables hold.
     sizes: Sizes,
+    /// What sets that came since have.
+    coming: Sizes,
 }
 
 /// What makes two sets the same.
@@ -42,6 +44,8 @@ type Edits = HashMap<VerdictKey, (Option<Hits>, Option<Hits>)>;
 pub(super) struct Material<'a> {
     pub(super) rules: &'a Rules,
     pub(super) world: &'a mut World,
+    /// How many verdicts the table holds.
+    pub(super) most: usize,
 }
 
 impl Store {
@@ -54,10 +58,15 @@ impl Store {
             Some(id) => *id,
             None => self.make(key, from)?,
         };
+        Ok(self.share(id))
+    }
+
+    /// A set that somebody has, with one more user.
+    pub(super) fn share(&mut self, id: SetId) -> SetId {
         if let Some(set) = self.sets.get_mut(&id) {
             set.uses += 1;
         }
-        Ok(id)
+        id
     }
 
     /// One user less.
@@ -79,7 +88,12 @@ impl Store {
         set.peers = self.peers.find(questions, from.world);
         self.peers.use_in(set.peers, id);
         set.group = self.blocks.acquire(set.blocks().collect());
-        set.fill(self.peers.get(set.peers), self.blocks.get(set.group));
+        let room = from.most.saturating_sub(self.sizes.verdicts + self.coming.verdicts);
+        set.fill(self.peers.get(set.peers), self.blocks.get(set.group), room);
+        self.coming.sets += 1;
+        self.coming.ports += set.layout.prefixes.len();
+        self.coming.verdicts += set.verdicts.len();
+        self.coming.ranks += set.members.len();
         self.sets.insert(id, set);
         self.numbers.insert(key, id);
         self.fresh.insert(id);
@@ -108,6 +122,22 @@ impl Store {
         if let Some(known) = world.identities.get(&identity) {
             self.peers.remove(identity, known, world);
         }
+    }
+
+    /// A table that is too full already, while more is coming: how many entries it would have, and how many it can.
+    pub(super) fn overflow(&self, most: &Sizes) -> Option<(&'static str, usize, usize)> {
+        let (sizes, coming) = (&self.sizes, &self.coming);
+        let needed = Sizes {
+            subjects: 0,
+            sets: sizes.sets + coming.sets,
+            ports: sizes.ports + coming.ports,
+            peers: self.peers.size + self.peers.made,
+            blocks: self.blocks.size + self.blocks.made,
+            verdicts: sizes.verdicts + coming.verdicts,
+            ranks: sizes.ranks + coming.ranks,
+        };
+        let each = most.each().into_iter().zip(needed.each());
+        each.map(|((table, most), (_, needed))| (table, needed, most)).find(|(_, needed, most)| needed > most)
     }
 
     /// How many entries there are before what is old goes.
@@ -154,6 +184,7 @@ impl Store {
                 }
             }
         }
+        self.coming = Sizes::default();
         self.settle_edits(delta);
         for id in std::mem::take(&mut self.fresh) {
             let Some(set) = self.sets.get_mut(&id).filter(|set| set.uses > 0) else { continue };

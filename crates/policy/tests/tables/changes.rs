@@ -296,6 +296,44 @@ fn one_address_in_two_tenants_is_two_worlds() {
 }
 
 #[test]
+fn what_does_not_fit_is_not_made_to_the_end() {
+    let pod = |n: usize| {
+        let (high, low) = (n / 250, n % 250 + 1);
+        ScenePod::new("shop", &Labels::new(), &format!("p{n}"), &format!("10.1.{high}.{low}"))
+            .label("app", "a")
+            .label("n", &n.to_string())
+    };
+    // Each of 150 callers may call each of 150 ports by a rule of its own: 22,500 verdicts.
+    let by_caller = |n: usize| {
+        format!(
+            "{{ from: [{{ podSelector: {{ matchLabels: {{ n: \"{n}\" }} }} }}], ports: [{{ port: 9999 }}] }}"
+        )
+    };
+    let by_port = |n: usize| {
+        format!(
+            "{{ from: [{{ podSelector: {{ matchExpressions: [{{ key: n, operator: NotIn, values: [x{n}] }}] }} }}], ports: [{{ port: {} }}] }}",
+            n + 1
+        )
+    };
+    let rules: Vec<String> = (0..150).map(by_caller).chain((0..150).map(by_port)).collect();
+    let spec =
+        format!("{{ podSelector: {{ matchLabels: {{ n: \"0\" }} }}, ingress: [{}] }}", rules.join(", "));
+    let with = |documents: Vec<_>| Scene { pods: (0..150).map(pod).collect(), documents, ..Scene::default() };
+    let mut host = Host::with(slot(), Sizes { verdicts: 2_000, ..Sizes::ENDLESS });
+    host.reach(&with(Vec::new()));
+    let before = host.compiler.sizes();
+    let documents = vec![document("shop", "web", &spec)];
+    let Err(Refused::Full { table: "verdicts", needed, .. }) = host.plan(&with(documents.clone())) else {
+        panic!("it fits")
+    };
+    assert!(needed > 2_000 && needed < 3_000, "{needed}");
+    assert_eq!(host.compiler.sizes(), before);
+    let mut roomy = Host::new();
+    roomy.reach(&with(documents));
+    assert!(roomy.compiler.sizes().verdicts > 20_000, "the control: {:?}", roomy.compiler.sizes());
+}
+
+#[test]
 fn what_is_planned_and_abandoned_leaves_no_trace() {
     let seed = seed();
     let mut draw = Draw(seed ^ 3);
