@@ -1,0 +1,221 @@
+//! The guard of segments' sockets (bpf/segment.bpf.c): a control group with programs, and what they know of a socket.
+//!
+//! The programs are attached to the control group itself (BPF_PROG_ATTACH) and are pinned nowhere: they are there as long
+//! as the group, and the group, even when its directory is removed, as long as the last socket that was made in it
+//! (cgroup_bpf_release in kernel/bpf/cgroup.c). So the guard needs no daemon, and leaves nothing.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::{Program, ProgramError, ProgramFd};
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd};
+
+use crate::{DatapathError, chain, syscall};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/segment.bpf.o"));
+
+const PROGRAMS: [(&str, bpf_attach_type); 10] = [
+    ("segment_out", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+    ("segment_in", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    ("segment_send4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
+    ("segment_send6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
+    ("segment_connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    ("segment_connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+    ("segment_bind4", bpf_attach_type::BPF_CGROUP_INET4_BIND),
+    ("segment_bind6", bpf_attach_type::BPF_CGROUP_INET6_BIND),
+    ("segment_set", bpf_attach_type::BPF_CGROUP_SETSOCKOPT),
+    ("segment_get", bpf_attach_type::BPF_CGROUP_GETSOCKOPT),
+];
+
+/// What was refused, as `enum reason` numbers it.
+pub const REASONS: [&str; 8] = [
+    "not-locked",
+    "foreign-out",
+    "foreign-in",
+    "not-a-peer",
+    "wrong-packet",
+    "too-clever",
+    "option",
+    "rebound",
+];
+
+/// What a guarded socket may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Sock {
+    /// What stands before every frame.
+    pub header: [u8; 8],
+    /// The multicast group.
+    pub group: IpAddr,
+    /// Its port.
+    pub group_port: u16,
+    /// The address that the socket is bound to.
+    pub own: IpAddr,
+    /// Its port.
+    pub own_port: u16,
+    /// The network card's index.
+    pub device: u32,
+    /// The most hops a datagram may go.
+    pub most_hops: u8,
+    /// Does it only hear?
+    pub mute: bool,
+}
+
+/// A control group whose sockets are guarded.
+pub struct Guard {
+    programs: Ebpf,
+    refused: PerCpuArray<MapData, u64>,
+}
+
+impl Guard {
+    /// Loads the programs and attaches them to a control group (version 2), in which no socket has been made yet.
+    pub fn attach(cgroup: BorrowedFd<'_>, place: &str) -> Result<Guard, DatapathError> {
+        let mut loader = EbpfLoader::new();
+        #[cfg(feature = "teeth")]
+        let teeth = teeth();
+        #[cfg(not(feature = "teeth"))]
+        let teeth = 0_u32;
+        loader.override_global("segment_teeth", &teeth, true);
+        let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
+        // All of them first: a kernel that refuses one gets none.
+        for (name, _) in PROGRAMS {
+            load(&mut programs, name).map_err(|e| DatapathError::Load(format!("{name}: {}", chain(&e))))?;
+        }
+        for (name, kind) in PROGRAMS {
+            let failed =
+                |error: String| DatapathError::Attach { program: name, place: place.to_owned(), error };
+            let program = descriptor(&programs, name).map_err(|e| failed(chain(&e)))?;
+            attach(program.as_fd(), cgroup, kind).map_err(|e| failed(e.to_string()))?;
+        }
+        let refused = programs
+            .take_map("segment_refused")
+            .ok_or_else(|| DatapathError::Load("no segment_refused".into()))
+            .and_then(|map| PerCpuArray::try_from(map).map_err(|e| DatapathError::Load(chain(&e))))?;
+        Ok(Guard { programs, refused })
+    }
+
+    /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears.
+    pub fn lock(&self, socket: BorrowedFd<'_>, may: &Sock) -> io::Result<()> {
+        let Some(Map::SkStorage(map)) = self.programs.map("segment_socks") else {
+            return Err(io::Error::other("the object has no segment_socks"));
+        };
+        let (key, value) = (socket.as_raw_fd(), Value::new(may));
+        let attr = UpdateAttr {
+            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            padding: 0,
+            key: (&raw const key) as u64,
+            value: (&raw const value) as u64,
+            flags: 0,
+        };
+        syscall::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+    }
+
+    /// How often each of [`REASONS`] was one.
+    pub fn refused(&self) -> [u64; REASONS.len()] {
+        let count = |reason: usize| {
+            let values = u32::try_from(reason).ok().and_then(|reason| self.refused.get(&reason, 0).ok());
+            values.map_or(0, |values| values.iter().sum())
+        };
+        std::array::from_fn(count)
+    }
+}
+
+/// BPF_MAP_UPDATE_ELEM's part of `union bpf_attr`.
+#[repr(C)]
+struct UpdateAttr {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// BPF_PROG_ATTACH's part of `union bpf_attr`.
+#[repr(C)]
+struct AttachAttr {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
+}
+
+/// Beside whatever is attached above (linux/bpf.h).
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// `struct segment` of bpf/segment.bpf.c.
+#[repr(C)]
+struct Value {
+    header: [u8; 8],
+    group: [u8; 16],
+    own: [u8; 16],
+    group_port: [u8; 2],
+    own_port: [u8; 2],
+    device: u32,
+    family: u8,
+    most_hops: u8,
+    mute: u8,
+    locked: u8,
+}
+
+impl Value {
+    fn new(may: &Sock) -> Value {
+        Value {
+            header: may.header,
+            group: bytes(may.group),
+            own: bytes(may.own),
+            group_port: may.group_port.to_be_bytes(),
+            own_port: may.own_port.to_be_bytes(),
+            device: may.device,
+            family: if may.group.is_ipv4() { 4 } else { 6 },
+            most_hops: may.most_hops,
+            mute: may.mute.into(),
+            locked: 1,
+        }
+    }
+}
+
+fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+    }
+}
+
+fn load(programs: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match programs.program_mut(name) {
+        Some(Program::CgroupSkb(program)) => program.load(),
+        Some(Program::CgroupSockAddr(program)) => program.load(),
+        Some(Program::CgroupSockopt(program)) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn descriptor<'a>(programs: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramError> {
+    programs.program(name).ok_or(ProgramError::NotLoaded)?.fd()
+}
+
+fn attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: bpf_attach_type) -> io::Result<()> {
+    let attr = AttachAttr {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
+        attach_type: kind as u32,
+        attach_flags: BPF_F_ALLOW_MULTI,
+        replace_bpf_fd: 0,
+    };
+    syscall::call(bpf_cmd::BPF_PROG_ATTACH, &attr).map(drop)
+}
+
+/// The rules that `FIEF_TEETH` switches off: `guard-NN` is bit NN - 1 of `segment_teeth`.
+#[cfg(feature = "teeth")]
+fn teeth() -> u32 {
+    let named = std::env::var("FIEF_TEETH").unwrap_or_default();
+    let number = named.strip_prefix("guard-").and_then(|number| number.parse::<u32>().ok());
+    number.and_then(|number| 1_u32.checked_shl(number.wrapping_sub(1))).unwrap_or(0)
+}

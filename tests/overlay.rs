@@ -1,0 +1,9 @@
+//! The overlay: segments of groups of users on a LAN, against whoever holds their sockets and with whoever speaks vxvde.
+
+mod peers;
+mod room;
+
+#[path = "overlay/holes.rs"]
+mod holes;
+#[path = "overlay/lan.rs"]
+mod lan;
