@@ -5,5 +5,7 @@ mod room;
 
 #[path = "overlay/holes.rs"]
 mod holes;
+#[path = "overlay/holes_in.rs"]
+mod holes_in;
 #[path = "overlay/lan.rs"]
 mod lan;

@@ -30,7 +30,7 @@ pub struct Lan {
     /// On another LAN of the first host.
     pub aside: Ns,
     attacker: PathBuf,
-    _wires: [Wire; 2],
+    wires: [Wire; 2],
     pub lab: Lab,
 }
 
@@ -43,6 +43,16 @@ pub enum Family {
 
 impl Family {
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// Its name in Python.
+    pub fn python(self) -> &'static str {
+        if self == Family::V4 { "socket.AF_INET" } else { "socket.AF_INET6" }
+    }
+
+    /// The group's multicast group.
+    pub fn multicast(self) -> &'static str {
+        if self == Family::V4 { MULTICAST } else { MULTICAST6 }
+    }
 
     fn number(self) -> i32 {
         if self == Family::V4 { libc::AF_INET } else { libc::AF_INET6 }
@@ -61,18 +71,13 @@ impl Lan {
     pub fn with(name: &str, hosts: usize, config: impl Fn(usize) -> String) -> Option<Lan> {
         let lab = Lab::new(name)?;
         let wires = [lab.wire("wire"), lab.wire("elsewhere")];
-        let plug = |ns: &Ns, number: u8| {
-            wires[0].attach(ns, "eth0");
-            ns.ip(&format!(
-                "addr add 10.0.0.{number}/24 dev eth0\naddr add fd00::{number}/64 dev eth0 nodad\n"
-            ));
-        };
         let all: Vec<Ns> = (1..=hosts).map(|number| lab.ns(&format!("h{number}"))).collect();
         for (host, number) in all.iter().zip(1..) {
-            plug(host, number);
+            plug(&wires[0], host, "eth0", number);
         }
         let [out, aside] = ["out", "aside"].map(|name| lab.ns(name));
-        plug(&out, 9);
+        plug(&wires[0], &out, "eth0", 9);
+        out.ip("route add 224.0.0.0/4 dev eth0\n");
         wires[1].attach(&all[0], "eth1");
         wires[1].attach(&aside, "eth0");
         all[0].ip("addr add 10.0.0.77/24 dev eth0\naddr add fd00::77/64 dev eth0 nodad preferred_lft 0\n\
@@ -86,7 +91,7 @@ impl Lan {
         let daemons = daemons.collect();
         let attacker = lab.dir().join("attacker.py");
         std::fs::write(&attacker, include_str!("attacker.py")).expect("the lab's directory is writable");
-        Some(Lan { daemons, hosts: all, out, aside, attacker, _wires: wires, lab })
+        Some(Lan { daemons, hosts: all, out, aside, attacker, wires, lab })
     }
 
     /// Where a host's daemon hands sockets over.
@@ -104,8 +109,8 @@ impl Lan {
 
     /// One on the first host, to his end.
     #[track_caller]
-    pub fn attack(&self, family: Family, code: &str) -> Output {
-        self.user(0, GROUP, family, code).run().ok()
+    pub fn attack(&self, family: Family, code: &str) -> String {
+        self.user(0, GROUP, family, code).run().ok().stdout
     }
 
     /// One on the first host who goes on; the port of his socket.
@@ -128,8 +133,67 @@ impl Lan {
         self.out.run(&["/usr/bin/python3", "-c", &format!("{head}{code}")]).ok()
     }
 
+    /// A program of root's on a host that prints what comes to UDP port 14789 of these multicast groups, and of its own
+    /// addresses on port 7777.
+    #[track_caller]
+    pub fn listener(&self, host: usize, family: Family, groups: &[&str]) -> Child {
+        let code = "import select, socket, struct, sys\n\
+            family = socket.AF_INET6 if sys.argv[1] == '6' else socket.AF_INET\n\
+            socks = []\n\
+            def listen(at, port):\n\
+            \x20   s = socket.socket(family, socket.SOCK_DGRAM); s.setsockopt(1, 2, 1)\n\
+            \x20   if family == socket.AF_INET6: s.setsockopt(41, 26, 1)\n\
+            \x20   s.bind((at, port)); socks.append(s); return s\n\
+            for to in sys.argv[2:]:\n\
+            \x20   a = socket.inet_pton(family, to); i = socket.if_nametoindex('eth0')\n\
+            \x20   if family == socket.AF_INET: listen(to, 14789).setsockopt(0, 35, a + struct.pack('=4xi', i))\n\
+            \x20   else: listen(to, 14789).setsockopt(41, 20, a + struct.pack('=i', i))\n\
+            listen('', 7777)\n\
+            print('listens', flush=True)\n\
+            while True:\n\
+            \x20   for s in select.select(socks, [], [])[0]: print(s.getsockname()[0], s.recv(65536)[22:], flush=True)\n";
+        let six = if family == Family::V4 { "4" } else { "6" };
+        let argv = ["/usr/bin/python3", "-c", code, six].into_iter().chain(groups.iter().copied());
+        let mut child = self.hosts[host].spawn(&argv.collect::<Vec<&str>>());
+        child.wait_for_output("listens\n", crate::room::SOON);
+        child
+    }
+
+    /// A program that says something of the group's to a multicast group.
+    pub fn root_says(&self, family: Family, to: &str, text: &str) -> String {
+        format!(
+            "import socket\ns = socket.socket({}, socket.SOCK_DGRAM); s.setsockopt(1, 25, b'eth0\\0')\n\
+             s.sendto(bytes.fromhex('080000000003e800') + bytes(14) + b'{text}', ('{to}', 14789))\n",
+            family.python()
+        )
+    }
+
+    /// Puts a namespace on the LAN.
+    #[track_caller]
+    pub fn plug(&self, ns: &Ns, device: &str, number: u8) {
+        plug(&self.wires[0], ns, device, number);
+    }
+
     /// Everything that crosses a host's card.
     pub fn wire_of(&self, host: usize, device: &str) -> Capture {
         Capture::on(&self.hosts[host], device)
+    }
+}
+
+#[track_caller]
+fn plug(wire: &Wire, ns: &Ns, device: &str, number: u8) {
+    wire.attach(ns, device);
+    ns.ip(&format!(
+        "addr add 10.0.0.{number}/24 dev {device}\naddr add fd00::{number}/64 dev {device} nodad\n"
+    ));
+}
+
+/// Holds what was said of each try against what should have come of it.
+#[track_caller]
+pub fn outcomes(said: &str, wanted: &[(&str, &str)]) {
+    for (what, outcome) in wanted {
+        let line = said.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
+        let line = line.unwrap_or_else(|| panic!("nothing of {what:?} in:\n{said}"));
+        assert!(line.starts_with(outcome), "{what}: {line}, and not {outcome}\n{said}");
     }
 }

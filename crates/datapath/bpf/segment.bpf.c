@@ -67,6 +67,16 @@ struct {
 	__type(value, struct segment);
 } segment_socks SEC(".maps");
 
+/* Guarded sockets are claimed: a socket in such a map has its sk_user_data taken (sk_psock_init in net/core/skmsg.c), and what
+ * else in the kernel would drive a UDP socket given by its descriptor, past all programs here, finds it taken: GTP, L2TP and
+ * OpenVPN answer EBUSY. A socket leaves the map when it is closed. No program uses the map; src/segment.rs ties it to one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);   /* its cookie */
+	__type(value, __u64); /* its descriptor, in whoever puts it in */
+} segment_claimed SEC(".maps");
+
 /* Who has sent something of a segment, and when he was last heard: he may be answered. */
 struct peer {
 	__u32 vni;        /* the header's second half */

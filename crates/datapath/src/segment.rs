@@ -73,10 +73,7 @@ impl Guard {
     /// Loads the programs and attaches them to a control group (version 2), in which no socket has been made yet.
     pub fn attach(cgroup: BorrowedFd<'_>, place: &str) -> Result<Guard, DatapathError> {
         let mut loader = EbpfLoader::new();
-        #[cfg(feature = "teeth")]
         let teeth = teeth();
-        #[cfg(not(feature = "teeth"))]
-        let teeth = 0_u32;
         loader.override_global("segment_teeth", &teeth, true);
         let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
         // All of them first: a kernel that refuses one gets none.
@@ -89,6 +86,8 @@ impl Guard {
             let program = descriptor(&programs, name).map_err(|e| failed(chain(&e)))?;
             attach(program.as_fd(), cgroup, kind).map_err(|e| failed(e.to_string()))?;
         }
+        bind(&programs)
+            .map_err(|e| DatapathError::Load(format!("tie segment_claimed to a program: {}", chain(&e))))?;
         let refused = programs
             .take_map("segment_refused")
             .ok_or_else(|| DatapathError::Load("no segment_refused".into()))
@@ -96,20 +95,13 @@ impl Guard {
         Ok(Guard { programs, refused })
     }
 
-    /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears.
+    /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears. It must have an address.
     pub fn lock(&self, socket: BorrowedFd<'_>, may: &Sock) -> io::Result<()> {
-        let Some(Map::SkStorage(map)) = self.programs.map("segment_socks") else {
-            return Err(io::Error::other("the object has no segment_socks"));
-        };
-        let (key, value) = (socket.as_raw_fd(), Value::new(may));
-        let attr = UpdateAttr {
-            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-            padding: 0,
-            key: (&raw const key) as u64,
-            value: (&raw const value) as u64,
-            flags: 0,
-        };
-        syscall::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+        let (cookie, fd) = (rustix::net::sockopt::socket_cookie(socket)?, socket.as_raw_fd());
+        if !is_off(16) {
+            update(map(&self.programs, "segment_claimed")?, &cookie, &u64::from(fd.cast_unsigned()))?;
+        }
+        update(map(&self.programs, "segment_socks")?, &fd, &Value::new(may))
     }
 
     /// How often each of [`REASONS`] was one.
@@ -130,6 +122,41 @@ struct UpdateAttr {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The descriptor of a map of the object.
+fn map<'a>(programs: &'a Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
+    match programs.map(name) {
+        Some(Map::SkStorage(map) | Map::SockHash(map)) => Ok(map.fd().as_fd()),
+        _ => Err(io::Error::other(format!("the object has no {name}"))),
+    }
+}
+
+fn update<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let attr = UpdateAttr {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    syscall::call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+}
+
+/// BPF_PROG_BIND_MAP's part of `union bpf_attr`.
+#[repr(C)]
+struct BindAttr {
+    prog_fd: u32,
+    map_fd: u32,
+    flags: u32,
+}
+
+/// The map of claimed sockets must last as long as the programs.
+fn bind(programs: &Ebpf) -> io::Result<()> {
+    let program = descriptor(programs, "segment_out").map_err(io::Error::other)?;
+    let map = map(programs, "segment_claimed")?;
+    let [prog_fd, map_fd] = [program.as_fd(), map].map(|fd| fd.as_raw_fd().cast_unsigned());
+    syscall::call(bpf_cmd::BPF_PROG_BIND_MAP, &BindAttr { prog_fd, map_fd, flags: 0 }).map(drop)
 }
 
 /// BPF_PROG_ATTACH's part of `union bpf_attr`.
@@ -212,10 +239,20 @@ fn attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: bpf_attach_type
     syscall::call(bpf_cmd::BPF_PROG_ATTACH, &attr).map(drop)
 }
 
-/// The rules that `FIEF_TEETH` switches off: `guard-NN` is bit NN - 1 of `segment_teeth`.
+/// Is the rule against this attack of docs/overlay.md switched off, by `FIEF_TEETH=guard-NN`?
+fn is_off(attack: u32) -> bool {
+    teeth() & 1 << (attack - 1) != 0
+}
+
+/// `guard-NN` is bit NN - 1 of `segment_teeth`.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
     let named = std::env::var("FIEF_TEETH").unwrap_or_default();
     let number = named.strip_prefix("guard-").and_then(|number| number.parse::<u32>().ok());
     number.and_then(|number| 1_u32.checked_shl(number.wrapping_sub(1))).unwrap_or(0)
+}
+
+#[cfg(not(feature = "teeth"))]
+fn teeth() -> u32 {
+    0
 }
