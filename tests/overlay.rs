@@ -3,9 +3,15 @@
 mod peers;
 mod room;
 
+#[path = "overlay/broker.rs"]
+mod broker;
 #[path = "overlay/holes.rs"]
 mod holes;
 #[path = "overlay/holes_in.rs"]
 mod holes_in;
 #[path = "overlay/lan.rs"]
 mod lan;
+#[path = "overlay/vde.rs"]
+mod vde;
+#[path = "overlay/vxvde.rs"]
+mod vxvde;

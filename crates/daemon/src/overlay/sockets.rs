@@ -2,13 +2,14 @@
 //! hears what is for the multicast group. Peers answer to the port that they hear from.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fief_datapath::segment::{Guard, Sock};
 use fief_host::teeth::is_off;
 use fief_host::{born, bound};
 use fief_overlay::Segment;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_nametoindex;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
@@ -56,7 +57,7 @@ impl Ask<'_> {
     fn make(&self, guard: &Guard, procs: BorrowedFd<'_>) -> io::Result<Pair> {
         let device = if_nametoindex(self.device).map_err(|_| Errno::NODEV)?;
         let to = self.group();
-        let own = own_address(device, to)?;
+        let own = own_address(self.device, device, to)?;
         let group = self.bare(procs, device)?;
         sockopt::set_socket_reuseaddr(&group, true)?;
         bind(&group, &to)?;
@@ -141,19 +142,21 @@ impl Ask<'_> {
     }
 }
 
-/// The address that the kernel would send to the group from.
-fn own_address(device: u32, to: SocketAddr) -> io::Result<SocketAddr> {
+/// The address that the kernel would send to the group from, if it is the network card's: where the card has none, IPv4 takes
+/// one of another.
+fn own_address(name: &str, device: u32, to: SocketAddr) -> io::Result<SocketAddr> {
     let probe = plain(device, to)?;
     connect(&probe, &to).map_err(|error| match error {
         Errno::NETUNREACH | Errno::HOSTUNREACH => Errno::ADDRNOTAVAIL,
         error => error,
     })?;
     let own = SocketAddr::try_from(getsockname(&probe)?)?;
-    let none = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    if none.contains(&own.ip()) || own.ip().is_loopback() {
-        return Err(Errno::ADDRNOTAVAIL.into());
-    }
-    Ok(own)
+    let is_own = |of: InterfaceAddress| {
+        let v4 = || of.address?.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+        let v6 = || of.address?.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip()));
+        of.interface_name == name && v4().or_else(v6) == Some(own.ip())
+    };
+    if getifaddrs()?.any(is_own) { Ok(own) } else { Err(Errno::ADDRNOTAVAIL.into()) }
 }
 
 fn free_port(device: u32, own: SocketAddr) -> io::Result<u16> {
