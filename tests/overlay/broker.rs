@@ -120,6 +120,18 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
     assert_eq!(GROUP, 1000);
 }
 
+#[test]
+fn guarded_sockets_refusals_are_told_once_and_counted() {
+    let Some(mut lan) = Lan::open("broker-log", 1, "") else { return };
+    lan.attack(Family::V4, "for i in range(1000): tries('foreign', lambda: u.sendto(theirs('EVIL'), to))\n");
+    let told = |lan: &Lan| lan.daemons[0].log().matches("foreign-out").count();
+    eventually(SOON, || if told(&lan) > 0 { Ok(()) } else { Err(lan.daemons[0].log()) });
+    lan.attack(Family::V6, "for i in range(1000): tries('foreign', lambda: u.sendto(theirs('EVIL'), to))\n");
+    assert_eq!(told(&lan), 1, "{}", lan.daemons[0].log());
+    lan.daemons[0].stop();
+    assert!(lan.daemons[0].log().contains("foreign-out 2000"), "{}", lan.daemons[0].log());
+}
+
 /// The control groups of guarded sockets that have a directory.
 fn segment_groups(lan: &Lan) -> Vec<String> {
     let all = std::fs::read_dir(lan.lab.cgroup()).expect("the lab has a control group");

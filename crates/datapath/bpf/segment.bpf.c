@@ -112,12 +112,31 @@ struct {
 	__type(value, __u64);
 } segment_refused SEC(".maps");
 
-static __always_inline int refuse(__u32 reason)
+/* Each reason is told once; then it is only counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} segment_told SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} segment_news SEC(".maps");
+
+static __always_inline int refuse(const struct segment *segment, __u32 reason)
 {
 	__u64 *count = bpf_map_lookup_elem(&segment_refused, &reason);
+	__u64 *told = bpf_map_lookup_elem(&segment_told, &reason);
 
 	if (count)
 		*count += 1;
+	if (told && !*told && !__sync_lock_test_and_set(told, 1)) {
+		__u32 news[2] = { reason, segment ? segment->header[1] : 0 };
+
+		bpf_ringbuf_output(&segment_news, news, sizeof(news), 0);
+	}
 	return REFUSE;
 }
 
@@ -251,26 +270,26 @@ int segment_out(struct __sk_buff *skb)
 	int bad;
 
 	if (!segment)
-		return refuse(NOT_LOCKED);
+		return refuse(0, NOT_LOCKED);
 	if (segment->mute)
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	/* Cut up by the card, in places that the sender chooses (UDP_SEGMENT). */
 	if (skb->gso_size && !OFF(7))
-		return refuse(TOO_CLEVER);
+		return refuse(segment, TOO_CLEVER);
 	bad = read_out(skb, segment, &read);
 	if (bad >= 0)
-		return refuse(bad);
+		return refuse(segment, bad);
 	if ((read.header[0] != segment->header[0] || read.header[1] != segment->header[1]) && !OFF(1))
-		return refuse(FOREIGN_OUT);
+		return refuse(segment, FOREIGN_OUT);
 	if (!OFF(8) && (read.hops > segment->most_hops || read.source != segment->own_port ||
 			!same6(read.from, segment->own)))
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	/* One on this host is reached by `lo`. */
 	at_home = skb->ifindex == LOOPBACK && same6(read.to, segment->own);
 	if (skb->ifindex != segment->device && !at_home && !OFF(9))
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	if (!may_be_sent_to(segment, read.to, read.destination))
-		return refuse(NOT_A_PEER);
+		return refuse(segment, NOT_A_PEER);
 	return ALLOW;
 }
 
@@ -286,12 +305,12 @@ int segment_in(struct __sk_buff *skb)
 	bool at_home;
 
 	if (!segment)
-		return refuse(NOT_LOCKED);
+		return refuse(0, NOT_LOCKED);
 	if (segment->family == 4) {
 		struct iphdr ip;
 
 		if (skb->protocol != bpf_htons(0x0800) || bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
-			return refuse(WRONG_PACKET);
+			return refuse(segment, WRONG_PACKET);
 		read.from[0] = ip.saddr;
 		offset = ip.ihl * 4;
 	} else {
@@ -300,22 +319,22 @@ int segment_in(struct __sk_buff *skb)
 		/* With extension headers it comes from none of us. */
 		if (skb->protocol != bpf_htons(0x86dd) || bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) ||
 		    ip.nexthdr != IPPROTO_UDP)
-			return refuse(WRONG_PACKET);
+			return refuse(segment, WRONG_PACKET);
 		for (int i = 0; i < 4; i++)
 			read.from[i] = ip.saddr.in6_u.u6_addr32[i];
 		offset = sizeof(ip);
 	}
 	at_home = skb->ifindex == LOOPBACK && same6(read.from, segment->own);
 	if (skb->ifindex != segment->device && !at_home && !OFF(9))
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	/* Several in one, which only a socket with UDP_GRO gets. */
 	if (skb->gso_size && !OFF(6))
-		return refuse(TOO_CLEVER);
+		return refuse(segment, TOO_CLEVER);
 	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
 	    bpf_skb_load_bytes(skb, offset + sizeof(udp), read.header, HEADER_SIZE))
-		return OFF(5) ? ALLOW : refuse(FOREIGN_IN);
+		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
 	if (read.header[0] != segment->header[0] || read.header[1] != segment->header[1])
-		return OFF(5) ? ALLOW : refuse(FOREIGN_IN);
+		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
 	learn(segment, read.from, udp.source);
 	return ALLOW;
 }
@@ -327,14 +346,14 @@ static __always_inline int send(struct bpf_sock_addr *ctx, __u8 family, const __
 	struct segment *segment = segment_of(ctx->sk);
 
 	if (!segment)
-		return refuse(NOT_LOCKED);
+		return refuse(0, NOT_LOCKED);
 	/* An IPv6 socket can be told to send IPv4. */
 	if (segment->family != family && !OFF(13))
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	if (segment->mute)
-		return refuse(WRONG_PACKET);
+		return refuse(segment, WRONG_PACKET);
 	if (!OFF(12) && !may_be_sent_to(segment, to, ctx->user_port))
-		return refuse(NOT_A_PEER);
+		return refuse(segment, NOT_A_PEER);
 	return ALLOW;
 }
 
@@ -358,26 +377,30 @@ int segment_send6(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int segment_connect4(struct bpf_sock_addr *ctx)
 {
-	return OFF(2) ? ALLOW : refuse(REBOUND);
+	return OFF(2) ? ALLOW : refuse(segment_of(ctx->sk), REBOUND);
 }
 
 SEC("cgroup/connect6")
 int segment_connect6(struct bpf_sock_addr *ctx)
 {
-	return OFF(2) ? ALLOW : refuse(REBOUND);
+	return OFF(2) ? ALLOW : refuse(segment_of(ctx->sk), REBOUND);
 }
 
 /* connect(2) with AF_UNSPEC asks nobody, and takes the device off a socket. It could then be bound elsewhere. */
 SEC("cgroup/bind4")
 int segment_bind4(struct bpf_sock_addr *ctx)
 {
-	return segment_of(ctx->sk) && !OFF(9) ? refuse(REBOUND) : ALLOW;
+	struct segment *segment = segment_of(ctx->sk);
+
+	return segment && !OFF(9) ? refuse(segment, REBOUND) : ALLOW;
 }
 
 SEC("cgroup/bind6")
 int segment_bind6(struct bpf_sock_addr *ctx)
 {
-	return segment_of(ctx->sk) && !OFF(9) ? refuse(REBOUND) : ALLOW;
+	struct segment *segment = segment_of(ctx->sk);
+
+	return segment && !OFF(9) ? refuse(segment, REBOUND) : ALLOW;
 }
 
 static __always_inline bool is_listed(int level, int name)
@@ -391,20 +414,23 @@ static __always_inline bool is_listed(int level, int name)
 SEC("cgroup/setsockopt")
 int segment_set(struct bpf_sockopt *ctx)
 {
-	if (!segment_of(ctx->sk) || OFF(4))
+	struct segment *segment = segment_of(ctx->sk);
+
+	if (!segment || OFF(4))
 		return ALLOW;
-	return is_listed(ctx->level, ctx->optname) ? ALLOW : refuse(OPTION);
+	return is_listed(ctx->level, ctx->optname) ? ALLOW : refuse(segment, OPTION);
 }
 
 SEC("cgroup/getsockopt")
 int segment_get(struct bpf_sockopt *ctx)
 {
+	struct segment *segment = segment_of(ctx->sk);
 	int level = ctx->level, name = ctx->optname;
 
-	if (!segment_of(ctx->sk) || OFF(4) || is_listed(level, name))
+	if (!segment || OFF(4) || is_listed(level, name))
 		return ALLOW;
 	if (level == SOL_SOCKET &&
 	    (name == SO_TYPE || name == SO_ERROR || name == SO_PROTOCOL || name == SO_DOMAIN))
 		return ALLOW;
-	return refuse(OPTION);
+	return refuse(segment, OPTION);
 }

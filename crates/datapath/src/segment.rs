@@ -6,9 +6,9 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use aya::maps::{Map, MapData, PerCpuArray};
+use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, ProgramFd};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{bpf_attach_type, bpf_cmd};
@@ -63,6 +63,33 @@ pub struct Sock {
     pub mute: bool,
 }
 
+/// What the programs have to tell: the first refusal of each kind. Readable when there is something.
+pub struct News(RingBuf<MapData>);
+
+impl AsRawFd for News {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for News {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Iterator for News {
+    /// Which of [`REASONS`], and whose segment; 0 if that is not known.
+    type Item = (&'static str, u32);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.0.next()?;
+        let (reason, header) = item.split_first_chunk()?;
+        let reason = REASONS.get(u32::from_ne_bytes(*reason) as usize)?;
+        Some((*reason, u32::from_be_bytes(*header.first_chunk()?) >> 8))
+    }
+}
+
 /// A control group whose sockets are guarded.
 pub struct Guard {
     programs: Ebpf,
@@ -71,7 +98,7 @@ pub struct Guard {
 
 impl Guard {
     /// Loads the programs and attaches them to a control group (version 2), in which no socket has been made yet.
-    pub fn attach(cgroup: BorrowedFd<'_>, place: &str) -> Result<Guard, DatapathError> {
+    pub fn attach(cgroup: BorrowedFd<'_>, place: &str) -> Result<(Guard, News), DatapathError> {
         let mut loader = EbpfLoader::new();
         let teeth = teeth();
         loader.override_global("segment_teeth", &teeth, true);
@@ -88,11 +115,13 @@ impl Guard {
         }
         bind(&programs)
             .map_err(|e| DatapathError::Load(format!("tie segment_claimed to a program: {}", chain(&e))))?;
-        let refused = programs
-            .take_map("segment_refused")
-            .ok_or_else(|| DatapathError::Load("no segment_refused".into()))
-            .and_then(|map| PerCpuArray::try_from(map).map_err(|e| DatapathError::Load(chain(&e))))?;
-        Ok(Guard { programs, refused })
+        let mut take = |name: &str| {
+            programs.take_map(name).ok_or_else(|| DatapathError::Load(format!("the object has no {name}")))
+        };
+        let failed = |e: aya::maps::MapError| DatapathError::Load(chain(&e));
+        let refused = PerCpuArray::try_from(take("segment_refused")?).map_err(failed)?;
+        let news = RingBuf::try_from(take("segment_news")?).map_err(failed)?;
+        Ok((Guard { programs, refused }, News(news)))
     }
 
     /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears. It must have an address.

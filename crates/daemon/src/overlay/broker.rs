@@ -10,9 +10,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use fief_datapath::segment::{Guard, REASONS};
+use fief_datapath::segment::{Guard, News, REASONS};
 use fief_host::cgroup;
 use fief_host::namespaces::Namespace;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 
@@ -80,19 +81,15 @@ impl Broker {
         };
         made.inspect(|_| tracing::debug!(user = caller.user, group = segment.group(), "sockets of a segment"))
     }
-
-    /// What guarded sockets were refused, by kind, since the first was made.
-    pub fn refused(&self) -> Vec<(&'static str, u64)> {
-        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = house.as_ref().map_or([0; REASONS.len()], |house| house.guard.refused());
-        REASONS.into_iter().zip(counts).collect()
-    }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if house.take().is_some() {
+        if let Some(house) = house.take() {
+            let counts = REASONS.into_iter().zip(house.guard.refused()).filter(|(_, count)| *count > 0);
+            let counts: Vec<String> = counts.map(|(reason, count)| format!("{reason} {count}")).collect();
+            tracing::info!("guarded sockets were refused: {}", counts.join(", "));
             remove(&self.place);
         }
     }
@@ -103,7 +100,9 @@ impl House {
         let build = || -> anyhow::Result<House> {
             cgroup::create(place)?;
             let directory = File::open(place)?;
-            let guard = Guard::attach(directory.as_fd(), &place.display().to_string())?;
+            let (guard, news) = Guard::attach(directory.as_fd(), &place.display().to_string())?;
+            // Ends with the process.
+            std::thread::Builder::new().name("guard".into()).spawn(move || tell(news))?;
             let procs = File::options().write(true).open(place.join("cgroup.procs"))?;
             Ok(House { guard, procs })
         };
@@ -112,6 +111,22 @@ impl House {
             remove(place);
             Errno::AGAIN
         })
+    }
+}
+
+/// Tells of the first refusal of each kind, as they come.
+fn tell(mut news: News) {
+    loop {
+        match poll(&mut [PollFd::new(&news, PollFlags::IN)], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!(%error, "refusals of guarded sockets are counted and not told");
+                return;
+            }
+        }
+        for (reason, group) in &mut news {
+            tracing::warn!(reason, group, "a guarded socket was refused; this kind is counted from now on");
+        }
     }
 }
 
