@@ -72,7 +72,6 @@ guard-08                            guarded_socket_hole_08
 guard-09                            guarded_socket_hole_09
 guard-10                            guarded_socket_hole_10
 guard-12                            guarded_socket_hole_12
-guard-13                            guarded_socket_hole_13
 guard-01                            guarded_socket_hole_11
 guard-03                            guarded_socket_hole_15
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router

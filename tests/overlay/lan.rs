@@ -27,8 +27,6 @@ pub struct Lan {
     pub hosts: Vec<Ns>,
     /// Not a host of ours; its root speaks to all as it likes.
     pub out: Ns,
-    /// On another LAN of the first host.
-    pub aside: Ns,
     attacker: PathBuf,
     wires: [Wire; 2],
     pub lab: Lab,
@@ -91,7 +89,7 @@ impl Lan {
         let daemons = daemons.collect();
         let attacker = lab.dir().join("attacker.py");
         std::fs::write(&attacker, include_str!("attacker.py")).expect("the lab's directory is writable");
-        Some(Lan { daemons, hosts: all, out, aside, attacker, wires, lab })
+        Some(Lan { daemons, hosts: all, out, attacker, wires, lab })
     }
 
     /// Where a host's daemon hands sockets over.

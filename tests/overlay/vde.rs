@@ -65,7 +65,8 @@ impl Vde {
         let command =
             self.program(&ns, &["vde_plug", url, "tap://eth0"]).env("FIEF_SOCKETS", lan.sockets(host));
         // The privilege is for the interface; whose segment it is, the group says.
-        Member::start(ns, command.user(0, group), address)
+        let plug = command.user(0, group).spawn();
+        Member::on(ns, plug, "eth0", address)
     }
 
     /// Root of a host, by Debian's own plug-in; the interface is `tap0` of the host.
@@ -80,17 +81,11 @@ impl Vde {
 pub struct Member {
     pub plug: Child,
     pub ns: Ns,
-    pub device: &'static str,
 }
 
 impl Member {
     #[track_caller]
-    fn start(ns: Ns, command: Command, address: &str) -> Member {
-        Member::on(ns, command.spawn(), "eth0", address)
-    }
-
-    #[track_caller]
-    fn on(ns: Ns, mut plug: Child, device: &'static str, address: &str) -> Member {
+    fn on(ns: Ns, mut plug: Child, device: &str, address: &str) -> Member {
         fief_testkit::eventually(SOON, || {
             if let Some(status) = plug.ended() {
                 panic!("vde_plug ended ({status}): {}", plug.output());
@@ -99,7 +94,7 @@ impl Member {
             if there { Ok(()) } else { Err(format!("no {device}: {}", plug.output())) }
         });
         ns.ip(&format!("link set {device} mtu 9000 up\naddr add {address} dev {device} nodad\n"));
-        Member { plug, ns, device }
+        Member { plug, ns }
     }
 
     /// Does an address answer a ping with this text in it?

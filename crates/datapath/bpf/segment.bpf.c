@@ -249,7 +249,7 @@ static __always_inline int read_out(struct __sk_buff *skb, const struct segment 
 	read->source = udp->source;
 	read->destination = udp->dest;
 	at += sizeof(*udp);
-	if (OFF(10))
+	if (OFF(10) || OFF(7))
 		return bpf_skb_load_bytes(skb, at - (void *)(long)skb->data, read->header, HEADER_SIZE) ? FOREIGN_OUT : -1;
 	if ((void *)(at + HEADER_SIZE) > (void *)(long)skb->data_end)
 		return skb->len < at - (void *)(long)skb->data + HEADER_SIZE ? FOREIGN_OUT : TOO_CLEVER;
@@ -347,8 +347,8 @@ static __always_inline int send(struct bpf_sock_addr *ctx, __u8 family, const __
 
 	if (!segment)
 		return refuse(0, NOT_LOCKED);
-	/* An IPv6 socket can be told to send IPv4. */
-	if (segment->family != family && !OFF(13))
+	/* An IPv6 socket can be told to send IPv4; it is told before that it cannot (IPV6_V6ONLY). */
+	if (segment->family != family)
 		return refuse(segment, WRONG_PACKET);
 	if (segment->mute)
 		return refuse(segment, WRONG_PACKET);
@@ -405,6 +405,8 @@ int segment_bind6(struct bpf_sock_addr *ctx)
 
 static __always_inline bool is_listed(int level, int name)
 {
+	if (OFF(6) && level == IPPROTO_UDP)
+		return true;
 	if (level == SOL_SOCKET)
 		return name == SO_RCVBUF || name == SO_SNDBUF || name == SO_RCVTIMEO_OLD || name == SO_SNDTIMEO_OLD ||
 		       name == SO_RCVTIMEO_NEW || name == SO_SNDTIMEO_NEW;

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fief_datapath::segment::{Guard, Sock};
-use fief_host::teeth::is_off;
 use fief_host::{born, bound};
 use fief_overlay::Segment;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -91,7 +90,7 @@ impl Ask<'_> {
     fn bare(&self, procs: BorrowedFd<'_>, device: u32) -> io::Result<OwnedFd> {
         let socket = born::socket(procs, self.family, SocketType::DGRAM)?;
         bound::to_device(&socket, device)?;
-        if self.family == AddressFamily::INET6 && !is_off("guard-13") {
+        if self.family == AddressFamily::INET6 {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
         // More than the system's limit for everybody needs a privilege, which we have.
