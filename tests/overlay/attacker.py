@@ -125,6 +125,19 @@ def ring_send(data):
     return done
 
 
+def ring_connect(at):
+    name = ctypes.create_string_buffer(at)
+    # IORING_OP_CONNECT
+    return ring(16, struct.pack("=QQ", len(at), pointer(name)))
+
+
+def ring_set(level, name, value):
+    value = ctypes.create_string_buffer(value, len(value))
+    # IORING_OP_URING_CMD, SOCKET_URING_OP_SETSOCKOPT
+    fields = struct.pack("=IIIIIIQHHIQ", 3, 0, level, name, 0, 0, 0, 0, 0, len(value), pointer(value))
+    return ring(46, fields)
+
+
 u, g, header = ask()
 to = g.getsockname()
 own = u.getsockname()

@@ -130,6 +130,8 @@ for level in (0, 1, 2, 6, 17, 41, 50, 58, 132, 136, 255, 263, 266, 270, 271, 275
                     print(f'got {level} {name}', flush=True)
                 except OSError:
                     pass
+tries('ring device', lambda: ring_set(1, 25, b'eth1\0'))
+tries('ring buffer', lambda: ring_set(1, 8, struct.pack('i', 32768)))
 tries('buffer', lambda: u.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536))
 tries('buffer has', lambda: u.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
 ",
@@ -156,6 +158,7 @@ tries('buffer has', lambda: u.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
         let shown = [(1, 3), (1, 4), (1, 38), (1, 39)];
         assert!(got.iter().all(|option| listed.contains(option) || shown.contains(option)), "{got:?}");
         outcomes(&said, &[("buffer has", "did 131072")]);
+        outcomes(&said, &[("ring device", "EPERM"), ("ring buffer", "did 0")]);
     }
 }
 
@@ -230,6 +233,8 @@ fn guarded_socket_hole_09() {
     let code = r"
 # connect(2) with AF_UNSPEC asks nobody, and the socket is on no device any more.
 print('disconnect', libc.connect(u.fileno(), struct.pack('=H14x', 0), 16), flush=True)
+tries('ring disconnect', lambda: ring_connect(struct.pack('=H14x', 0)))
+tries('ring connect', lambda: ring_connect(sockaddr(to)))
 number = lambda n: struct.pack('=i', n)
 there = [(41, 50, bytes(16) + number(ETH1))] if SIX else [(0, 8, number(ETH1) + bytes(8))]
 tries('elsewhere', lambda: u.sendmsg([mine('EVIL')], there, 0, to))
@@ -247,6 +252,7 @@ tries('mine', lambda: u.sendto(mine('GOOD'), to))
         lan.hosts[0].ip(&format!("route add multicast {group} dev eth1 table local\n"));
         let said = lan.attack(family, &code.replace("ETH1", &eth1.to_string()));
         outcomes(&said, &["elsewhere", "bind", "bind to all", "bind the other"].map(|what| (what, "E")));
+        outcomes(&said, &[("ring disconnect", "did 0"), ("ring connect", "EPERM")]);
         assert!(said.contains("disconnect 0\n") && said.contains("port is True\n"), "{said}");
         lan.hosts[0].ip(&format!("route del multicast {group} dev eth1 table local\n"));
         wait(crate::room::NEVER);
