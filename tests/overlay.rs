@@ -11,6 +11,8 @@ mod holes;
 mod holes_in;
 #[path = "overlay/lan.rs"]
 mod lan;
+#[path = "overlay/random.rs"]
+mod random;
 #[path = "overlay/vde.rs"]
 mod vde;
 #[path = "overlay/vxvde.rs"]
