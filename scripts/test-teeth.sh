@@ -74,6 +74,11 @@ guard-10                            guarded_socket_hole_10
 guard-12                            guarded_socket_hole_12
 guard-01                            guarded_socket_hole_11
 guard-03                            guarded_socket_hole_15
+guard-01                            guarded_socket_random_attacker
+guard-02                            guarded_socket_random_attacker
+guard-03                            guarded_socket_random_attacker
+guard-08                            guarded_socket_random_attacker
+guard-09                            guarded_socket_random_attacker
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant
