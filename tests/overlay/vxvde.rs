@@ -158,6 +158,18 @@ fn vxvde_a_user_joins_with_vdens() {
 }
 
 #[test]
+fn vxvde_qemu_is_on_the_segment() {
+    let Some(lan) = Lan::open("vxvde-qemu", 2, "") else { return };
+    let Some(vde) = Vde::unpack(&lan.lab) else { return };
+    let Some(a) = vde.qemu(&lan, 0, GROUP, ("a", A)) else { return };
+    let b = vde.stock(&lan.hosts[1], urls(Family::V4).1, B);
+    for size in [56, 1472] {
+        reaches(&a, "192.168.5.2", size);
+        reaches(&b, "192.168.5.1", size);
+    }
+}
+
+#[test]
 fn vxvde_what_is_not_the_users_to_choose_is_refused_in_words() {
     let Some(lan) = Lan::open("vxvde-words", 1, "") else { return };
     let Some(vde) = Vde::unpack(&lan.lab) else { return };
