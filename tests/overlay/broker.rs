@@ -105,7 +105,7 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
     assert!(segment_groups(&lan).is_empty(), "{:?}", segment_groups(&lan));
     assert_eq!(asks(&lan, (41_000, OTHER), &[], ""), "0 2 080000000003e900");
     after("restarted", &mut user);
-    let (other, _) = lan.victim(Family::V6, "print('ready', flush=True)\nheard(g, 60)\n");
+    let (other, _) = lan.victim(Family::V6, "print('ready', flush=True)\ntime.sleep(60)\n");
     lan.daemons[0].stop();
     assert!(segment_groups(&lan).is_empty());
     after("stopped", &mut user);
