@@ -121,6 +121,31 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
 }
 
 #[test]
+fn guarded_sockets_send_so_many_to_everybody() {
+    let Some(lan) = Lan::open("broker-rate", 1, ", rate: 50") else { return };
+    let wire = lan.wire_of(0, "eth0");
+    let code = "print('ready', flush=True)\nheard(g, 'hello')\n\
+        began = time.monotonic()\n\
+        for i in range(1000): u.sendto(mine('ALL!'), to)\n\
+        print('took', time.monotonic() - began, flush=True)\n\
+        for i in range(1000): u.sendto(mine('ONE!'), ('10.0.0.9', 5555))\n\
+        print('done', flush=True)\n";
+    let (mut user, _) = lan.victim(Family::V4, code);
+    lan.outside(
+        "s = sock(); s.bind(('10.0.0.9', 5555))\ns.sendto(vni(1000, 'hello'), ('239.0.3.232', 14789))\n",
+    );
+    user.wait_for_output("done\n", SOON);
+    let took = user.output();
+    let took = took.lines().find_map(|line| line.strip_prefix("took ")?.parse::<f64>().ok());
+    let took = took.expect("it says how long it took");
+    let [all, one] = [&b"ALL!"[..], b"ONE!"].map(|text| wire.count(|frame| frame.contains(text)));
+    // A second's worth at once, and what comes with time.
+    assert!(all >= 50 && all as f64 <= 51.0 + 50.0 * took, "{all} of 1000 in {took} s");
+    // The first wait for his Ethernet address, and not all of them have room there.
+    assert!(one > 500, "whoever is sent to alone is not counted: {one}");
+}
+
+#[test]
 fn guarded_sockets_refusals_are_told_once_and_counted() {
     let Some(mut lan) = Lan::open("broker-log", 1, "") else { return };
     lan.attack(Family::V4, "for i in range(1000): tries('foreign', lambda: u.sendto(theirs('EVIL'), to))\n");

@@ -19,7 +19,7 @@ fn guarded_socket_random_attacker() {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.subsec_nanos());
     let seed = std::env::var("FIEF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
-    let Some(lan) = Lan::open("random", 1, "") else { return };
+    let Some(lan) = Lan::open("random", 1, ", rate: 1000000") else { return };
     for round in 0..rounds {
         for family in Family::BOTH {
             attack(&lan, family, seed.wrapping_add(round), calls);

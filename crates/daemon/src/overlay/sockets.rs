@@ -70,6 +70,7 @@ impl Ask<'_> {
             device,
             most_hops: self.overlay.max_ttl,
             mute: false,
+            rate: self.overlay.rate,
         };
         guard.lock(unicast.as_fd(), &may)?;
         guard.lock(group.as_fd(), &Sock { mute: true, ..may })?;
