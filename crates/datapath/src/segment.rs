@@ -30,7 +30,7 @@ const PROGRAMS: [(&str, bpf_attach_type); 10] = [
     ("segment_get", bpf_attach_type::BPF_CGROUP_GETSOCKOPT),
 ];
 
-/// What was refused, as `enum reason` numbers it.
+/// What was refused, as `enum reason` of bpf/lib/segment.h numbers it.
 pub const REASONS: [&str; 9] = [
     "not-locked",
     "foreign-out",
@@ -204,7 +204,7 @@ struct AttachAttr {
 /// Beside whatever is attached above (linux/bpf.h).
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
-/// `struct segment` of bpf/segment.bpf.c.
+/// `struct segment` of bpf/lib/segment.h.
 #[repr(C)]
 struct Value {
     header: [u8; 8],
