@@ -121,6 +121,23 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
 }
 
 #[test]
+fn segment_sockets_are_so_many_for_a_group() {
+    let Some(lan) = Lan::open("broker-many", 1, ", membersPerGroup: 3") else { return };
+    let code = "more = [ask() for _ in range(2)]\ntries('fourth', ask)\n\
+        for s in more.pop()[:2]: s.close()\n\
+        tries('instead', ask)\nprint('ready', flush=True)\ntime.sleep(60)\n";
+    let (user, _) = lan.victim(Family::V4, code);
+    outcomes(&user.output(), &[("fourth", "EMFILE"), ("instead", "did")]);
+    // Others are not in anybody's way.
+    assert_eq!(asks(&lan, (41_001, OTHER), &[], ""), "0 2 080000000003e900");
+    drop(user);
+    eventually(SOON, || match asks(&lan, (41_000, GROUP), &[], "").as_str() {
+        "0 2 080000000003e800" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+}
+
+#[test]
 fn guarded_sockets_send_so_many_to_everybody() {
     let Some(lan) = Lan::open("broker-rate", 1, ", rate: 50") else { return };
     let wire = lan.wire_of(0, "eth0");

@@ -5,4 +5,4 @@
 
 pub mod broker;
 mod sockets;
-mod who;
+pub mod who;
