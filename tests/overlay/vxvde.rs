@@ -6,6 +6,7 @@ use fief_testkit::{Capture, eventually};
 use nix::sys::signal::Signal;
 
 use crate::lan::{Family, GROUP, Lan, OTHER, PORT};
+use crate::peers::{dnsmasq, peer};
 use crate::room::{NEVER, SOON, wait};
 use crate::vde::{Member, Vde};
 
@@ -69,6 +70,37 @@ fn vxvde_two_of_ours_meet_on_two_hosts_and_on_one() {
             }
         }
     }
+}
+
+/// A server of the group's on one host gives addresses to members on two others; who is of another group gets none.
+#[test]
+fn vxvde_three_hosts_and_dhcp() {
+    let Some(lan) = Lan::open("vxvde-dhcp", 3, "") else { return };
+    let Some(vde) = Vde::unpack(&lan.lab) else { return };
+    let range =
+        ["--port=0", "--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--leasefile-ro"];
+    let argv = dnsmasq(&[&range[..], &["--dhcp-range=192.168.5.50,192.168.5.60,1h"]].concat());
+    let (Some(argv), Some(busybox)) = (argv, peer("busybox")) else { return };
+    let (ours, stock) = urls(Family::V4);
+    let a = vde.member(&lan, 0, GROUP, ours, ("a", A));
+    let mut server = a.ns.spawn(&argv);
+    server.wait_for_output("DHCP, IP range", SOON);
+    let b = vde.stock(&lan.hosts[1], stock, "192.168.5.2/32");
+    let c = vde.member(&lan, 2, GROUP, ours, ("c", "192.168.5.3/32"));
+    let other = vde.member(&lan, 2, OTHER, ours, ("other", "192.168.5.4/32"));
+    let asks = |member: &Member, device: &str| {
+        let busybox = busybox.display().to_string();
+        let argv =
+            [&busybox, "udhcpc", "-i", device, "-f", "-n", "-q", "-t", "5", "-T", "1", "-s", "/bin/true"];
+        let said = member.ns.run(&argv);
+        format!("{}{}", said.stdout, said.stderr)
+    };
+    for (member, device) in [(&b, "tap0"), (&c, "eth0")] {
+        let said = asks(member, device);
+        assert!(said.contains("lease of 192.168.5.5"), "{said}{}", server.output());
+    }
+    let said = asks(&other, "eth0");
+    assert!(!said.contains("lease of"), "{said}");
 }
 
 #[test]
