@@ -155,11 +155,15 @@ fn guarded_sockets_send_so_many_to_everybody() {
     let took = user.output();
     let took = took.lines().find_map(|line| line.strip_prefix("took ")?.parse::<f64>().ok());
     let took = took.expect("it says how long it took");
-    let [all, one] = [&b"ALL!"[..], b"ONE!"].map(|text| wire.count(|frame| frame.contains(text)));
+    let counts = || [&b"ALL!"[..], b"ONE!"].map(|text| wire.count(|frame| frame.contains(text)));
+    // The first wait for his Ethernet address, and not all of them have room there.
+    let [all, one] = eventually(SOON, || match counts() {
+        [all, one] if one > 500 => Ok([all, one]),
+        counts => Err(format!("whoever is sent to alone is not counted: {counts:?}")),
+    });
     // A second's worth at once, and what comes with time.
     assert!(all >= 50 && all as f64 <= 51.0 + 50.0 * took, "{all} of 1000 in {took} s");
-    // The first wait for his Ethernet address, and not all of them have room there.
-    assert!(one > 500, "whoever is sent to alone is not counted: {one}");
+    assert!(one <= 1000);
 }
 
 #[test]
