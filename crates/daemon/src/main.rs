@@ -12,6 +12,7 @@ mod lock;
 mod members;
 mod networks;
 mod observed;
+mod overlay;
 mod plan;
 mod policies;
 mod slots;
@@ -33,6 +34,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::engine::{Engine, Handle};
+use crate::overlay::broker::Broker;
 
 /// Keeps a host as its tenants' documents say.
 #[derive(Parser)]
@@ -86,6 +88,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => default_cgroup(root.as_deref())?,
     };
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let broker = Arc::new(Broker::new(config.overlay.clone(), &cgroup, paths.root()));
     let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup, bell.clone())?;
     engine.begin().context("look at the host")?;
     if let Err(refusal) = files::apply(&mut engine) {
@@ -95,7 +98,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
     let watcher = watch_marks(handle.clone(), paths.config(), bell.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&paths, handle.clone()))?;
+    runtime.block_on(serve(&paths, handle.clone(), broker))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
@@ -117,14 +120,14 @@ fn watch_marks(
     })
 }
 
-async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
+async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let socket = paths.socket();
     let listener = api::bind(&socket)?;
     let callers = api::bind(&paths.sockets())?;
-    tokio::spawn(handover::serve(callers, handle.clone()));
+    tokio::spawn(handover::serve(callers, handle.clone(), broker));
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(pid = std::process::id(), socket = %socket.display(), "ready");

@@ -14,6 +14,7 @@ pub mod policy;
 pub mod ports;
 mod raw;
 mod remark;
+pub mod segment;
 mod syscall;
 mod table;
 pub mod tasks;

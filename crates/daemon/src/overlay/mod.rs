@@ -1,0 +1,8 @@
+//! The overlay's part of the daemon: who may be on which segment of the LAN, and the sockets for it.
+//!
+//! The broker makes sockets that are guarded by programs in the kernel (`bpf/segment.bpf.c`) and hands them over; a frame
+//! never passes the daemon, and what was handed over goes on without it.
+
+pub mod broker;
+mod sockets;
+pub mod who;
