@@ -10,7 +10,7 @@ use fief_datapath::DatapathError;
 use fief_datapath::policy::Policy;
 use fief_model::Slot;
 use fief_policy::identity::Labels;
-use fief_policy::{Change, Compiler, Delta, Direction, Identity, Sizes, Tables, Workload, network_policy};
+use fief_policy::{Change, Compiler, Delta, Direction, Identity, Sizes, Tables, Workload};
 use fief_policykit::draw::Draw;
 use fief_policykit::histogram::seed;
 use fief_policykit::host::Host;
