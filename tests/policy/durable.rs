@@ -111,3 +111,38 @@ fn an_apply_that_was_cut_off_was_all_or_nothing() {
         if shop.policies().len() <= 301 { Ok(()) } else { Err(format!("{:?}", shop.policies().len())) }
     });
 }
+
+#[test]
+fn a_full_disk_refuses_a_policy_and_nothing_has_changed() {
+    let Some(mut shop) = Shop::open("policy-disk", DaemonOptions::default()) else { return };
+    let (host, state) = (shop.lab.ns("host"), shop.daemon.root().join("var/lib/fief"));
+    shop.daemon.stop();
+    host.sh(&format!("mount -t tmpfs -o size=8m tmpfs {}", state.display())).ok();
+    shop.daemon.restart();
+    shop.apply(&[], &(blue() + WEB)).ok();
+    let before = (shop.identities(), shop.dump());
+    // It fails, for want of room; that is what it is for.
+    host.sh(&format!("head -c 16M /dev/zero > {}/ballast", state.display())).fails();
+    let new = endpoint("blue", "new", "app: front", "10.1.0.4")
+        + &endpoint("blue", "more", "app: more", "10.1.0.5");
+    let open = WEB.replace("app: front", "app: other");
+    let many: String = (0..2000).map(|n| policy("blue", &format!("p{n}"), "{ podSelector: {} }")).collect();
+    let said = shop.apply(&[], &(new.clone() + &many + &open)).fails();
+    assert!(said.stderr.contains("store") && said.stderr.contains("nothing was changed"), "{said}");
+    assert_eq!((shop.identities(), shop.dump()), before);
+    assert_eq!(
+        (shop.test("front", "back", "http").code(), shop.test("other", "back", "http").code()),
+        (0, 1)
+    );
+    // With room again it goes on without a restart, and the number that was promised is given.
+    std::fs::remove_file(state.join("ballast")).unwrap();
+    shop.apply(&[], &(new + &open)).ok();
+    assert_eq!(
+        (shop.test("front", "back", "http").code(), shop.test("other", "back", "http").code()),
+        (1, 0)
+    );
+    assert!(shop.identities().contains(&("blue/more".into(), 259)), "{:?}", shop.identities());
+    shop.daemon.kill9();
+    shop.daemon.restart();
+    assert!(shop.identities().contains(&("blue/more".into(), 259)), "{:?}", shop.identities());
+}
