@@ -6,6 +6,8 @@ mod asked;
 mod durable;
 #[path = "policy/kind.rs"]
 mod kind;
+#[path = "policy/live.rs"]
+mod live;
 #[path = "policy/refused.rs"]
 mod refused;
 #[path = "policy/shop.rs"]
