@@ -47,9 +47,9 @@ net-gateway                         a_server_in_a_namespace_is_not_there_for_the
 net-inwards                         an_endpoint_is_reached_by_port_maps_only
 net-closed                          a_device_that_forwarded_nothing_forwards_tenants_packets_only
 net-exit                            a_network_without_a_way_out_is_told_so_beside_one_that_has_one
-net-zone                            evenet_e02
-net-collision                       evenet_e10
-net-apart                           evenet_e10
+net-zone                            inside::evenet_e02
+net-collision                       ports::evenet_e10
+net-apart                           ports::evenet_e10
 net-locked                          an_endpoint_with_another_ethernet_address_loses_its_own_traffic_only
 net-handed                          handed::nobody_gets_a_socket
 net-chaddr                          who_names_another_in_dhcp_gets_nothing_and_takes_nothing

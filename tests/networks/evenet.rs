@@ -16,6 +16,8 @@ mod apart;
 mod guest;
 #[path = "evenet/inside.rs"]
 mod inside;
+#[path = "evenet/markless.rs"]
+mod markless;
 #[path = "evenet/ports.rs"]
 mod ports;
 #[path = "evenet/vrf.rs"]

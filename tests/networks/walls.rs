@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use fief_testkit::{Capture, Captured, eventually};
+use fief_testkit::{Capture, Captured, eventually, is_markless, skip};
 
 use crate::app::App;
 use crate::node::{Node, endpoint, http, network, network_named, tenant};
@@ -16,7 +16,7 @@ const HOST: Ipv4Addr = Ipv4Addr::new(248, 0, 0, 1);
 
 /// The address of a tenant's link that stands for the first uplink.
 fn link(node: &Node, tenant: &str) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(248, 0, 0, 0)) | node.slot(tenant) << 4)
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(248, 1, 0, 0)) | node.slot(tenant))
 }
 
 /// Two tenants with the same subnet and the same uplink, an endpoint each.
@@ -183,6 +183,9 @@ fn a_network_without_a_way_out_is_told_so_beside_one_that_has_one() {
 
 #[test]
 fn the_rules_of_networks_are_known_as_fiefs() {
+    if is_markless() {
+        return skip("where fief writes no marks there is nothing to tell apart");
+    }
     let Some((node, _a, _b)) = two("net-marks") else { return };
     node.daemon.cli(&["marks", "check"]).ok();
     let foreign = "table inet else {
