@@ -20,6 +20,8 @@ mod inside;
 mod markless;
 #[path = "evenet/ports.rs"]
 mod ports;
+#[path = "evenet/truth.rs"]
+mod truth;
 #[path = "evenet/vrf.rs"]
 mod vrf;
 
