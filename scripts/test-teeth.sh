@@ -41,6 +41,7 @@ take-over                           the_field_moves_under_iperf_and_a_thousand_c
 taken-over                          foreign_bits_in_the_old_field_select_nobody
 half-open                           connections_that_are_no_sockets_yet_or_no_longer_are_not_lost
 net-source                          a_source_that_is_another_tenants_does_not_leave_a_namespace
+net-wire                            a_source_of_a_link_does_not_come_from_a_wire
 net-host                            nothing_leads_from_an_endpoint_to_the_host
 net-through                         one_tenants_packets_do_not_reach_anothers_link
 net-gateway                         a_server_in_a_namespace_is_not_there_for_the_host

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use fief_testkit::{Capture, Captured, eventually, is_markless, skip};
+use fief_testkit::{Capture, Captured, Frame, eventually, inject, is_markless, skip};
 
 use crate::app::App;
 use crate::node::{Node, endpoint, http, network, network_named, tenant};
@@ -179,6 +179,27 @@ fn a_network_without_a_way_out_is_told_so_beside_one_that_has_one() {
     shut.ns.run(&["ping", "-c1", "-W1", "-I", "10.10.1.77", &Town::SITE.to_string()]).fails();
     wait(NEVER);
     assert_eq!(wire.count(is_ping_to(Town::SITE)), 0, "it left as its neighbour");
+}
+
+#[test]
+fn a_source_of_a_link_does_not_come_from_a_wire() {
+    let Some(town) = Town::open("net-wire", 2) else { return };
+    // A host that forwards anyway.
+    town.host.set_sysctl("net.ipv4.ip_forward", 1);
+    let node = Node::in_town(town, "");
+    node.apply(&[tenant("ni1"), network("ni1", "10.10.1.0/24", &["uplinks: [eth0]"])]);
+    let a = node.place("ni1", "a", A);
+    assert!(a.pings(Town::SITE));
+    let town = &node.town;
+    let wire = Capture::on(&town.gateways[0], "eth0");
+    let head = || Frame::new(town.gateways[1].mac("eth0"), town.host.mac("eth1"));
+    for (source, text) in [(link(&node, "ni1"), "forged"), (Town::gateway_address(1), "honest")] {
+        let frame = head().ip(source, Town::SITE).udp(4000, 9, text.as_bytes());
+        inject(&town.gateways[1], "eth0", &frame);
+    }
+    assert!(wire.wait_for(b"honest", SOON), "the host forwards");
+    wait(NEVER);
+    assert!(!wire.contains(b"forged"), "it left as a tenant's does");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn marks(node: &Node) -> Vec<String> {
     }
     let scanned = node.daemon.cli(&["marks", "scan", "--here", "-o", "json"]).ok().json();
     let uses = scanned["uses"].as_array().expect("a list").iter();
-    let of_programs = |found: &&serde_json::Value| !found["subsystem"].as_str().is_some_and(|s| s == "bpf");
+    let of_programs = |found: &&serde_json::Value| found["subsystem"] != "bpf";
     found.extend(uses.filter(of_programs).map(|found| format!("scan {found}")));
     for switch in ["fwmark_reflect", "tcp_fwmark_accept", "conf.all.src_valid_mark"] {
         if node.town.host.sysctl(&format!("net.ipv4.{switch}")).trim() != "0" {

@@ -1,22 +1,26 @@
-//! The truth table of docs/isolation.md for tenants made of networks: what their own sockets reach, in a namespace or, with
-//! `FIEF_TEST_ISOLATION=vrf`, bound to a VRF. Each cell stands beside one that works.
+//! The truth table of docs/isolation.md for tenants made of networks: what their own sockets reach, in a namespace or,
+//! with `FIEF_TEST_ISOLATION=vrf`, bound to a VRF. Each cell stands beside one that works.
 //!
 //! ```text
 //!   a 10.10.1.11, fd00:10:1::11 ── ni1 (gateway .1) ── eth0      a socket of ni1's is one inside of its place
 //!   b 10.20.1.11, fd00:10:2::11 ── ni2 (gateway .1) ── eth1
 //! ```
 
+#[path = "truth_enter.rs"]
+mod enter;
+#[path = "truth_wires.rs"]
+mod wires;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fief_testkit::{Capture, Dial, Echo, Frame, eventually, inject};
+use fief_testkit::{Dial, Echo, eventually};
 use nix::sys::socket::SockType;
 
 use crate::app::App;
 use crate::machine::in_namespace;
-use crate::node::{Node, endpoint, http, in_vrfs, network, tenant};
-use crate::odd::{DOORS, Datagram};
+use crate::node::{Node, endpoint, in_vrfs, network, tenant};
 use crate::room::{NEVER, PORT, SOON, answered, echo, outcome, wait};
 use crate::town::Town;
 
@@ -154,6 +158,9 @@ impl Table {
     }
 }
 
+/// A question to all tenants.
+type Cell = fn(&Table);
+
 /// What calls that reach nobody come to: whatever is asked, it is not an answer.
 const NOBODY: [&str; 5] = ["silence", "ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EADDRNOTAVAIL"];
 
@@ -234,129 +241,6 @@ fn host_calls(table: &Table) {
     }
 }
 
-fn bound_elsewhere(table: &Table) {
-    let wires = [0, 1].map(|i| Capture::on(&table.node.town.gateways[i], "eth0"));
-    let to = SocketAddr::new(Town::SITE.into(), 9);
-    for i in [0, 1] {
-        let other = 1 - i;
-        let foreign: [IpAddr; 4] = [
-            gateway(other, false),
-            table.link(other).into(),
-            Town::host_address(other).into(),
-            Ipv4Addr::new(203, 0, 113, 9).into(),
-        ];
-        for source in foreign {
-            let dial = table.dial(i, to).bind(SocketAddr::new(source, 0));
-            let bound = table.as_tenant(i, || outcome(&dial.socket(SockType::Datagram)));
-            assert_eq!(bound, "EADDRNOTAVAIL", "{} binds {source}", NAMES[i]);
-            let text = format!("foreign {source} of {}", NAMES[i]);
-            let datagram = table.datagram(i, to).from(source);
-            table.as_tenant(i, || drop(datagram.send(text.as_bytes())));
-        }
-        let own = format!("own source of {}", NAMES[i]);
-        let datagram = table.datagram(i, to).from(gateway(i, false));
-        table.as_tenant(i, || datagram.send(own.as_bytes())).expect("its own address");
-        assert!(wires[i].wait_for(own.as_bytes(), SOON), "{own}");
-        assert!(!wires[other].contains(own.as_bytes()), "{own} by the other's uplink");
-    }
-    wait(NEVER);
-    for wire in &wires {
-        assert!(!wire.contains(b"foreign "), "a foreign source left");
-    }
-}
-
-impl Table {
-    fn datagram(&self, i: usize, to: SocketAddr) -> Datagram {
-        let datagram = Datagram::to(to, 0);
-        let device = self.binding(i);
-        device.iter().fold(datagram, |datagram, device| {
-            datagram.by("SO_BINDTODEVICE", device, 0).expect("every destination has this door")
-        })
-    }
-}
-
-/// Devices of the host and of the other, by every door. With a VRF another SO_BINDTODEVICE makes a socket the host's, which
-/// only root's can be: that one is not asked.
-fn foreign_devices(table: &Table) {
-    let town = &table.node.town;
-    let wires = [0, 1].map(|i| Capture::on(&town.gateways[i], "eth0"));
-    let inner = Capture::on(&table.apps[1].ns, "eth0");
-    let devices = ["eth0".to_owned(), "eth1".to_owned(), format!("fief{}", table.node.slot("ni2"))];
-    let targets: [SocketAddr; 4] = [
-        (Town::SITE, 9).into(),
-        (Town::gateway_address(1), 9).into(),
-        (Ipv4Addr::new(239, 1, 2, 3), 9).into(),
-        (end(1, true), 9).into(),
-    ];
-    for device in &devices {
-        let index = town.host.ifindex(device);
-        for to in targets {
-            for door in DOORS.into_iter().filter(|door| !in_vrfs() || *door != "SO_BINDTODEVICE") {
-                let text = format!("door {door} {device} {to}");
-                let Some(datagram) = table.datagram(0, to).by(door, device, index) else { continue };
-                let tried = table.as_tenant(0, || outcome(&datagram.send(text.as_bytes())));
-                println!("{text}: {tried}");
-                let by_own = tried == "works" && door == "UNICAST_IF";
-                let refusals = ["ENODEV", "EINVAL", "ENETUNREACH", "EADDRNOTAVAIL", "EHOSTUNREACH", "ENXIO"];
-                assert!(by_own || tried == "works" || refusals.contains(&tried.as_str()), "{text}: {tried}");
-            }
-        }
-    }
-    // The host's own is one that names a device, and then it leaves there.
-    let control = Datagram::to(targets[0], 0).by("SO_BINDTODEVICE", "eth1", 0).expect("a door");
-    town.host.enter(|| control.send(b"control")).expect("the host may");
-    assert!(wires[1].wait_for(b"control", SOON));
-    wait(NEVER);
-    assert!(!wires[1].contains(b"door ") && !inner.contains(b"door "), "it left by another's device");
-}
-
-/// Packets with headers of one's own.
-fn raw(table: &Table) {
-    let wires = [0, 1].map(|i| Capture::on(&table.node.town.gateways[i], "eth0"));
-    for i in [0, 1] {
-        let other = 1 - i;
-        let sources: [IpAddr; 3] =
-            [table.link(other).into(), end(other, false), Town::host_address(other).into()];
-        for (source, what) in
-            sources.map(|source| (source, "forged")).into_iter().chain([(gateway(i, false), "honest")])
-        {
-            let text = format!("{what} {source} of {}", NAMES[i]);
-            // Everything behind the Ethernet header.
-            let packet =
-                Frame::new([0; 6], [0; 6]).ip(source, Town::SITE).udp(4000, 9, text.as_bytes()).split_off(14);
-            let device = table.binding(i);
-            let sent = table.as_tenant(i, || crate::odd::send_raw(device.as_deref(), &packet, Town::SITE));
-            assert_eq!(outcome(&sent), "works", "{text}");
-            if what == "honest" {
-                assert!(wires[i].wait_for(text.as_bytes(), SOON), "{text}");
-            }
-        }
-    }
-    wait(NEVER);
-    for wire in &wires {
-        assert!(!wire.contains(b"forged"), "a forged source left");
-    }
-}
-
-/// A mark is the host's business: none leads a tenant's packet to another uplink.
-fn marked(table: &Table) {
-    let wires = [0, 1].map(|i| Capture::on(&table.node.town.gateways[i], "eth0"));
-    let to = SocketAddr::new(Town::SITE.into(), 9);
-    for i in [0, 1] {
-        for mark in (1..=8).chain([0xffff, u32::MAX]) {
-            let dial = table.dial(i, to).mark(mark);
-            let text = format!("mark {mark:#x} of {}.", NAMES[i]);
-            let sent = table.as_tenant(i, || {
-                let socket = UdpSocket::from(dial.socket(SockType::Datagram)?);
-                socket.send_to(text.as_bytes(), to)
-            });
-            assert_eq!(outcome(&sent), "works", "{text}");
-            assert!(wires[i].wait_for(text.as_bytes(), SOON), "{text}");
-            assert!(!wires[1 - i].contains(text.as_bytes()), "{text}");
-        }
-    }
-}
-
 /// One port, three listeners: each hears its own. In a VRF nobody calls what listens at the gateway.
 fn listeners(table: &Table) {
     if in_vrfs() {
@@ -378,50 +262,20 @@ fn listeners(table: &Table) {
     assert_eq!([&servers[0], &servers[1], &host].map(|server| server.heard().len()), [4, 4, 2]);
 }
 
-/// What comes from the wire for an address inside, or from one.
-fn arriving(table: &Table) {
-    let town = &table.node.town;
-    let before = table.heard();
-    for uplink in [0, 1] {
-        let device = format!("eth{uplink}");
-        let head = || Frame::new(town.gateways[uplink].mac("eth0"), town.host.mac(&device));
-        let near = Town::gateway_address(uplink);
-        let mut frames = Vec::new();
-        for i in [0, 1] {
-            let inside = [gateway(i, false), end(i, false), table.link(i).into()];
-            frames.extend(inside.map(|to| head().ip(near, to).udp(4000, PORT, b"from the wire")));
-            // As if a tenant called from outside.
-            let source = table.link(i);
-            frames.push(head().ip(source, Town::host_address(uplink)).udp(4000, 8080, b"from the wire"));
-        }
-        for frame in &frames {
-            inject(&town.gateways[uplink], "eth0", frame);
-        }
-        let honest = head().ip(near, Town::host_address(uplink)).udp(4000, PORT, b"honest");
-        inject(&town.gateways[uplink], "eth0", &honest);
-        eventually(SOON, || match table.heard()[0] {
-            now if now == before[0] + uplink + 1 => Ok(()),
-            now => Err(format!("the host heard {now}, before {before:?}")),
-        });
-    }
-    wait(NEVER);
-    assert_eq!(table.heard()[1..], before[1..]);
-}
-
 #[test]
 fn every_cell_of_tenants_made_of_networks() {
     let Some(table) = Table::open("net-truth") else { return };
-    let cells: [(&str, fn(&Table)); 10] = [
+    let cells: [(&str, Cell); 10] = [
         ("to its own", to_its_own),
         ("calling elsewhere", calling_elsewhere),
         ("an endpoint calling elsewhere", endpoint_calls_elsewhere),
         ("the host to a tenant", host_calls),
-        ("bound elsewhere", bound_elsewhere),
-        ("foreign devices", foreign_devices),
-        ("raw", raw),
-        ("marked", marked),
+        ("bound elsewhere", wires::bound_elsewhere),
+        ("foreign devices", wires::foreign_devices),
+        ("raw", wires::raw),
+        ("marked", wires::marked),
         ("listeners", listeners),
-        ("arriving", arriving),
+        ("arriving", wires::arriving),
     ];
     for (name, cell) in cells {
         println!("cell: {name}");
@@ -433,42 +287,4 @@ fn every_cell_of_tenants_made_of_networks() {
 #[test]
 fn every_cell_of_tenants_made_of_networks_without_marks() {
     fief_testkit::without_marks(every_cell_of_tenants_made_of_networks);
-}
-
-/// `fief exec` and the option: what is there, and what is said where it is not.
-#[test]
-fn who_enters_and_by_which_door() {
-    let Some(table) = Table::open("net-enter") else { return };
-    let node = &table.node;
-    let exec = |user: u32, words: &[&str]| {
-        let words = [&["exec", "ni1", "--"], words].concat();
-        node.daemon.cli_command(&words).cgroup(node.town.lab.cgroup()).user(user, user).run()
-    };
-    const NOBODY: u32 = 65_534;
-    let curl = node.town.tools.curl.display().to_string();
-    let ask = [curl.as_str(), "-sS", "--noproxy", "*", "--max-time", "5", &http(Town::SITE)];
-    if in_vrfs() {
-        let vrf = node.vrf("ni1");
-        let told = exec(0, &ask);
-        let says = format!(
-            "the networks of tenant ni1 are in VRF {vrf}; an administrator enters it by: ip vrf exec {vrf}"
-        );
-        assert!(told.code() == 125 && told.stderr.contains(&says), "{told}");
-    } else {
-        assert_eq!(exec(0, &ask).ok().stdout.trim(), format!("site sees {}", Town::host_address(0)));
-        let told = exec(NOBODY, &ask);
-        let says = "tenant ni1 has a network namespace, which only an administrator of the host may enter";
-        assert!(told.code() == 125 && told.stderr.contains(says), "{told}");
-    }
-    // No option of a socket, a thread or a process reaches there, and none is changed by trying.
-    for whose in [libfief::Whose::Socket, libfief::Whose::Thread, libfief::Whose::Process] {
-        let refused = crate::room::seen(node.town.lab.cgroup(), &node.town.host, || {
-            let socket = libfief::any_socket().expect("a socket");
-            let set = libfief::set(&socket, whose, "ni1");
-            (outcome(&set), libfief::number(&socket, libfief::Whose::Process).unwrap_or(0))
-        });
-        println!("{whose:?}: {refused:?}");
-        assert!(["ENOENT", "ENOPROTOOPT", "EOPNOTSUPP"].contains(&refused.0.as_str()), "{refused:?}");
-        assert_eq!(refused.1, 0);
-    }
 }

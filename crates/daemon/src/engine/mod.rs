@@ -156,7 +156,6 @@ impl Handle {
     /// Tells the engine what others do with marks, given where its field is.
     pub fn heard_of(&self, look: Box<dyn FnOnce(MarkLayout) -> Heard + Send>) {
         self.send(Box::new(move |engine| {
-            // Where there is no field nobody is in its way.
             if let Some(positions) = engine.positions() {
                 engine.heard(look(positions.read));
             }

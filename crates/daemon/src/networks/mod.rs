@@ -192,7 +192,8 @@ impl Networks {
 
     /// Makes everything but open links. Says whether anything was done.
     ///
-    /// `ways` is by what uplinks are told apart; `vrfs` is whether the rules that VRFs need stand, without which none is made; `is_there` knows the host's devices.
+    /// `ways` is by what uplinks are told apart; `vrfs` is whether the rules that VRFs need stand, without which none is
+    /// made; `is_there` knows the host's devices.
     pub fn build(
         &mut self,
         wanted: Wanted,

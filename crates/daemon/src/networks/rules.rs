@@ -63,6 +63,7 @@ impl HostRules {
     pub fn table(&self) -> Table {
         let mut table = Table::new(Family::Inet, TABLE);
         table.base_chain("from-tenants", Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
+        self.not_from_elsewhere(&mut table);
         match self.positions {
             Some(positions) => self.mark_by_source(&mut table, positions),
             None => self.pass_by_source(&mut table),
@@ -74,6 +75,20 @@ impl HostRules {
         self.filter(&mut table);
         self.translate(&mut table);
         table
+    }
+
+    /// Sources of links come from links: who sends with one by a wire would leave as a tenant does, where the host forwards.
+    fn not_from_elsewhere(&self, table: &mut Table) {
+        not_here(table, "from-tenants", idiom::iifgroup_in);
+        let links = || idiom::source_in(IpNet::V4(self.links.0));
+        let foreign = [
+            links(),
+            idiom::source_not_in(IpNet::V4(self.links.of_host())),
+            idiom::is_not(Field::IifGroup, Value::Group(GROUP)),
+            Expr::Counter,
+            idiom::drop(),
+        ];
+        wall(table, "net-wire", "from-tenants", &foreign, Some("a tenant's source that comes by no link"));
     }
 
     /// What comes from a tenant's namespace is marked with the uplink that its source stands for; nothing else comes.
