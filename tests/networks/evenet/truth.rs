@@ -183,6 +183,11 @@ fn to_its_own(table: &Table) {
                 assert_eq!((own.heard().len(), table.heard()[0]), (before[i + 3] + 1, before[0]), "{to}");
             }
         }
+        if in_vrfs() {
+            // A host's server at the gateway is nobody's there, and the services are.
+            let at = |port| SocketAddr::new(gateway(i, false), port);
+            assert_eq!([PORT, 53].map(|port| table.connects(i, at(port))), ["ECONNREFUSED", "works"]);
+        }
         let site = SocketAddr::new(Town::SITE.into(), 80);
         assert_eq!(table.connects(i, site), "works", "outside, by its uplink");
     }
