@@ -227,6 +227,29 @@ fn the_way_back_is_asked_for_by_the_source() {
     node.town.host.run(&ping).ok();
 }
 
+#[test]
+fn rules_that_somebody_takes_away_come_back() {
+    let Some((node, a, b)) = two("markless-vandal", NONE) else { return };
+    let lines =
+        |text: &str| text.lines().filter(|line| line.contains("98304") || line.contains("98305")).count();
+    let rules = || lines(&node.town.host.sh("ip rule").ok().stdout);
+    let before = rules();
+    assert_eq!(before, 5, "one that leads there, two uplinks, the host, the end");
+    for pref in [10, 12, 98_304, 98_305] {
+        node.town.host.ip(&format!("rule del pref {pref}\n"));
+        eventually(SOON, || match rules() {
+            now if now == before => Ok(()),
+            now => Err(format!("{now} rules without {pref}")),
+        });
+        eventually(SOON, || a.get(&http(Town::SITE)));
+        assert_eq!(b.reaches(&http(Town::SITE), "site"), Town::host_address(1), "{pref}");
+    }
+    // Another tenant costs no rule.
+    node.apply(&[tenant("ni3"), network("ni3", "10.10.1.0/24", &["uplinks: [eth1]"])]);
+    node.place("ni3", "c", A).reaches(&http(Town::SITE), "site");
+    assert_eq!(rules(), before);
+}
+
 /// A tenant's document with a spec.
 fn with_spec(name: &str, spec: &str) -> String {
     format!("apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: {name} }}\nspec: {spec}\n")

@@ -41,9 +41,16 @@ impl Engine {
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);
         let switched = self.switched();
+        let kept = match self.observed.asks_vrfs_first() {
+            true => self.mind_vrf_rule_of_networks(),
+            false => Ok(()),
+        };
+        if let Err(error) = &kept {
+            tracing::error!(%error, "no VRF is made");
+        }
         let observed = &self.observed;
         let is_there = |device: &str| observed.link(device).is_some();
-        let vrfs = observed.asks_vrfs_first();
+        let vrfs = observed.asks_vrfs_first() && kept.is_ok();
         let ways = self.ways();
         self.segments.build(wanted, ways, &switched, vrfs, &is_there)
     }

@@ -46,12 +46,25 @@ impl Engine {
     pub(super) fn mind_vrf_rule(&mut self, plan: &Plan) -> Result<(), StoreError> {
         let is_first = plan.add.iter().any(|change| matches!(change, Change::AddVrf(_)))
             && self.observed.links().all(|link| link.vrf.is_none());
-        let is_over = self.observed.links().all(|link| link.vrf.is_none()) && !is_first;
+        let of_networks = self.links.iter().any(|link| link.vrf.is_some());
+        let is_over = self.observed.links().all(|link| link.vrf.is_none()) && !is_first && !of_networks;
         let is_gone = self.observed.vrf_rules.is_empty();
         let is_ours = match self.tree.vrf_rule_is_ours {
             false => is_first && is_gone,
             true => !(is_over && is_gone),
         };
+        self.keep_vrf_rule_is_ours(is_ours)
+    }
+
+    /// To be called before VRFs of networks are made: if the first one of this namespace is among them, it brings the rule.
+    pub(super) fn mind_vrf_rule_of_networks(&mut self) -> Result<(), StoreError> {
+        let is_first = self.links.iter().any(|link| link.vrf.is_some())
+            && self.observed.links().all(|link| link.vrf.is_none())
+            && self.observed.vrf_rules.is_empty();
+        self.keep_vrf_rule_is_ours(is_first || self.tree.vrf_rule_is_ours)
+    }
+
+    fn keep_vrf_rule_is_ours(&mut self, is_ours: bool) -> Result<(), StoreError> {
         if is_ours != self.tree.vrf_rule_is_ours {
             self.store.keep_vrf_rule_is_ours(is_ours)?;
             self.tree.vrf_rule_is_ours = is_ours;
