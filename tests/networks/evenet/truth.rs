@@ -37,6 +37,7 @@ struct Table {
     ends: [Echo; 2],
     inside: Vec<Echo>,
     apps: [App; 2],
+    slots: [u32; 2],
     node: Node,
 }
 
@@ -88,7 +89,8 @@ impl Table {
         let host = node.town.host.enter(|| echo(&everywhere));
         let own = |name| in_namespace(&node.inside(name), || echo(&everywhere)).expect("root enters");
         let inside = if in_vrfs() { Vec::new() } else { NAMES.map(own).into() };
-        Some(Table { host, ends, inside, apps, node })
+        let slots = NAMES.map(|name| node.slot(name));
+        Some(Table { host, ends, inside, apps, slots, node })
     }
 
     /// Where tenant `i`'s programs are.
@@ -98,7 +100,7 @@ impl Table {
 
     /// What a socket of tenant `i` names, if that makes it the tenant's.
     fn binding(&self, i: usize) -> Option<String> {
-        in_vrfs().then(|| self.node.vrf(NAMES[i]))
+        in_vrfs().then(|| format!("vrf{}", self.slots[i]))
     }
 
     #[track_caller]
@@ -134,7 +136,7 @@ impl Table {
 
     /// The tenant's end of its link.
     fn link(&self, i: usize) -> Ipv4Addr {
-        let [high, low] = u16::try_from(self.node.slot(NAMES[i])).expect("a slot").to_be_bytes();
+        let [high, low] = u16::try_from(self.slots[i]).expect("a slot").to_be_bytes();
         Ipv4Addr::new(248, i as u8 + 1, high, low)
     }
 

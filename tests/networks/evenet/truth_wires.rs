@@ -52,13 +52,13 @@ impl Table {
     }
 }
 
-/// Devices of the host and of the other, by every door. With a VRF another SO_BINDTODEVICE makes a socket the host's, which
-/// only root's can be: that one is not asked.
+/// Devices of the host and of the other, by every door. A socket in a VRF, which is root's, becomes one of the host's by
+/// another SO_BINDTODEVICE, and for one datagram by IP_PKTINFO (udp_sendmsg): these are not asked there.
 pub fn foreign_devices(table: &Table) {
     let town = &table.node.town;
     let wires = [0, 1].map(|i| Capture::on(&town.gateways[i], "eth0"));
     let inner = Capture::on(&table.apps[1].ns, "eth0");
-    let devices = ["eth0".to_owned(), "eth1".to_owned(), format!("fief{}", table.node.slot("ni2"))];
+    let devices = ["eth0".to_owned(), "eth1".to_owned(), format!("fief{}", table.slots[1])];
     let targets: [SocketAddr; 4] = [
         (Town::SITE, 9).into(),
         (Town::gateway_address(1), 9).into(),
@@ -68,7 +68,8 @@ pub fn foreign_devices(table: &Table) {
     for device in &devices {
         let index = town.host.ifindex(device);
         for to in targets {
-            for door in DOORS.into_iter().filter(|door| !in_vrfs() || *door != "SO_BINDTODEVICE") {
+            let of_host = |door: &str| door == "SO_BINDTODEVICE" || (door == "PKTINFO" && to.is_ipv4());
+            for door in DOORS.into_iter().filter(|door| !in_vrfs() || !of_host(door)) {
                 let text = format!("door {door} {device} {to}");
                 let Some(datagram) = table.datagram(0, to).by(door, device, index) else { continue };
                 let tried = table.as_tenant(0, || outcome(&datagram.send(text.as_bytes())));
