@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use fief_api::Condition;
-use fief_datapath::{Datapath, Device};
+use fief_datapath::{Datapath, DatapathError, Device};
 use fief_host::{Address, Change, Family, Host, HostError, Programs, kernel};
 use fief_model::Slot;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -67,7 +67,7 @@ impl Engine {
         self.restore_switches(&plan.sysctls, Scope::Namespace);
         self.restore_switches(&plan.sysctls, Scope::Devices);
         if plan.is_markless {
-            self.unload();
+            self.unload().map_err(|e| condition("DatapathStale", e))?;
             return self
                 .set_switches(&plan.sysctls, Scope::Devices)
                 .map_err(|e| condition("SwitchRefused", e));
@@ -130,24 +130,23 @@ impl Engine {
         let mut did = self.make(plan.add, true);
         did |= self.make(plan.remove, false);
         self.restore_switches(&[], Scope::Devices);
-        self.unload();
+        if let Err(error) = self.unload() {
+            tracing::warn!(%error, "some bpf pins stay");
+        }
         self.trouble.clear();
         self.restore_switches(&[], Scope::Namespace);
         did
     }
 
     /// Takes the programs away, also those of an earlier daemon.
-    fn unload(&mut self) {
+    fn unload(&mut self) -> Result<(), DatapathError> {
         let pins = self.paths.bpffs().join("fief");
-        let removed = match self.datapath.take() {
+        self.attached.clear();
+        match self.datapath.take() {
             Some(datapath) => datapath.remove(&pins),
             None if pins.exists() => fief_datapath::remove_pins(&pins),
-            None => return,
-        };
-        if let Err(error) = removed {
-            tracing::warn!(%error, "some bpf pins stay");
+            None => Ok(()),
         }
-        self.attached.clear();
     }
 
     /// Makes changes, those that may be made now. `adding` ones are remembered, so that a second time is a repair.
