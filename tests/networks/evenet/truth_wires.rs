@@ -116,12 +116,13 @@ pub fn raw(table: &Table) {
     }
 }
 
-/// A mark is the host's business: none leads a tenant's packet to another uplink.
+/// A mark is the host's business: none leads a tenant's packet to another uplink. In the host's own stack one with a tenant's
+/// number is that tenant's, and where it has no such device it leaves by none.
 pub fn marked(table: &Table) {
     let wires = [0, 1].map(|i| Capture::on(&table.node.town.gateways[i], "eth0"));
     let to = SocketAddr::new(Town::SITE.into(), 9);
     for i in [0, 1] {
-        for mark in (1..=8).chain([0xffff, u32::MAX]) {
+        for mark in (0..=8).chain([0xffff, u32::MAX]) {
             let dial = table.dial(i, to).mark(mark);
             let text = format!("mark {mark:#x} of {}.", NAMES[i]);
             let sent = table.as_tenant(i, || {
@@ -129,9 +130,14 @@ pub fn marked(table: &Table) {
                 socket.send_to(text.as_bytes(), to)
             });
             assert_eq!(outcome(&sent), "works", "{text}");
-            assert!(wires[i].wait_for(text.as_bytes(), SOON), "{text}");
-            assert!(!wires[1 - i].contains(text.as_bytes()), "{text}");
+            if mark == 0 || !in_vrfs() {
+                assert!(wires[i].wait_for(text.as_bytes(), SOON), "{text}");
+            }
         }
+    }
+    wait(NEVER);
+    for i in [0, 1] {
+        assert!(!wires[1 - i].contains(format!("of {}.", NAMES[i]).as_bytes()), "by the other's uplink");
     }
 }
 
