@@ -1,5 +1,6 @@
 //! Networks and endpoints: tenants whose addresses may be anybody's, each with names, leases and uplinks of its own.
 
+mod odd;
 mod room;
 
 #[path = "networks/alive.rs"]

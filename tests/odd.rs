@@ -3,11 +3,14 @@
 
 use std::io::{self, IoSlice};
 use std::mem::size_of_val;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use fief_testkit::Dial;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockType, SockaddrStorage, bind, sendmsg};
+use fief_testkit::{Dial, bind_device};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
+    sendmsg, socket,
+};
 
 /// One datagram, and everything odd about its socket.
 #[derive(Debug, Clone)]
@@ -148,4 +151,15 @@ pub fn set<T>(socket: &impl AsRawFd, level: i32, name: i32, value: &T) -> io::Re
         libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends an IPv4 packet whose header is the caller's own (`IP_HDRINCL`, raw(7)), by a socket that is bound to this device.
+pub fn send_raw(device: Option<&str>, packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
+    if let Some(device) = device {
+        bind_device(&socket, device)?;
+    }
+    let to = SockaddrStorage::from(SocketAddr::new(to.into(), 0));
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(packet)], &[], MsgFlags::empty(), Some(&to)).map(drop)?;
+    Ok(())
 }

@@ -120,7 +120,7 @@ fn too_few_bits_are_admitted() {
     let daemon = Daemon::start(&lab, &street.host, DaemonOptions::default());
     let said = daemon.cli(&["marks", "choose"]).ok().stdout;
     assert!(said.contains("no place on this host is without conflicts"), "{said}");
-    assert!(said.contains("needs no mark at all is `vrf` or `netns`"), "{said}");
+    assert!(said.contains("networks need no mark at all"), "{said}");
     let intruders = |says: &str| {
         eventually(SOON, || {
             let found = field(&daemon)["intruders"].clone();

@@ -16,8 +16,12 @@ mod apart;
 mod guest;
 #[path = "evenet/inside.rs"]
 mod inside;
+#[path = "evenet/markless.rs"]
+mod markless;
 #[path = "evenet/ports.rs"]
 mod ports;
+#[path = "evenet/truth.rs"]
+mod truth;
 #[path = "evenet/vrf.rs"]
 mod vrf;
 

@@ -140,9 +140,11 @@ fn nobody_gets_a_socket_of_a_tenant_he_may_not_act_as() {
     assert!(refused(MEMBER, "ni2").contains("Operation not permitted"));
     assert!(refused(MEMBER + 1, "ni1").contains("Operation not permitted"));
     assert!(refused(0, "ni3").contains("No such file or directory"));
-    // One of the host's own stack is had by the option.
-    house.node.apply(&[crate::node::tenant("plain")]);
-    assert!(refused(0, "plain").contains("Operation not supported"));
+    // One of the host's own stack is had by the option. Where fief writes no marks there is none.
+    if !fief_testkit::is_markless() {
+        house.node.apply(&[crate::node::tenant("plain")]);
+        assert!(refused(0, "plain").contains("Operation not supported"));
+    }
     // No other kind of socket: one of packets would see and forge what is everybody's in there.
     for (family, kind, errno) in [
         (libc::AF_PACKET, libc::SOCK_RAW, libc::EAFNOSUPPORT),

@@ -416,7 +416,7 @@ pub struct SocketView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldView {
-    /// The field that counts, as `0xffff`.
+    /// The field that counts, as `0xffff`; `none` where fief writes no marks.
     pub mask: String,
     /// Another one that is written as well, while the field moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -492,7 +492,7 @@ pub struct DaemonStatus {
     pub root: String,
     /// The cgroup its socket programs are attached to.
     pub cgroup: String,
-    /// The field in the packet mark, as `0xffff`.
+    /// The field in the packet mark, as `0xffff`; `none` where fief writes no marks.
     pub mark_mask: String,
     /// `keep` or `move`.
     pub local_rule: String,

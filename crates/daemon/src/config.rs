@@ -33,6 +33,8 @@ pub enum MarkMask {
     /// Beside whatever runs on this host: chosen once, and kept until it is moved.
     #[default]
     Auto,
+    /// Nowhere: fief writes no marks.
+    None,
     /// There.
     At(MarkLayout),
 }
@@ -42,7 +44,8 @@ impl TryFrom<String> for MarkMask {
     fn try_from(text: String) -> Result<MarkMask, String> {
         match text.as_str() {
             "auto" => Ok(MarkMask::Auto),
-            mask => mask.parse().map(MarkMask::At).map_err(|e: BadMask| format!("{e}, or `auto`")),
+            "none" | "0" | "0x0" => Ok(MarkMask::None),
+            mask => mask.parse().map(MarkMask::At).map_err(|e: BadMask| format!("{e}, or `auto`, or `none`")),
         }
     }
 }
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!((config.mark_mask, config.local_rule), (high, LocalRule::Move));
         assert_eq!(Config::parse("markMask: auto").unwrap(), Config::default());
         assert_eq!(config.table_base, Config::default().table_base);
+        for none in ["none", "0", "\"0x0\"", "0x0"] {
+            let config = Config::parse(&format!("markMask: {none}")).unwrap();
+            assert_eq!(config.mark_mask, MarkMask::None, "{none}");
+        }
     }
 
     #[test]

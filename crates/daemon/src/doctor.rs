@@ -50,6 +50,9 @@ fn bpf_file_system(engine: &Engine) -> Check {
 
 fn tasks(engine: &Engine) -> Check {
     const NAME: &str = "threads and processes";
+    if engine.is_markless() {
+        return ok(NAME, "have no tenants by themselves: `markMask: none` in fiefd.yaml".into());
+    }
     match engine.follows_tasks() {
         Some(true) => ok(NAME, "have tenants: fief exec, and the option of a thread".into()),
         Some(false) => warn(
@@ -81,16 +84,23 @@ fn capabilities() -> Check {
 }
 
 fn backends(engine: &Engine) -> Vec<Check> {
-    vec![
-        ok(&format!("isolation {}", Fib.name()), "possible: policy routing is there".into()),
-        vrf(engine),
-        netns(),
-    ]
+    vec![fib(engine), vrf(engine), netns()]
+}
+
+fn fib(engine: &Engine) -> Check {
+    let seen = match engine.is_markless() {
+        true => "not used: it needs marks, and `markMask: none` in fiefd.yaml says that fief writes none",
+        false => "possible: policy routing is there",
+    };
+    ok(&format!("isolation {}", Fib.name()), seen.into())
 }
 
 fn vrf(engine: &Engine) -> Check {
     let name = format!("isolation {}", Vrf.name());
     match engine.no_vrf() {
+        None if engine.is_markless() => {
+            ok(&name, "possible for networks; above interfaces it needs marks".into())
+        }
         None => ok(&name, "possible: this kernel makes VRFs".into()),
         Some(why) => {
             let (seen, remedy) = why.split_once("; ").unwrap_or((&why, "see what the kernel says: dmesg"));
@@ -112,10 +122,11 @@ fn netns() -> Check {
 
 fn marks(engine: &Engine) -> Check {
     let status = engine.daemon_status();
-    ok(
-        "mark field",
-        format!("{} (markMask in fiefd.yaml); local rule: {}", status.mark_mask, status.local_rule),
-    )
+    let field = match engine.is_markless() {
+        true => "none: fief writes no marks",
+        false => &status.mark_mask,
+    };
+    ok("mark field", format!("{field} (markMask in fiefd.yaml); local rule: {}", status.local_rule))
 }
 
 fn tenants(engine: &Engine) -> Check {

@@ -95,14 +95,18 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // The tenants of the last good configuration stay: a typing mistake must not stop them.
         tracing::error!(?refusal, "the documents in {} were refused", paths.config().display());
     }
+    // Where fief writes no marks nobody is in its way.
+    let watcher = match engine.is_markless() {
+        true => None,
+        false => Some(watch_marks(handle.clone(), paths.config(), bell.clone())?),
+    };
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
-    let watcher = watch_marks(handle.clone(), paths.config(), bell.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&paths, handle.clone(), broker))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
-    let _ = watcher.join();
+    let _ = watcher.map(std::thread::JoinHandle::join);
     drop(lock);
     Ok(())
 }

@@ -40,8 +40,8 @@ impl FakeHost {
             Change::DeleteRule(family, rule) => {
                 // As fib_rules does: the first with this preference, selector and kind of action.
                 let same = |other: &crate::Rule| {
-                    (other.preference, other.mark, other.mask, other.invert)
-                        == (rule.preference, rule.mark, rule.mask, rule.invert)
+                    (other.preference, other.mark, other.mask, other.source, other.invert)
+                        == (rule.preference, rule.mark, rule.mask, rule.source, rule.invert)
                         && std::mem::discriminant(&other.action) == std::mem::discriminant(&rule.action)
                 };
                 let at = listing.rules.iter().position(|(f, r)| f == family && same(r));

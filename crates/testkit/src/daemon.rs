@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use crate::child::{Child, Output};
 use crate::command::Command;
 use crate::lab::Lab;
+use crate::markless::is_markless;
 use crate::ns::Ns;
 use crate::poll::attempt;
 
@@ -67,7 +68,10 @@ impl Daemon {
         let root = lab.dir().join(if options.root.is_empty() { "root" } else { &options.root });
         let config = root.join("etc/fief");
         fs::create_dir_all(&config).expect("the lab's directory is writable");
-        let main = options.config_yaml.as_ref().map(|text| ("fiefd.yaml", text));
+        let own = options.config_yaml.as_deref().unwrap_or_default();
+        let markless = is_markless() && !own.contains("markMask");
+        let text = if markless { format!("markMask: none\n{own}") } else { own.to_owned() };
+        let main = (markless || options.config_yaml.is_some()).then_some(("fiefd.yaml", &text));
         let more = options.files.iter().map(|(name, text)| (name.as_str(), text));
         for (name, text) in main.into_iter().chain(more) {
             fs::write(config.join(name), text).expect("the lab's directory is writable");

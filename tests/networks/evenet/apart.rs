@@ -9,7 +9,7 @@ use crate::node::http;
 use crate::town::Town;
 
 #[test]
-fn evenet_e20() {
+pub fn evenet_e20() {
     let Some(scene) = Evenet::open("e20", "") else { return };
     let (node, town) = (&scene.node, &scene.node.town);
     let twin = Ipv4Addr::new(10, 10, 1, 20);
@@ -37,7 +37,7 @@ fn evenet_e20() {
 }
 
 #[test]
-fn evenet_e21() {
+pub fn evenet_e21() {
     let Some(scene) = Evenet::open("e21", "") else { return };
     let node = &scene.node;
     assert_eq!(scene.app1.dig(NI1_GATEWAY, "app1"), [scene.one.address]);

@@ -16,7 +16,7 @@ fn in_range(address: Ipv4Addr, subnet: [u8; 3]) -> bool {
 }
 
 #[test]
-fn evenet_e01() {
+pub fn evenet_e01() {
     let Some(scene) = Evenet::open("e01", "") else { return };
     assert!(in_range(scene.one.address, [10, 10, 1]), "{}", scene.one.address);
     assert!(in_range(scene.other.address, [192, 168, 1]), "{}", scene.other.address);
@@ -31,7 +31,7 @@ fn evenet_e01() {
 }
 
 #[test]
-fn evenet_e02() {
+pub fn evenet_e02() {
     let Some(scene) = Evenet::open("e02", "") else { return };
     let seen = scene.app1.reaches("http://site.example/", "site");
     assert_eq!(seen, Town::host_address(0), "translated to the uplink's address");
@@ -48,7 +48,7 @@ fn evenet_e02() {
 }
 
 #[test]
-fn evenet_e04() {
+pub fn evenet_e04() {
     let Some(scene) = Evenet::open("e04", "") else { return };
     scene.app1.resolve_as_leased("eth1");
     for url in ["http://app2/", "http://app2.net.ni2.internal/"] {
@@ -67,7 +67,7 @@ fn evenet_e04() {
 }
 
 #[test]
-fn evenet_e07() {
+pub fn evenet_e07() {
     let Some(scene) = Evenet::open("e07", "") else { return };
     let about = |app: &App| -> Value {
         let text = app.fetch("http://169.254.169.254/fief/v1/endpoint").unwrap_or_else(|e| panic!("{e}"));
@@ -90,7 +90,7 @@ fn evenet_e07() {
 }
 
 #[test]
-fn evenet_e09() {
+pub fn evenet_e09() {
     let Some(scene) = Evenet::open("e09", "") else { return };
     let (app3, lease, _machine) = scene.app3();
     assert!(in_range(lease.address, [10, 10, 1]), "{}", lease.address);
@@ -124,7 +124,7 @@ fn is_reached_by_the_device(scene: &Evenet, ask: &[&str]) {
 }
 
 #[test]
-fn evenet_e18() {
+pub fn evenet_e18() {
     let Some(scene) = Evenet::open("e18", "") else { return };
     let (node, url) = (&scene.node, http(scene.one.address));
     let curl = node.town.tools.curl.display().to_string();

@@ -38,7 +38,7 @@ fn is_call(frame: &Captured) -> bool {
 }
 
 #[test]
-fn evenet_e05() {
+pub fn evenet_e05() {
     let Some(scene) = Evenet::open("e05", "") else { return };
     scene.route_app1("eth0", NI1_GATEWAY);
     let wire = Capture::on(&scene.node.town.gateways[0], "eth0");
@@ -55,7 +55,7 @@ fn evenet_e05() {
 /// Decided so: a port map is there for everybody who can reach the uplink's address, the network that it leads into
 /// among them.
 #[test]
-fn evenet_e06() {
+pub fn evenet_e06() {
     let Some(scene) = Evenet::open("e06", "") else { return };
     scene.route_app1("eth1", NI2_GATEWAY);
     scene.app1.reaches(PORT_MAP, "app2");
@@ -72,7 +72,7 @@ fn evenet_e06() {
 }
 
 #[test]
-fn evenet_e10() {
+pub fn evenet_e10() {
     let Some(scene) = Evenet::open("e10", MOVE) else { return };
     let (app3, lease, _machine) = scene.app3();
     let out = Capture::on(&scene.node.town.gateways[1], "eth0");
@@ -92,7 +92,7 @@ fn evenet_e10() {
 }
 
 #[test]
-fn evenet_e19() {
+pub fn evenet_e19() {
     let Some(scene) = Evenet::open("e19", "") else { return };
     let [gateway, other] = [0, 1].map(|i| App::of(&scene.node.town, scene.node.town.gateways[i].clone()));
     gateway.reaches(PORT_MAP, "app2");

@@ -49,13 +49,10 @@ fn two(node: &Node) -> [App; 2] {
 fn a_host_without_vrfs_is_as_it_was() {
     let Some(node) = open("vrf-gone") else { return };
     let host = &node.town.host;
-    // The rule that the kernel adds with the first VRF stays, because it never adds it again: a VRF of somebody else's
-    // would not work.
+    // The rule that the kernel adds with the first VRF of a namespace goes with fief's last one, since fief's brought it.
     let rules = || host.sh("ip rule; ip -6 rule").stdout;
-    let of_kernel = |text: &str| text.lines().filter(|line| line.starts_with("1000:")).count();
-    assert_eq!(of_kernel(&rules()), 0);
-    host.ip("link add first type vrf table 77\nlink del first\n");
-    assert_eq!(of_kernel(&rules()), 2, "it stays by itself");
+    let of_vrfs = |text: &str| text.lines().filter(|line| line.starts_with("1000:")).count();
+    assert_eq!(of_vrfs(&rules()), 0);
     let before = Snapshot::of(host);
     for round in 0..2 {
         let [a, b] = two(&node);
@@ -78,8 +75,32 @@ fn a_host_without_vrfs_is_as_it_was() {
         assert!(!a.has("eth0") && !b.has("eth0"));
         assert_eq!(node.host_entries().iter().filter(|entry| entry.zone != Some(0)).count(), 0);
     }
-    host.ip("rule del pref 1000\nlink add second type vrf table 78\n");
-    assert_eq!(of_kernel(&host.sh("ip rule").stdout), 0, "the kernel never adds it again");
+    assert_eq!(of_vrfs(&rules()), 0);
+    // Somebody else's that comes while there are fief's keeps a rule when those go.
+    let [a, _b] = two(&node);
+    host.ip("link add other type vrf table 77\n");
+    for name in ["ni1", "ni2"] {
+        node.daemon.cli(&["delete", "tenant", name]).ok();
+    }
+    eventually(SOON, || if a.has("eth0") { Err("it is there".to_owned()) } else { Ok(()) });
+    assert_eq!(of_vrfs(&rules()), 2, "the kernel never adds it again, so it is fief's to leave");
+    host.ip("link del other\n");
+    eventually(SOON, || before.diff(&Snapshot::of(host)).map_or(Ok(()), Err));
+}
+
+#[test]
+fn a_rule_that_was_there_before_stays() {
+    let Some(node) = open("vrf-before") else { return };
+    let host = &node.town.host;
+    host.ip("link add first type vrf table 77\nlink del first\n");
+    let before = Snapshot::of(host);
+    assert!(host.sh("ip rule").stdout.contains("1000:"), "the kernel leaves it");
+    let [a, _b] = two(&node);
+    a.reaches(&http(Town::SITE), "site");
+    for name in ["ni1", "ni2"] {
+        node.daemon.cli(&["delete", "tenant", name]).ok();
+    }
+    eventually(SOON, || before.diff(&Snapshot::of(host)).map_or(Ok(()), Err));
 }
 
 #[test]

@@ -44,6 +44,14 @@ async fn start(engine: Handle, request: MoveRequest) -> Response {
     };
     let known = engine.view(|e| (arbiter::registry(&e.config_directory()), e.field_now()));
     let Some((registry, now)) = known.await else { return gone() };
+    let Some(now) = now else {
+        let text = "fief writes no marks on this host: there is no field to move";
+        return error(
+            StatusCode::CONFLICT,
+            text,
+            Some("write `markMask: auto` in fiefd.yaml, or a mask, and start fiefd again"),
+        );
+    };
     // Looking at the host takes a while; meanwhile the engine goes on.
     let looked = tokio::task::spawn_blocking(move || match wanted {
         None => {

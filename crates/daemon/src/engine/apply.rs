@@ -10,7 +10,6 @@ use ipnet::IpNet;
 
 use super::Engine;
 use super::intent::{Intent, Kind, Object, outcome};
-use super::vrfs::isolation;
 use crate::members;
 use crate::networks;
 use crate::plan::backend::{self, Around, Backend, Vrf};
@@ -101,10 +100,11 @@ impl Engine {
         let mut complaints = fief_model::validate(&documents, &kept);
         let members = resolve_members(&documents, &mut complaints);
         let flaws = complaints.len();
-        choose_backends(&documents, &kept, self.no_vrf.as_deref(), &mut complaints);
+        let no_mark = self.is_markless();
+        choose_backends(&documents, &kept, (self.no_vrf.as_deref(), no_mark), &mut complaints);
         if complaints.len() > flaws && self.no_vrf.is_some() {
             complaints.truncate(flaws);
-            choose_backends(&documents, &kept, self.no_vrf().as_deref(), &mut complaints);
+            choose_backends(&documents, &kept, (self.no_vrf().as_deref(), no_mark), &mut complaints);
         }
         keep_off(&documents, &self.reserved_networks(), &mut complaints);
         self.check_labels(&documents, &mut complaints);
@@ -147,7 +147,7 @@ impl Engine {
         let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
         let overlapping = fief_model::overlapping(after.tenants.values().map(|stored| &stored.tenant));
-        let has_vrf = |s: &Stored| isolation(&s.tenant, false, &overlapping) == Vrf.name();
+        let has_vrf = |s: &Stored| self.isolation_among(&s.tenant, false, &overlapping) == Vrf.name();
         let of_host = after.tenants.values().filter(|s| !after.is_segmented(&s.tenant));
         let mut desired: std::collections::HashMap<_, _> =
             of_host.map(|s| (s.slot, desire(tree, s, observed, has_vrf(s)))).collect();
@@ -227,7 +227,7 @@ impl Engine {
         if gone.is_empty() {
             return;
         }
-        let layout = self.settings.positions.read;
+        let Some(layout) = self.positions().map(|positions| positions.read) else { return };
         match fief_host::sockets::destroy(|socket| gone.contains(&layout.number(socket.mark))) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "closed sockets of deleted tenants"),
@@ -283,7 +283,7 @@ fn resolve_members(
 fn choose_backends(
     documents: &[Located],
     kept: &Kept<'_>,
-    no_vrf: Option<&str>,
+    (no_vrf, no_mark): (Option<&str>, bool),
     complaints: &mut Vec<Diagnostic>,
 ) {
     let coming = documents.iter().filter_map(|located| match &located.document {
@@ -300,8 +300,8 @@ fn choose_backends(
     for located in documents {
         let Document::Tenant(tenant) = &located.document else { continue };
         let name = tenant.metadata.name.as_str();
-        let around =
-            Around { segmented: segmented.contains(name), overlapped: overlapping.contains(name), no_vrf };
+        let (segmented, overlapped) = (segmented.contains(name), overlapping.contains(name));
+        let around = Around { segmented, overlapped, no_vrf, no_mark };
         if let Err(reason) = backend::choose(tenant, around) {
             let message = format!("no isolation can hold this tenant: {reason}");
             complaints.push(complaint(located, "spec.isolation", message, "see `fief doctor`".into()));

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use fief_api::Condition;
-use fief_datapath::{Datapath, Device};
+use fief_datapath::{Datapath, DatapathError, Device};
 use fief_host::{Address, Change, Family, Host, HostError, Programs, kernel};
 use fief_model::Slot;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -66,8 +66,15 @@ impl Engine {
         self.set_switches(&plan.sysctls, Scope::Namespace).map_err(|e| condition("SwitchRefused", e))?;
         self.restore_switches(&plan.sysctls, Scope::Namespace);
         self.restore_switches(&plan.sysctls, Scope::Devices);
+        if plan.is_markless {
+            self.unload().map_err(|e| condition("DatapathStale", e))?;
+            return self
+                .set_switches(&plan.sysctls, Scope::Devices)
+                .map_err(|e| condition("SwitchRefused", e));
+        }
         self.load().map_err(|e| condition("DatapathMissing", e))?;
-        let Some(datapath) = self.datapath.as_mut() else { return Ok(()) };
+        let read = self.positions().map(|positions| positions.read);
+        let (Some(datapath), Some(read)) = (self.datapath.as_mut(), read) else { return Ok(()) };
         datapath.maps().add(&plan.entries).map_err(|e| condition("DatapathFull", e))?;
         let devices: Vec<Device> = plan
             .devices
@@ -86,7 +93,7 @@ impl Engine {
                 return Err(condition("AttachRefused", error));
             }
             if datapath.aliases().is_fresh() {
-                let ports = super::aliases::bound_ports(self.settings.positions.read);
+                let ports = super::aliases::bound_ports(read);
                 datapath.aliases_mut().look_at(ports).map_err(|e| condition("DatapathStale", e))?;
             }
             self.attached = devices;
@@ -102,10 +109,11 @@ impl Engine {
         let switches = self.store.switches()?;
         let before = switches.get(ACCEPT_SWITCH).map(|switch| switch.before.trim());
         // Who is not remembered was as it is wanted.
-        self.settings.foreign_accepted = before.is_none_or(|before| before != "0");
+        let (Some(settings), Some(field)) = (&mut self.settings, &self.field) else { return Ok(()) };
+        settings.foreign_accepted = before.is_none_or(|before| before != "0");
         let bpffs = self.paths.bpffs();
         kernel::mount_bpffs(&bpffs)?;
-        let datapath = Datapath::load(&bpffs.join("fief"), &self.settings, self.field.gone())?;
+        let datapath = Datapath::load(&bpffs.join("fief"), settings, field.gone())?;
         self.host.lend(Programs(datapath.detours()?));
         self.datapath = Some(datapath);
         self.attached.clear();
@@ -122,17 +130,23 @@ impl Engine {
         let mut did = self.make(plan.add, true);
         did |= self.make(plan.remove, false);
         self.restore_switches(&[], Scope::Devices);
-        let removed = match self.datapath.take() {
-            Some(datapath) => datapath.remove(&pins),
-            None => fief_datapath::remove_pins(&pins),
-        };
-        if let Err(error) = removed {
+        if let Err(error) = self.unload() {
             tracing::warn!(%error, "some bpf pins stay");
         }
-        self.attached.clear();
         self.trouble.clear();
         self.restore_switches(&[], Scope::Namespace);
         did
+    }
+
+    /// Takes the programs away, also those of an earlier daemon.
+    fn unload(&mut self) -> Result<(), DatapathError> {
+        let pins = self.paths.bpffs().join("fief");
+        self.attached.clear();
+        match self.datapath.take() {
+            Some(datapath) => datapath.remove(&pins),
+            None if pins.exists() => fief_datapath::remove_pins(&pins),
+            None => Ok(()),
+        }
     }
 
     /// Makes changes, those that may be made now. `adding` ones are remembered, so that a second time is a repair.

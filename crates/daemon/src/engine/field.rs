@@ -47,8 +47,13 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOKS: u32 = 10;
 /// So many intruders are told of.
 const INTRUDERS: usize = 20;
+/// The word for a field that is not there.
+pub(super) const NONE: &str = "none";
 /// TCP_TIME_WAIT (net/tcp_states.h).
 const TIME_WAIT: u8 = 6;
+
+/// Where the configuration wants the field, and why.
+pub(super) type Goal = (MarkLayout, String);
 
 /// The move as far as this process is concerned.
 #[derive(Debug, Default)]
@@ -122,25 +127,32 @@ pub(super) fn placed(
     config: &Config,
     paths: &Paths,
     store: &mut Store,
-) -> anyhow::Result<(Field, Option<(MarkLayout, String)>)> {
+) -> anyhow::Result<(Option<Field>, Option<Goal>)> {
     const WRITTEN: &str = "markMask in fiefd.yaml says so";
     let known = store.field()?;
+    if config.mark_mask == MarkMask::None {
+        if let Some(field) = known {
+            tracing::info!(mask = %field.mask, "fief writes no marks any more: markMask in fiefd.yaml says so");
+            store.forget_field()?;
+        }
+        return Ok((None, None));
+    }
     let choice = |now| arbiter::choose(&arbiter::registry(&paths.config()), now);
     let goal_of = |field: &Field| field.moving.as_ref().map_or(field.mask, |moving| moving.goal);
     match (known, config.mark_mask) {
         (Some(field), MarkMask::At(mask)) if goal_of(&field) != mask => {
-            Ok((field, Some((mask, WRITTEN.to_owned()))))
+            Ok((Some(field), Some((mask, WRITTEN.to_owned()))))
         }
         // What the configuration had said, and says no longer.
         (Some(field), MarkMask::Auto) if field.moving.is_none() && field.reason == WRITTEN => {
             let choice = choice(None);
-            Ok((field, Some((choice.mask, choice.reason))))
+            Ok((Some(field), Some((choice.mask, choice.reason))))
         }
-        (Some(field), _) => Ok((field, None)),
+        (Some(field), _) => Ok((Some(field), None)),
         (None, mark_mask) => {
             let (mask, reason) = match mark_mask {
                 MarkMask::At(mask) => (mask, WRITTEN.to_owned()),
-                MarkMask::Auto => {
+                MarkMask::Auto | MarkMask::None => {
                     let choice = choice(None);
                     (choice.mask, choice.reason)
                 }
@@ -148,7 +160,7 @@ pub(super) fn placed(
             tracing::info!(%mask, reason, "the field in the marks");
             let field = Field { mask, lane: 0, reason, moving: None };
             store.keep_field(&field)?;
-            Ok((field, None))
+            Ok((Some(field), None))
         }
     }
 }
@@ -180,7 +192,11 @@ impl Engine {
     /// Begins to move the field, or says why not. What happens then is told by [`Engine::field_view`].
     pub(crate) fn begin_move(&mut self, goal: MarkLayout, reason: String) -> Result<(), Refusal> {
         let conflict = |message: String, help: &str| Err(Refusal::Conflict(message, Some(help.into())));
-        if let Some(moving) = &self.field.moving {
+        let Some(now) = self.field.clone() else {
+            let message = "fief writes no marks on this host: `markMask: none` in fiefd.yaml".to_owned();
+            return conflict(message, "write `markMask: auto` there, or a mask, and start fiefd again");
+        };
+        if let Some(moving) = &now.moving {
             let message = format!("the field is already on its way to {}", moving.goal);
             return conflict(message, "wait until it is there: fief marks move shows how far it is");
         }
@@ -192,32 +208,32 @@ impl Engine {
             );
             return conflict(message, "choose a wider field; slots do not change while a tenant lives");
         }
-        if goal == self.field.mask {
-            self.field.reason = reason;
-            return self.store.keep_field(&self.field).map_err(|e| Refusal::Store(e.to_string()));
+        if goal == now.mask {
+            let field = Field { reason, ..now };
+            self.store.keep_field(&field).map_err(|e| Refusal::Store(e.to_string()))?;
+            self.field = Some(field);
+            return Ok(());
         }
-        let to = match goal.mask() & self.field.mask.mask() {
+        let to = match goal.mask() & now.mask.mask() {
             0 => goal,
             // Bits that both have cannot say two things at once: by way of a place beside both, and beside others if that
             // can be.
-            _ => match self.stopover(goal) {
+            _ => match self.stopover(&now, goal) {
                 Some(stop) => stop,
                 None => {
-                    let message =
-                        format!("{goal} and {} share bits, and nothing lies beside both", self.field.mask);
+                    let message = format!("{goal} and {} share bits, and nothing lies beside both", now.mask);
                     return conflict(message, "choose a field that shares no bit with the one of now");
                 }
             },
         };
-        let field =
-            Field { moving: Some(Moving { to, goal, reason, phase: Phase::Both }), ..self.field.clone() };
+        let field = Field { moving: Some(Moving { to, goal, reason, phase: Phase::Both }), ..now };
         tracing::info!(from = %field.mask, %to, %goal, "the field moves");
         self.enter(field)
     }
 
-    fn stopover(&self, goal: MarkLayout) -> Option<MarkLayout> {
-        let both = goal.mask() | self.field.mask.mask();
-        let width = self.field.narrowest().width().min(goal.width());
+    fn stopover(&self, now: &Field, goal: MarkLayout) -> Option<MarkLayout> {
+        let both = goal.mask() | now.mask.mask();
+        let width = now.narrowest().width().min(goal.width());
         beside(both | self.taken, width).or_else(|| beside(both, width))
     }
 
@@ -225,13 +241,13 @@ impl Engine {
     pub(super) fn mind_move(&mut self) {
         loop {
             // A move that was under way when the configuration changed ends first.
-            if self.field.moving.is_none()
+            if !self.is_moving()
                 && let Some((mask, reason)) = self.goal.take()
                 && let Err(refusal) = self.begin_move(mask, reason)
             {
                 tracing::error!(?refusal, "the field stays where it is");
             }
-            if self.field.moving.is_none() || self.progress.look_at.is_some_and(|at| at > Instant::now()) {
+            if !self.is_moving() || self.progress.look_at.is_some_and(|at| at > Instant::now()) {
                 return;
             }
             self.progress.look_at = None;
@@ -242,6 +258,10 @@ impl Engine {
         }
     }
 
+    fn is_moving(&self) -> bool {
+        self.field.as_ref().is_some_and(|field| field.moving.is_some())
+    }
+
     fn look_again(&mut self) {
         self.progress.looks = (self.progress.looks + 1).min(LOOKS);
         self.progress.look_at = Some(Instant::now() + LOOK * self.progress.looks);
@@ -249,15 +269,17 @@ impl Engine {
 
     /// One step, unless it must wait; then it says when to look again.
     fn step(&mut self) -> Result<(), Refusal> {
-        let Some(moving) = self.field.moving.clone() else { return Ok(()) };
+        let Some(field) = self.field.clone() else { return Ok(()) };
+        let Some(moving) = field.moving.clone() else { return Ok(()) };
+        let mask = field.mask;
         if !self.stands() {
             self.look_again();
             return Ok(());
         }
         match moving.phase {
             Phase::Both => {
-                self.take_over(moving.to);
-                let unmoved = self.unmoved(moving.to)?;
+                self.take_over(mask, moving.to);
+                let unmoved = self.unmoved(mask, moving.to)?;
                 if self.progress.left != unmoved.len() {
                     self.progress.left = unmoved.len();
                     self.touch();
@@ -277,14 +299,13 @@ impl Engine {
                         "closed what could not be moved: half-open connections, sockets nobody holds"
                     );
                 }
-                self.enter_phase(moving, Phase::Read)
+                enter_phase(self, field, moving, Phase::Read)
             }
-            Phase::Read => self.enter_phase(moving, Phase::Clean),
+            Phase::Read => enter_phase(self, field, moving, Phase::Clean),
             Phase::Clean => {
-                self.take_off(self.field.mask, moving.to);
+                self.take_off(mask, moving.to);
                 let Moving { to, goal, reason, .. } = moving;
-                let field =
-                    Field { mask: to, lane: 1 - self.field.lane, reason: reason.clone(), moving: None };
+                let field = Field { mask: to, lane: 1 - field.lane, reason: reason.clone(), moving: None };
                 tracing::info!(at = %to, "the field has moved");
                 self.enter(field)?;
                 if goal == to { Ok(()) } else { self.begin_move(goal, reason) }
@@ -292,19 +313,15 @@ impl Engine {
         }
     }
 
-    fn enter_phase(&mut self, moving: Moving, phase: Phase) -> Result<(), Refusal> {
-        self.enter(Field { moving: Some(Moving { phase, ..moving }), ..self.field.clone() })
-    }
-
     /// Writes down where the field is, and then does as it says.
     fn enter(&mut self, field: Field) -> Result<(), Refusal> {
         self.store.keep_field(&field).map_err(|e| Refusal::Store(e.to_string()))?;
-        self.field = field;
         self.progress = Progress::default();
-        let positions = self.field.positions();
-        if self.settings.positions != positions {
-            self.settings.positions = positions;
-            self.tree.detour = Detour(fief_datapath::detour(&self.settings));
+        let (positions, trees) = (field.positions(), field.trees());
+        self.field = Some(field);
+        if let Some(settings) = self.settings.as_mut().filter(|settings| settings.positions != positions) {
+            settings.positions = positions;
+            self.tree.detour = Detour(fief_datapath::detour(settings));
             // The pinned programs stay where they are until their successors sit.
             self.datapath = None;
             // What is made again for other programs is no repair.
@@ -312,7 +329,7 @@ impl Engine {
             // A full counter is the only failure, and then it has been rung.
             let _ = rustix::io::write(&*self.watcher, &1_u64.to_ne_bytes());
         }
-        (self.tree.field, self.tree.also) = self.field.trees();
+        (self.tree.field, self.tree.also) = (Some(trees.0), trees.1);
         self.reconcile();
         self.touch();
         Ok(())
@@ -340,11 +357,11 @@ impl Engine {
     }
 
     /// Gives sockets and connections their new place beside the old one.
-    fn take_over(&self, to: MarkLayout) {
+    fn take_over(&self, mask: MarkLayout, to: MarkLayout) {
         if is_off("take-over") {
             return;
         }
-        let (mask, owners) = (self.field.mask, self.owners());
+        let owners = self.owners();
         let both = Positions { read: mask, also: Some(to) };
         if let Some(Err(error)) = self.datapath.as_ref().map(fief_datapath::Datapath::remark) {
             tracing::warn!(%error, "TCP sockets keep their marks");
@@ -378,8 +395,8 @@ impl Engine {
     }
 
     /// Sockets that say their tenant in the old place only.
-    fn unmoved(&self, to: MarkLayout) -> Result<Vec<SocketInfo>, Refusal> {
-        let (mask, owners) = (self.field.mask, self.owners());
+    fn unmoved(&self, mask: MarkLayout, to: MarkLayout) -> Result<Vec<SocketInfo>, Refusal> {
+        let owners = self.owners();
         let is_unmoved = |socket: &SocketInfo| {
             let slot = mask.number(socket.mark);
             let ip = socket.local.ip().to_canonical();
@@ -395,24 +412,48 @@ impl Engine {
     }
 
     /// Where the field is, and whose numbers stand in it.
-    pub(crate) fn field_now(&self) -> Now {
-        (self.settings.positions.read, self.slots().map(|slot| slot.number()).collect())
+    pub(crate) fn field_now(&self) -> Option<Now> {
+        let read = self.positions()?.read;
+        Some((read, self.slots().map(|slot| slot.number()).collect()))
+    }
+
+    /// Where the slot stands in marks; `None` where fief writes none.
+    pub(super) fn positions(&self) -> Option<Positions> {
+        self.field.as_ref().map(Field::positions)
+    }
+
+    /// Does fief write no marks on this host?
+    pub(crate) fn is_markless(&self) -> bool {
+        self.field.is_none()
     }
 
     /// Where the field is, for people.
     pub(crate) fn field_view(&self) -> FieldView {
-        let Positions { read, also } = self.field.positions();
+        let configured = match self.config.mark_mask {
+            MarkMask::Auto => None,
+            MarkMask::None => Some(NONE.to_owned()),
+            MarkMask::At(mask) => Some(mask.to_string()),
+        };
+        let Some(field) = &self.field else {
+            return FieldView {
+                mask: NONE.into(),
+                also: None,
+                tenants: 0,
+                reason: "markMask in fiefd.yaml says that fief writes no marks".into(),
+                configured,
+                moving: None,
+                intruders: Vec::new(),
+            };
+        };
+        let Positions { read, also } = field.positions();
         FieldView {
             mask: read.to_string(),
             also: also.map(|also| also.to_string()),
-            tenants: self.field.narrowest().capacity(),
-            reason: self.field.reason.clone(),
-            configured: match self.config.mark_mask {
-                MarkMask::Auto => None,
-                MarkMask::At(mask) => Some(mask.to_string()),
-            },
-            moving: self.field.moving.as_ref().map(|moving| MovingView {
-                from: self.field.mask.to_string(),
+            tenants: field.narrowest().capacity(),
+            reason: field.reason.clone(),
+            configured,
+            moving: field.moving.as_ref().map(|moving| MovingView {
+                from: field.mask.to_string(),
                 to: moving.goal.to_string(),
                 phase: match moving.phase {
                     Phase::Both => "both",
@@ -426,6 +467,10 @@ impl Engine {
             intruders: self.intruders.clone(),
         }
     }
+}
+
+fn enter_phase(engine: &mut Engine, field: Field, moving: Moving, phase: Phase) -> Result<(), Refusal> {
+    engine.enter(Field { moving: Some(Moving { phase, ..moving }), ..field })
 }
 
 fn failed(error: fief_host::HostError) -> Refusal {

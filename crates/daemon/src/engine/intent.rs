@@ -255,11 +255,12 @@ impl Engine {
         }
         // Slots of tenants that go in the same request are not reused at once: their packets may still be on the way.
         let taken: BTreeSet<Slot> = self.slots().chain(promised.iter().copied()).collect();
-        let read = self.settings.positions.read;
+        let read = self.positions().map(|positions| positions.read);
         let sockets = fief_host::sockets::list().map_err(|e| Refusal::Store(e.to_string()))?;
         let by_tasks = self.carried_by_tasks().into_iter().filter_map(|slot| u16::try_from(slot).ok());
-        let carried: BTreeSet<u16> = sockets.iter().map(|s| read.number(s.mark)).chain(by_tasks).collect();
-        slots::allocate(self.field.narrowest(), &taken, &carried, count)
+        let carried: BTreeSet<u16> =
+            sockets.iter().filter_map(|socket| Some(read?.number(socket.mark))).chain(by_tasks).collect();
+        slots::allocate(self.field.as_ref().map(crate::store::Field::narrowest), &taken, &carried, count)
             .map_err(|e| Refusal::Conflict(e.to_string(), None))
     }
 

@@ -40,7 +40,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
 
 use crate::arbiter::Heard;
-use crate::config::{Config, LocalRule};
+use crate::config::{Config, LocalRule, MarkMask};
 use crate::contention::Contention;
 use crate::networks::links::Links;
 use crate::networks::{Link, Networks};
@@ -81,12 +81,12 @@ pub struct Engine {
     pub(crate) paths: Paths,
     pub(crate) cgroup: PathBuf,
     tree: Tree,
-    settings: Settings,
+    settings: Option<Settings>,
     store: Store,
-    field: Field,
+    field: Option<Field>,
     progress: Progress,
     /// Where the configuration wants the field, if it is not there.
-    goal: Option<(MarkLayout, String)>,
+    goal: Option<field::Goal>,
     /// Who else uses the field's bits.
     intruders: Vec<String>,
     /// Bits that others use.
@@ -168,7 +168,11 @@ impl Handle {
 
     /// Tells the engine what others do with marks, given where its field is.
     pub fn heard_of(&self, look: Box<dyn FnOnce(MarkLayout) -> Heard + Send>) {
-        self.send(Box::new(move |engine| engine.heard(look(engine.field.positions().read))));
+        self.send(Box::new(move |engine| {
+            if let Some(positions) = engine.positions() {
+                engine.heard(look(positions.read));
+            }
+        }));
     }
 
     /// Has the engine ended?
@@ -210,15 +214,19 @@ impl Engine {
         let mut store = Store::open(&paths.state())?;
         let tenants = store.tenants()?;
         let (networks, endpoints, uplinks) = (store.networks()?, store.endpoints()?, store.uplinks()?);
+        if config.mark_mask == MarkMask::None {
+            vrfs::need_no_marks(&tenants, &networks)?;
+        }
         let (network_policies, begun) = (store.policies()?, Instant::now());
         let now = policies::now(begun);
         let policies = policies::compiled(&mut store, &tenants, &endpoints, &network_policies, now)?;
         let (field, goal) = field::placed(&config, &paths, &mut store)?;
-        let layout = goal.as_ref().map_or(field.narrowest(), |(goal, _)| *goal);
+        let layout = goal.as_ref().map(|(goal, _)| *goal).or(field.as_ref().map(Field::narrowest));
         let of_tenants = tenants.iter().map(|(name, stored)| ("tenant", name, stored.slot));
         let slots = of_tenants.chain(uplinks.iter().map(|(name, uplink)| ("uplink", name, uplink.slot)));
-        if let Some((kind, name, slot)) =
-            slots.into_iter().find(|(.., slot)| slot.number() > layout.highest())
+        if let Some(layout) = layout
+            && let Some((kind, name, slot)) =
+                slots.into_iter().find(|(.., slot)| slot.number() > layout.highest())
         {
             anyhow::bail!(
                 "{kind} {name} has slot {slot}, which the mark field {layout} cannot hold; widen markMask in fiefd.yaml"
@@ -228,25 +236,29 @@ impl Engine {
             v4: config.alias_range,
             v6: Ipv6Net::new_assert(Ipv6Addr::from(u128::from(store.alias_network()?) << 64), 64),
         };
-        let settings = Settings {
+        let local_moved = config.local_rule == LocalRule::Move;
+        let netns_cookie = fief_host::kernel::network_namespace_cookie()?;
+        let settings = field.as_ref().map(|field| Settings {
             positions: field.positions(),
-            local_moved: config.local_rule == LocalRule::Move,
+            local_moved,
             // Known once the switch has been set, which is before programs are loaded.
             foreign_accepted: false,
-            netns_cookie: fief_host::kernel::network_namespace_cookie()?,
+            netns_cookie,
             aliases,
             cgroup: std::fs::metadata(&cgroup).map(|m| m.ino()).unwrap_or(0),
-        };
-        let (of_field, also) = field.trees();
+        });
+        let trees = field.as_ref().map(Field::trees);
+        let links = Links(config.link_range);
         let tree = Tree {
-            field: of_field,
-            also,
+            field: trees.map(|(of_field, _)| of_field),
+            also: trees.and_then(|(_, also)| also),
+            links,
             entry: config.rule_preference,
             table_base: config.table_base,
-            move_local: settings.local_moved,
+            move_local: local_moved,
             vrf_rule_is_ours: store.vrf_rule_is_ours()?,
             aliases,
-            detour: Detour(fief_datapath::detour(&settings)),
+            detour: Detour(settings.as_ref().map_or(0, fief_datapath::detour)),
         };
         // Subscribed before the first listing: what happens in between is then an event.
         let monitor = Monitor::open()?;
@@ -266,8 +278,7 @@ impl Engine {
             told.store(true, Ordering::Release);
             ring();
         });
-        let links = Links(config.link_range);
-        let segments = Networks::new(&paths, links, settings.local_moved, on_lease, on_verdict);
+        let segments = Networks::new(&paths, links, local_moved, on_lease, on_verdict);
         let handle = Handle { jobs: job_sender, views: view_sender, bell: bell.clone(), revision: watcher };
         let engine = Engine {
             config,

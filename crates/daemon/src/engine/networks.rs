@@ -7,11 +7,12 @@ use fief_api::{
     Condition, EndpointStatus, EndpointView, InterfaceStatus, NetworkStatus, NetworkView, Phase, Standing,
     UplinkStatus,
 };
+use fief_host::Family;
 use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
 
-use super::{Engine, vrfs};
-use crate::networks::{Documents, Ground, forwarding, wanted};
+use super::Engine;
+use crate::networks::{Documents, Ground, Ways, forwarding, wanted};
 use crate::plan::backend::{Backend, Vrf};
 use crate::plan::desire::desire;
 use crate::store::{StoreError, Stored, StoredEndpoint, StoredNetwork};
@@ -32,7 +33,7 @@ impl Engine {
         let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
         let has_vrf =
-            |stored: &Stored| vrfs::isolation(&stored.tenant, false, &self.overlapping) == Vrf.name();
+            |stored: &Stored| self.isolation_among(&stored.tenant, false, &self.overlapping) == Vrf.name();
         let of_host = documents.tenants.values().filter(|stored| !documents.is_segmented(&stored.tenant));
         let mut desired: std::collections::HashMap<_, _> =
             of_host.map(|stored| (stored.slot, desire(tree, stored, observed, has_vrf(stored)))).collect();
@@ -40,8 +41,25 @@ impl Engine {
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);
         let switched = self.switched();
-        let vrfs = self.observed.asks_vrfs_first();
+        let kept = match self.observed.asks_vrfs_first() {
+            true => self.mind_vrf_rule_of_networks(),
+            false => Ok(()),
+        };
+        if let Err(error) = &kept {
+            tracing::error!(%error, "no VRF is made");
+        }
+        let vrfs = self.observed.asks_vrfs_first() && kept.is_ok();
         self.build_networks(wanted, &switched, vrfs)
+    }
+
+    /// By what uplinks are told apart.
+    pub(super) fn ways(&self) -> Ways {
+        let stands = || self.observed.rules(Family::V4).any(|rule| rule == self.tree.entry_by_source());
+        match self.positions() {
+            Some(positions) => Ways::Marks(positions),
+            None if stands() => Ways::Sources,
+            None => Ways::Missing,
+        }
     }
 
     /// Opens links, unless the host is not ready for what comes from there.
@@ -63,6 +81,7 @@ impl Engine {
             networks: self.networks.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
             endpoints: self.endpoints.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
             uplinks: &self.uplinks,
+            markless: self.is_markless(),
         }
     }
 
@@ -90,7 +109,8 @@ impl Engine {
     /// Has this tenant a namespace?
     pub(super) fn is_segmented(&self, tenant: &Tenant) -> bool {
         let prefix = format!("{}/", tenant.metadata.name);
-        tenant.spec.isolation == fief_model::Isolation::Netns
+        self.is_markless()
+            || tenant.spec.isolation == fief_model::Isolation::Netns
             || self.networks.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
     }
 

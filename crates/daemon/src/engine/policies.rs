@@ -242,10 +242,10 @@ impl Engine {
 
     /// Builds networks with whoever judges there.
     pub(super) fn build_networks(&mut self, wanted: Wanted, switched: &BTreeSet<String>, vrfs: bool) -> bool {
-        let subjects = self.subjects();
+        let (subjects, ways) = (self.subjects(), self.ways());
         let is_there = |device: &str| self.observed.link(device).is_some();
         let judges = Judging { subjects, policy: self.judges.programs.as_mut() };
-        let did = self.segments.build(wanted, self.settings.positions, switched, vrfs, &is_there, judges);
+        let did = self.segments.build(wanted, ways, switched, vrfs, &is_there, judges);
         if self.judges.programs.is_some() {
             self.retire();
         }

@@ -7,6 +7,7 @@ use fief_api::{Condition, Counters, DaemonStatus, Phase, SocketView, SysctlView,
 use fief_host::sysctl;
 
 use super::Engine;
+use super::field::NONE;
 use crate::config::LocalRule;
 use crate::plan::{Plan, Setting};
 use crate::store::Stored;
@@ -28,7 +29,7 @@ impl Engine {
     }
 
     pub(super) fn status_of(&self, stored: &Stored) -> TenantStatus {
-        let layout = self.settings.positions.read;
+        let layout = self.positions().map(|positions| positions.read);
         let number = stored.slot.number();
         let mut conditions = self.trouble.clone();
         conditions.extend(self.segments.trouble_of(&stored.tenant.metadata.name).cloned());
@@ -49,7 +50,8 @@ impl Engine {
         TenantStatus {
             slot: number,
             table: self.tree.table_base + u32::from(number),
-            mark: format!("{:#x}/{layout}", layout.mark(number).unwrap_or(0)),
+            mark: layout
+                .map_or(NONE.into(), |layout| format!("{:#x}/{layout}", layout.mark(number).unwrap_or(0))),
             isolation: self.isolation_of(&stored.tenant).into(),
             phase: if conditions.is_empty() { Phase::Ready } else { Phase::Pending },
             conditions,
@@ -99,7 +101,7 @@ impl Engine {
             pid: std::process::id(),
             root: self.paths.root().display().to_string(),
             cgroup: self.cgroup.display().to_string(),
-            mark_mask: self.settings.positions.read.to_string(),
+            mark_mask: self.positions().map_or(NONE.into(), |positions| positions.read.to_string()),
             local_rule: match self.config.local_rule {
                 LocalRule::Keep => "keep",
                 LocalRule::Move => "move",
@@ -123,11 +125,11 @@ impl Engine {
 
     /// Every TCP and UDP socket with its tenant, or those of one tenant.
     pub(crate) fn sockets(&self, of: Option<&str>) -> Result<Vec<SocketView>, fief_host::HostError> {
-        let layout = self.settings.positions.read;
+        let layout = self.positions().map(|positions| positions.read);
         let names: std::collections::HashMap<u16, &str> =
             self.tenants.values().map(|s| (s.slot.number(), s.tenant.metadata.name.as_str())).collect();
         let sockets = fief_host::sockets::list()?.into_iter().map(|socket| {
-            let number = layout.number(socket.mark);
+            let number = layout.map_or(0, |layout| layout.number(socket.mark));
             let nobody = if number == 0 { "-".to_owned() } else { format!("(slot {number})") };
             let tcp = socket.protocol == "tcp";
             SocketView {
@@ -158,7 +160,7 @@ impl Engine {
             }
         }
         let before: BTreeSet<u32> = self.attached.iter().map(|d| d.index).collect();
-        match (plan.is_vacant, self.datapath.is_some()) {
+        match (plan.is_vacant || plan.is_markless, self.datapath.is_some()) {
             (false, false) => steps.push(format!(
                 "load the bpf programs; attach them to lo, to control group {}, to socket lookups and to netfilter's input \
                  and postrouting",

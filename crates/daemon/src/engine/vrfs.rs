@@ -1,6 +1,8 @@
 //! VRFs in the engine: does this kernel have them, which tenants have one, and whose is the kernel's rule for them.
 
-use std::collections::HashSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 
 use fief_host::Change;
 use fief_model::{Tenant, overlapping};
@@ -8,7 +10,7 @@ use fief_model::{Tenant, overlapping};
 use super::Engine;
 use crate::plan::Plan;
 use crate::plan::backend::{self, Around};
-use crate::store::StoreError;
+use crate::store::{StoreError, Stored, StoredNetwork};
 
 impl Engine {
     /// Why this kernel makes no VRFs. It is asked again if it last made none: a module may be there by now.
@@ -24,7 +26,19 @@ impl Engine {
 
     /// The kind of isolation that a stored tenant has, whatever the kernel has lost since.
     pub(crate) fn isolation_of(&self, tenant: &Tenant) -> &'static str {
-        isolation(tenant, self.is_segmented(tenant), &self.overlapping)
+        self.isolation_among(tenant, self.is_segmented(tenant), &self.overlapping)
+    }
+
+    /// The kind of isolation that a tenant's document gets among others.
+    pub(super) fn isolation_among<S: Borrow<str> + Hash + Eq>(
+        &self,
+        tenant: &Tenant,
+        segmented: bool,
+        overlapping: &HashSet<S>,
+    ) -> &'static str {
+        let overlapped = overlapping.contains(tenant.metadata.name.as_str());
+        let around = Around { segmented, overlapped, no_vrf: None, no_mark: self.is_markless() };
+        backend::choose(tenant, around).map_or("none", |backend| backend.name())
     }
 
     /// To be called before a plan is carried out: is the kernel about to make its rule for VRFs because of us, or is that
@@ -32,12 +46,25 @@ impl Engine {
     pub(super) fn mind_vrf_rule(&mut self, plan: &Plan) -> Result<(), StoreError> {
         let is_first = plan.add.iter().any(|change| matches!(change, Change::AddVrf(_)))
             && self.observed.links().all(|link| link.vrf.is_none());
-        let is_over = self.observed.links().all(|link| link.vrf.is_none()) && !is_first;
+        let of_networks = self.links.iter().any(|link| link.vrf.is_some());
+        let is_over = self.observed.links().all(|link| link.vrf.is_none()) && !is_first && !of_networks;
         let is_gone = self.observed.vrf_rules.is_empty();
         let is_ours = match self.tree.vrf_rule_is_ours {
             false => is_first && is_gone,
             true => !(is_over && is_gone),
         };
+        self.keep_vrf_rule_is_ours(is_ours)
+    }
+
+    /// To be called before VRFs of networks are made: if the first one of this namespace is among them, it brings the rule.
+    pub(super) fn mind_vrf_rule_of_networks(&mut self) -> Result<(), StoreError> {
+        let is_first = self.links.iter().any(|link| link.vrf.is_some())
+            && self.observed.links().all(|link| link.vrf.is_none())
+            && self.observed.vrf_rules.is_empty();
+        self.keep_vrf_rule_is_ours(is_first || self.tree.vrf_rule_is_ours)
+    }
+
+    fn keep_vrf_rule_is_ours(&mut self, is_ours: bool) -> Result<(), StoreError> {
         if is_ours != self.tree.vrf_rule_is_ours {
             self.store.keep_vrf_rule_is_ours(is_ours)?;
             self.tree.vrf_rule_is_ours = is_ours;
@@ -57,12 +84,22 @@ pub(super) fn ask_for_vrfs() -> Option<String> {
     })
 }
 
-/// The kind of isolation that a tenant's document gets among all others.
-pub(super) fn isolation<S: std::borrow::Borrow<str> + std::hash::Hash + Eq>(
-    tenant: &Tenant,
-    segmented: bool,
-    overlapping: &HashSet<S>,
-) -> &'static str {
-    let overlapped = overlapping.contains(tenant.metadata.name.as_str());
-    backend::choose(tenant, Around { segmented, overlapped, no_vrf: None }).map_or("none", |b| b.name())
+/// Refuses to begin without marks where a stored tenant needs them; everything stays as it is.
+pub(super) fn need_no_marks(
+    tenants: &BTreeMap<String, Stored>,
+    networks: &BTreeMap<String, StoredNetwork>,
+) -> anyhow::Result<()> {
+    let segmented: HashSet<&str> =
+        networks.values().map(|stored| stored.network.metadata.tenant.as_str()).collect();
+    for (name, stored) in tenants {
+        let segmented = segmented.contains(name.as_str());
+        let around = Around { segmented, overlapped: false, no_vrf: None, no_mark: true };
+        if let Err(reason) = backend::choose(&stored.tenant, around) {
+            anyhow::bail!(
+                "tenant {name} stands in the way of `markMask: none`: {reason}; or delete it first, with the markMask \
+                 of before"
+            );
+        }
+    }
+    Ok(())
 }

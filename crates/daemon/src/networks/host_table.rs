@@ -6,17 +6,16 @@ use std::net::Ipv4Addr;
 use fief_host::netlink::Socket;
 use fief_host::nft::{Batch, Family};
 use fief_host::{devices, sysctl};
-use fief_marks::Positions;
 
 use super::rules::{self, HostRules, TABLE};
-use super::{Networks, Wanted, links};
+use super::{Networks, Wanted, Ways, links};
 
 impl Networks {
     /// Makes the host's table as it is wanted.
     pub(super) fn set_rules(
         &mut self,
         wanted: &Wanted,
-        positions: Positions,
+        ways: Ways,
         switched: &BTreeSet<String>,
         closing: &mut Vec<Socket>,
     ) -> bool {
@@ -24,7 +23,7 @@ impl Networks {
         if !links.iter().any(|link| link.is_there) && wanted.exits.is_empty() {
             return self.remove_rules();
         }
-        let next = self.host_rules(wanted, positions, switched).table();
+        let next = self.host_rules(wanted, ways, switched).table();
         if self.table.as_ref() == Some(&next) {
             return false;
         }
@@ -46,7 +45,7 @@ impl Networks {
         }
     }
 
-    fn host_rules(&self, wanted: &Wanted, positions: Positions, switched: &BTreeSet<String>) -> HostRules {
+    fn host_rules(&self, wanted: &Wanted, ways: Ways, switched: &BTreeSet<String>) -> HostRules {
         let mut sources = BTreeMap::new();
         let mut called = BTreeMap::new();
         let mut collisions = BTreeSet::new();
@@ -63,6 +62,10 @@ impl Networks {
             let Some(device) = standing.or_else(|| adopted.get(&links::device(space.slot)).copied()) else {
                 continue;
             };
+            // Nobody leaves by the host's own routes meanwhile.
+            if ways == Ways::Missing {
+                continue;
+            }
             for (index, address) in &space.transit {
                 if let Some(number) = by_index.get(index) {
                     sources.insert((device, *address), *number);
@@ -73,7 +76,7 @@ impl Networks {
             wanted.exits.iter().filter(|(name, exit)| exit.device.is_some() && is_closed(name, switched));
         HostRules {
             links: self.links,
-            positions,
+            positions: ways.positions(),
             local_moved: self.local_moved,
             closed: closed.filter_map(|(_, exit)| exit.device).collect(),
             exits: wanted.exits.clone(),

@@ -2,23 +2,26 @@
 //!
 //! ```text
 //!   host                                        namespace of slot 7
-//!   248.0.0.1 [fief7] ──────── veth ──────── [transit] 248.0.0.112 for uplink 0, .113 for uplink 1, ...
+//!   248.0.0.1 [fief7] ──────── veth ──────── [transit] 248.1.0.7 for uplink 0, 248.2.0.7 for uplink 1, ...
 //! ```
 //!
 //! An address of a link says two things at once: whose packets they are, and by which uplink they leave. The tenant's
 //! namespace translates what leaves a network to the address of the uplink that is in use; another uplink is another
-//! address, so connections that are under way stay where they are.
+//! address, so connections that are under way stay where they are. The uplink comes first, so that the addresses that
+//! stand for it are one prefix, and one rule can send all tenants' packets its way; the first prefix is the host's.
 
 use std::net::Ipv4Addr;
 
 use fief_model::Slot;
 use ipnet::Ipv4Net;
 
-/// Uplinks that a host may have: four bits of a link's address.
-pub const UPLINKS: u8 = 16;
+/// Uplinks that a host may have: four bits of a link's address, and the host itself is one of the sixteen.
+pub const UPLINKS: u8 = 15;
 const BITS: u8 = 4;
-/// Bits of the slot and of the uplink.
-pub const LONGEST: u8 = 32 - 16 - BITS;
+/// Bits of the slot.
+const SLOT: u8 = 16;
+/// The longest prefix that has room for the bits of the uplink and of the slot.
+pub const LONGEST: u8 = 32 - SLOT - BITS;
 
 /// The end in a tenant's namespace.
 pub const TRANSIT: &str = "transit";
@@ -67,19 +70,24 @@ pub fn inner(slot: Slot) -> String {
 pub struct Links(pub Ipv4Net);
 
 impl Links {
-    /// The host's address on every link; slot 0 is the host.
+    /// The host's address on every link.
     pub fn gateway(self) -> Ipv4Addr {
         self.at(1)
     }
 
-    /// The addresses of a tenant's end.
-    pub fn block(self, slot: Slot) -> Ipv4Net {
-        Ipv4Net::new_assert(self.at(u32::from(slot.number()) << BITS), 32 - BITS)
+    /// The addresses that stand for the host.
+    pub fn of_host(self) -> Ipv4Net {
+        Ipv4Net::new_assert(self.at(0), 32 - SLOT)
+    }
+
+    /// The addresses that stand for an uplink, one a tenant.
+    pub fn of_uplink(self, uplink: u8) -> Ipv4Net {
+        Ipv4Net::new_assert(self.at((u32::from(uplink % UPLINKS) + 1) << SLOT), 32 - SLOT)
     }
 
     /// The address of a tenant's end that stands for an uplink.
     pub fn address(self, slot: Slot, uplink: u8) -> Ipv4Addr {
-        self.at(u32::from(slot.number()) << BITS | u32::from(uplink % UPLINKS))
+        Ipv4Addr::from(u32::from(self.of_uplink(uplink).network()) | u32::from(slot.number()))
     }
 
     fn at(self, offset: u32) -> Ipv4Addr {
@@ -101,9 +109,10 @@ mod tests {
         let links = Links("248.0.0.0/12".parse().unwrap());
         let last = Slot::new(65_532).unwrap();
         assert_eq!(links.gateway(), Ipv4Addr::new(248, 0, 0, 1));
-        assert_eq!(links.address(Slot::new(7).unwrap(), 1), Ipv4Addr::new(248, 0, 0, 0x71));
-        assert_eq!(links.block(last).to_string(), "248.15.255.192/28");
-        assert!(links.0.contains(&links.address(last, UPLINKS - 1)));
-        assert!(!links.block(Slot::new(1).unwrap()).contains(&links.gateway()));
+        assert_eq!(links.address(Slot::new(7).unwrap(), 1), Ipv4Addr::new(248, 2, 0, 7));
+        assert_eq!(links.of_uplink(1).to_string(), "248.2.0.0/16");
+        assert_eq!(links.address(last, UPLINKS - 1), Ipv4Addr::new(248, 15, 255, 252));
+        assert!(links.0.contains(&links.of_uplink(UPLINKS - 1)));
+        assert!((0..UPLINKS).all(|uplink| !links.of_uplink(uplink).contains(&links.gateway())));
     }
 }

@@ -103,6 +103,26 @@ pub struct Networks {
     suspects: BTreeSet<String>,
 }
 
+/// How the host's own routing tells by which uplink a tenant's packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ways {
+    /// By a mark, which the host's table writes there.
+    Marks(Positions),
+    /// By the packet's source; the rules for that stand.
+    Sources,
+    /// In the same way, and they do not stand yet.
+    Missing,
+}
+
+impl Ways {
+    fn positions(self) -> Option<Positions> {
+        match self {
+            Ways::Marks(positions) => Some(positions),
+            Ways::Sources | Ways::Missing => None,
+        }
+    }
+}
+
 impl Networks {
     /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to
     /// answer or answers again.
@@ -183,11 +203,12 @@ impl Networks {
 
     /// Makes everything but open links. Says whether anything was done.
     ///
-    /// `vrfs` is whether the rules that VRFs need stand, without which none is made; `is_there` knows the host's devices.
+    /// `ways` is by what uplinks are told apart; `vrfs` is whether the rules that VRFs need stand, without which none is
+    /// made; `is_there` knows the host's devices.
     pub fn build(
         &mut self,
         wanted: Wanted,
-        positions: Positions,
+        ways: Ways,
         switched: &BTreeSet<String>,
         vrfs: bool,
         is_there: &dyn Fn(&str) -> bool,
@@ -198,7 +219,7 @@ impl Networks {
         let mut closing = Vec::new();
         let due = self.again.is_some_and(|(at, _)| at <= now);
         let mut did = self.remove_surplus(&wanted);
-        did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        did |= self.set_rules(&wanted, ways, switched, &mut closing);
         did |= self.set_vrf_rules(&wanted, &mut closing);
         let mut incomplete = false;
         let mut rebuilt = BTreeSet::new();
@@ -281,7 +302,7 @@ impl Networks {
         }
         self.tell(subjects, &rebuilt, policy);
         // New links have numbers now, which the host's table names.
-        did |= self.set_rules(&wanted, positions, switched, &mut closing);
+        did |= self.set_rules(&wanted, ways, switched, &mut closing);
         did |= self.trunks.build(&wanted.trunks, &mut closing);
         incomplete |= self.trunks.is_incomplete();
         close(closing);

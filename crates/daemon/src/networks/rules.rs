@@ -42,8 +42,8 @@ pub const BY_PORT: [Field; 3] = [Field::IpDestination, Field::L4Proto, Field::De
 pub struct HostRules {
     /// The range of links.
     pub links: Links,
-    /// Where the slot stands in marks.
-    pub positions: Positions,
+    /// Where the slot stands in marks; `None` where fief writes none, and rules ask for sources instead.
+    pub positions: Option<Positions>,
     /// Does the host's `local` rule stand behind the tree? Then one uplink reaches another's address over the wire.
     pub local_moved: bool,
     /// Uplinks that are there.
@@ -62,22 +62,43 @@ impl HostRules {
     /// The table.
     pub fn table(&self) -> Table {
         let mut table = Table::new(Family::Inet, TABLE);
-        self.mark_by_source(&mut table);
+        table.base_chain("from-tenants", Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
+        self.not_from_elsewhere(&mut table);
+        match self.positions {
+            Some(positions) => self.mark_by_source(&mut table, positions),
+            None => self.pass_by_source(&mut table),
+        }
         self.add_called(&mut table);
-        self.mark_by_uplink(&mut table);
+        if self.positions.is_some() {
+            self.mark_by_uplink(&mut table);
+        }
         self.filter(&mut table);
         self.translate(&mut table);
         table
     }
 
+    /// Sources of links come from links: who sends with one by a wire would leave as a tenant does, where the host forwards.
+    fn not_from_elsewhere(&self, table: &mut Table) {
+        not_here(table, "from-tenants", idiom::iifgroup_in);
+        let links = || idiom::source_in(IpNet::V4(self.links.0));
+        let foreign = [
+            links(),
+            idiom::source_not_in(IpNet::V4(self.links.of_host())),
+            idiom::is_not(Field::IifGroup, Value::Group(GROUP)),
+            Expr::Counter,
+            idiom::drop(),
+        ];
+        wall(table, "net-wire", "from-tenants", &foreign, Some("a tenant's source that comes by no link"));
+    }
+
     /// What comes from a tenant's namespace is marked with the uplink that its source stands for; nothing else comes.
-    fn mark_by_source(&self, table: &mut Table) {
+    fn mark_by_source(&self, table: &mut Table, positions: Positions) {
         let numbers: BTreeSet<u16> = self.exits.values().map(|exit| exit.uplink.slot.number()).collect();
         for number in &numbers {
             let chain = via(*number);
             table.chain(&chain);
-            let mark = self.positions.with(0, *number).unwrap_or(0);
-            let rule = [idiom::set_mark(mark, self.positions.mask()), idiom::accept()];
+            let mark = positions.with(0, *number).unwrap_or(0);
+            let rule = [idiom::set_mark(mark, positions.mask()), idiom::accept()];
             table.rule(&chain, &rule, None);
         }
         let sources = Set::new("sources", &[Type::Ifindex, Type::Ipv4]).verdict_map();
@@ -91,23 +112,35 @@ impl HostRules {
             })
             .collect();
         table.set(&sources, elements);
-        table.base_chain("from-tenants", Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
         let by_source = idiom::verdict_by(&[Field::Iif, Field::IpSource], &sources);
         let known = [idiom::iifgroup_is(GROUP), v4(), by_source];
         table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
-        let unknown = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
-        wall(table, "net-source", "from-tenants", &unknown, Some("a source that no tenant has"));
+        no_other_source(table);
         // The route is chosen; from here on the packet is the host's, with an address of the host's.
         table.base_chain("leaving", Hook::new(ChainKind::Filter, HookPoint::Postrouting, LAST));
         for number in &numbers {
-            let mark = self.positions.with(0, *number).unwrap_or(0);
-            let mask = self.positions.mask();
+            let mark = positions.with(0, *number).unwrap_or(0);
+            let mask = positions.mask();
             table.rule("leaving", &[idiom::mark_is(mark, mask), idiom::set_mark(0, mask)], None);
         }
     }
 
+    /// What comes from a tenant's namespace has a source that says by which uplink it leaves; nothing else comes.
+    fn pass_by_source(&self, table: &mut Table) {
+        let sources = Set::new("known", &[Type::Ifindex, Type::Ipv4]);
+        let key = |(device, address): &(u32, Ipv4Addr)| {
+            Element::new(&[Value::Ifindex(*device), Value::Ipv4(*address)])
+        };
+        table.set(&sources, self.sources.keys().map(key).collect::<Vec<_>>());
+        let is_known = idiom::in_set(&[Field::Iif, Field::IpSource], &sources);
+        let known = [idiom::iifgroup_is(GROUP), v4(), is_known, idiom::accept()];
+        table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
+        no_other_source(table);
+    }
+
     /// What comes in by an uplink for tenants is marked with that uplink as well: only its table knows the way back, where
-    /// the host asks whether the sender can be there at all (reverse path, and addresses of the host itself).
+    /// the host asks whether the sender can be there at all (reverse path, and addresses of the host itself). Without marks
+    /// it asks with the tenant's address for the source (__fib_validate_source), for which there is a rule.
     fn mark_by_uplink(&self, table: &mut Table) {
         let uplinks = Set::new("uplinks", &[Type::Ifindex]).verdict_map();
         let there = self.exits.values().filter_map(|exit| Some((exit.device?, exit.uplink.slot.number())));
@@ -130,11 +163,15 @@ impl HostRules {
     /// A tenant's packet to another uplink's address leaves by its own uplink, and comes back if the world wants it.
     fn keep_apart(&self, table: &mut Table) {
         for exit in self.exits.values() {
-            let mark = self.positions.with(0, exit.uplink.slot.number()).unwrap_or(0);
+            let mark = |positions: Positions| {
+                let mark = positions.with(0, exit.uplink.slot.number()).unwrap_or(0);
+                idiom::mark_is(mark, positions.mask())
+            };
+            let source = || idiom::source_in(IpNet::V4(self.links.of_uplink(exit.uplink.index)));
             for address in &exit.addresses {
                 let own = [
                     idiom::iifgroup_is(GROUP),
-                    idiom::mark_is(mark, self.positions.mask()),
+                    self.positions.map_or_else(source, mark),
                     idiom::destination_in(IpNet::from(std::net::IpAddr::V4(*address))),
                     idiom::dnat_from_map(&called(), &BY_PORT),
                 ];
@@ -303,6 +340,11 @@ pub fn space(space: &Space) -> Table {
     let translated = [outwards(), v4(), idiom::snat_to_map(&exits, &[Field::IpSource])];
     table.rule("behind", &translated, Some("the uplink in use"));
     table
+}
+
+fn no_other_source(table: &mut Table) {
+    let unknown = [idiom::iifgroup_is(GROUP), Expr::Counter, idiom::drop()];
+    wall(table, "net-source", "from-tenants", &unknown, Some("a source that no tenant has"));
 }
 
 /// Adds a rule that keeps something out.

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use fief_host::{Address, Change, Event, Family, Link, Listing, Route, RouteKey, RouteKind, Rule};
+use fief_host::{
+    Address, Change, Event, Family, Link, Listing, Route, RouteKey, RouteKind, Rule, RuleAction,
+};
 use leaving::Leaving;
 use locals::Locals;
 
@@ -193,7 +195,10 @@ impl Observed {
     /// Do the rules that VRFs of ours need stand, in both families?
     pub fn asks_vrfs_first(&self) -> bool {
         self.families().all(|family| {
-            let asks = self.rules(family).any(|rule| rule.action == fief_host::RuleAction::Vrf);
+            // Not the one that comes behind everything, for what has no mark.
+            let is_first =
+                |rule: &Rule| rule.action == RuleAction::Vrf && rule.preference != Rule::VRF_PREFERENCE;
+            let asks = self.rules(family).any(|rule| is_first(&rule));
             asks && !self.local_first.contains(&family)
         })
     }

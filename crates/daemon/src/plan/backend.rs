@@ -11,7 +11,13 @@ pub struct Around<'a> {
     pub overlapped: bool,
     /// Why this kernel makes no VRFs, if it does not.
     pub no_vrf: Option<&'a str>,
+    /// Does fief write no marks on this host?
+    pub no_mark: bool,
 }
+
+/// Why a tenant that shares the host's stack cannot be had without marks.
+const NO_MARK: &str = "it needs the packet mark, and `markMask: none` in fiefd.yaml says that fief writes none; set it to \
+                       `auto`, or give the tenant networks instead of interfaces and routes";
 
 /// A way to keep tenants apart.
 pub trait Backend {
@@ -40,6 +46,7 @@ impl Backend for Fib {
         // What a document says of addresses is checked where it is validated; everything else a table can hold.
         match around {
             Around { segmented: true, .. } => Err("it has networks, which need `netns`".into()),
+            Around { no_mark: true, .. } => Err(NO_MARK.into()),
             Around { overlapped: true, .. } => Err("another tenant has an address of its".into()),
             _ => Ok(()),
         }
@@ -60,8 +67,10 @@ impl Backend for Vrf {
         }
         // That its devices are its alone is checked where documents are validated.
         let spec = &tenant.spec;
+        let is_of_host = !spec.interfaces.is_empty() || !spec.routes.is_empty();
         match around {
-            Around { segmented: true, .. } if !spec.interfaces.is_empty() || !spec.routes.is_empty() => {
+            Around { no_mark: true, .. } if is_of_host => Err(NO_MARK.into()),
+            Around { segmented: true, .. } if is_of_host => {
                 Err("it has networks, and interfaces or routes of the host as well; make two tenants of it"
                     .into())
             }
@@ -90,6 +99,8 @@ impl Backend for Netns {
 pub fn choose(tenant: &Tenant, around: Around<'_>) -> Result<&'static dyn Backend, String> {
     let candidates: &[&'static dyn Backend] = match tenant.spec.isolation {
         Isolation::Auto if around.segmented => &[&Fib, &Netns],
+        // What needs marks need not be asked twice; a VRF without them is for networks.
+        Isolation::Auto if around.no_mark => &[&Fib, &Netns],
         Isolation::Auto => &[&Fib, &Vrf, &Netns],
         Isolation::Fib => &[&Fib],
         Isolation::Vrf => &[&Vrf],
@@ -118,7 +129,7 @@ mod tests {
                 .unwrap()
         };
         let chosen = |isolation, overlapped, no_vrf| {
-            let around = Around { segmented: false, overlapped, no_vrf };
+            let around = Around { segmented: false, overlapped, no_vrf, no_mark: false };
             choose(&tenant(isolation), around).map(|backend| backend.name())
         };
         assert_eq!(chosen("auto", false, None), Ok("fib"));
@@ -129,7 +140,33 @@ mod tests {
         assert_eq!(chosen("vrf", false, Some("no module")), Err("vrf: no module".into()));
         let mut open = tenant("vrf");
         open.spec.host_access = true;
-        let around = Around { segmented: false, overlapped: false, no_vrf: None };
+        let around = Around { segmented: false, overlapped: false, no_vrf: None, no_mark: false };
         assert!(choose(&open, around).err().is_some_and(|reason| reason.contains("hostAccess")));
+    }
+
+    #[test]
+    fn without_marks_networks_are_held_and_interfaces_are_not() {
+        let tenant = |isolation: &str, interfaces: &[&str]| -> Tenant {
+            let interfaces: Vec<_> = interfaces
+                .iter()
+                .map(|name| serde_json::json!({ "name": name, "addresses": ["192.0.2.1/24"] }))
+                .collect();
+            let spec = serde_json::json!({ "isolation": isolation, "interfaces": interfaces });
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": "blue" }, "spec": spec }))
+                .unwrap()
+        };
+        let chosen = |isolation, interfaces: &[&str], segmented| {
+            let around = Around { segmented, overlapped: false, no_vrf: None, no_mark: true };
+            choose(&tenant(isolation, interfaces), around).map(|backend| backend.name())
+        };
+        assert_eq!(chosen("auto", &[], true), Ok("netns"));
+        assert_eq!(chosen("auto", &[], false), Ok("netns"), "its networks may come later");
+        assert_eq!(chosen("vrf", &[], true), Ok("vrf"));
+        for isolation in ["auto", "fib", "vrf"] {
+            let refused = chosen(isolation, &["eth1"], false).unwrap_err();
+            assert_eq!(refused.matches("markMask: none").count(), 1, "{isolation}: {refused}");
+            assert!(refused.contains("set it to `auto`"), "{isolation}: {refused}");
+        }
+        assert!(chosen("fib", &[], false).unwrap_err().contains("markMask: none"));
     }
 }

@@ -35,7 +35,9 @@ pub struct Desired {
     pub vrf: Option<vrf::Wanted>,
     /// Devices it may leave by.
     pub devices: BTreeSet<u32>,
-    /// Of an uplink, which is no tenant and has no name: the device that packets are forwarded from.
+    /// Of an uplink, which is no tenant and has no name: its index.
+    pub uplink: Option<u8>,
+    /// And the device that packets are forwarded from.
     pub forwards: Option<u32>,
     /// Its local addresses.
     pub owned: Vec<(IpAddr, Owner)>,
@@ -388,9 +390,10 @@ fn has_way_to(tenant: &Tenant, via: IpAddr, desired: &Desired) -> bool {
 }
 
 /// Whose switches are set.
-pub struct Switched<'a> {
+#[derive(Debug, Default)]
+pub struct Switched {
     /// Devices that tenants name.
-    pub devices: &'a BTreeSet<u32>,
+    pub devices: BTreeSet<u32>,
     /// Devices that packets of uplinks are forwarded from.
     pub forwards: BTreeSet<u32>,
     /// Those of the devices that are under a VRF.
@@ -406,7 +409,7 @@ pub struct Switched<'a> {
 ///
 /// With VRFs, one listener shall be everybody's across them too; and the kernel itself asks whether a source is an address
 /// of a VRF.
-pub fn sysctls(tree: &Tree, switched: &Switched<'_>, observed: &Observed) -> Vec<Setting> {
+pub fn sysctls(tree: &Tree, switched: &Switched, observed: &Observed) -> Vec<Setting> {
     let Switched { devices, forwards, under_vrfs, has_vrf } = switched;
     let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
@@ -416,6 +419,8 @@ pub fn sysctls(tree: &Tree, switched: &Switched<'_>, observed: &Observed) -> Vec
     if *has_vrf {
         names.push("net.ipv4.tcp_l3mdev_accept");
     }
+    // Where fief writes no marks it asks nobody to heed them.
+    names.retain(|_| tree.field.is_some());
     names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
     names.retain(|name| !is_off(name));
     let mut settings: Vec<Setting> = names.into_iter().map(|name| setting(name.into(), None)).collect();

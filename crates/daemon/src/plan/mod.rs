@@ -9,14 +9,14 @@ pub mod desire;
 pub mod tree;
 pub mod vrf;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use fief_datapath::maps::{
     ALONE_SHIFT, CGROUP_NAME, ETHERNET, Entries, GROUP, Member, NAMED, Name, Node, SELECT_GROUP, SELECT_USER,
     Selector, Step, USER,
 };
-use fief_host::{Address, Change, Route, RouteKey, Rule};
+use fief_host::{Address, Change, Family, Route, RouteKey, Rule};
 use fief_model::Slot;
 use sha2::{Digest, Sha256};
 
@@ -35,6 +35,8 @@ pub struct Plan {
     pub entries: Entries,
     /// There is no tenant: switches go back, programs and maps go.
     pub is_vacant: bool,
+    /// Packets are told apart without marks: there are no programs and no maps.
+    pub is_markless: bool,
     /// The devices the programs sit on at the end.
     pub devices: BTreeSet<u32>,
     /// Objects to add or replace, in order.
@@ -58,11 +60,16 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
     gather(tree, tenants, observed, &mut plan);
     let has_vrfs = links.iter().any(|link| link.vrf.is_some());
-    let mut wanted_rules = tree.rules(&slots);
-    if has_vrfs {
-        wanted_rules.extend(tree.rules_of_vrfs(!slots.is_empty()));
-    }
-    wanted_rules.extend(vrf::rule(tree, tenants, observed));
+    let uplinks: BTreeMap<Slot, u8> =
+        tenants.iter().filter_map(|(slot, desired)| Some((*slot, desired.uplink?))).collect();
+    let wanted_rules = |family: Family| {
+        let mut rules = tree.rules(family, &slots, &uplinks);
+        if has_vrfs {
+            rules.extend(tree.rules_of_vrfs(!slots.is_empty()));
+        }
+        rules.extend(vrf::rule(tree, tenants, observed));
+        rules
+    };
     let vrfs = vrf::changes(tree, tenants, observed);
     plan.add.extend(vrfs.first);
     // For each rule that comes or goes, and each address that goes, IPv6 walks all routes of all tables
@@ -71,7 +78,7 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
     let (mut jumps, mut late_remove) = (Vec::new(), Vec::new());
     for family in observed.families() {
         let there: Vec<Rule> = observed.rules(family).collect();
-        let (add, remove) = tree::changes(family, &there, &wanted_rules);
+        let (add, remove) = tree::changes(family, &there, &wanted_rules(family));
         // The ends stand before anything else, so that nothing that follows can be walked past.
         let (ends, rest): (Vec<_>, Vec<_>) = add.into_iter().partition(is_end);
         plan.add.extend(ends);
@@ -105,7 +112,14 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
 /// Joins what the tenants want of the datapath and adds the host's own addresses.
 fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
     plan.is_vacant = tenants.is_empty();
+    plan.is_markless = tree.field.is_none();
     if plan.is_vacant {
+        return;
+    }
+    let forwards: BTreeSet<u32> = tenants.values().filter_map(|desired| desired.forwards).collect();
+    if plan.is_markless {
+        let switched = desire::Switched { forwards, ..desire::Switched::default() };
+        plan.sysctls = desire::sysctls(tree, &switched, observed);
         return;
     }
     let entries = &mut plan.entries;
@@ -122,7 +136,6 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
             _ => {}
         }
     }
-    let forwards: BTreeSet<u32> = tenants.values().filter_map(|desired| desired.forwards).collect();
     // What leaves by an uplink has lost its mark where the programs look: only the rule tree knows an uplink's number.
     for (slot, desired) in tenants.iter().filter(|(_, desired)| !desired.name.is_empty()) {
         let slot = u32::from(slot.number());
@@ -162,7 +175,7 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     }
     let under_vrfs = with_vrf.flat_map(|(_, desired)| desired.devices.iter().copied()).collect();
     let has_vrf = tenants.values().any(|desired| desired.vrf.is_some());
-    let switched = desire::Switched { devices: &plan.devices, forwards, under_vrfs, has_vrf };
+    let switched = desire::Switched { devices: plan.devices.clone(), forwards, under_vrfs, has_vrf };
     plan.sysctls = desire::sysctls(tree, &switched, observed);
 }
 
@@ -221,7 +234,7 @@ fn compare_routes(
     };
     aliases::routes(tree, tenants, observed).into_iter().for_each(|route| want(route, plan));
     // Beside the aliases': packets that no tenant has marked find their way to a link there.
-    for route in links.iter().filter_map(|link| link.route(observed)) {
+    for route in links.iter().flat_map(|link| link.routes(observed)) {
         want(Route { table: tree.table_base, ..route }, plan);
     }
     links.iter().flat_map(|link| link.inside(observed)).for_each(|route| want(route, plan));

@@ -16,7 +16,8 @@ use crate::store::{MemberIds, Stored};
 
 fn tree(move_local: bool) -> Tree {
     Tree {
-        field: (MarkLayout::default(), 0),
+        field: Some((MarkLayout::default(), 0)),
+        links: crate::networks::links::Links("248.0.0.0/12".parse().unwrap()),
         also: None,
         entry: 10,
         table_base: 256_000_000,
@@ -94,7 +95,7 @@ fn vrfs_are_asked_before_the_hosts_own_addresses_and_leave_the_rules_as_they_wer
     let vrf = |number: u16| crate::networks::Link {
         slot: Slot::new(number).unwrap(),
         gateway: "248.0.0.1".parse().unwrap(),
-        block: "248.0.0.16/28".parse().unwrap(),
+        transit: vec!["248.1.0.1".parse().unwrap()],
         is_there: false,
         vrf: Some(256_000_000 + u32::from(number)),
         source: None,

@@ -25,28 +25,47 @@
 //! Leaves compare the whole field. Whatever way a packet falls through the tree, it meets its own leaf or a guard,
 //! never a neighbour's table; so a tree that is being changed is never wrong, and with the order of [`changes`] it
 //! never misses either.
+//!
+//! # Without marks
+//!
+//! There are uplinks only, and what leaves by one has a source that stands for it ([`Links`]): a rule each, behind one that
+//! everybody else's packets pass by.
+//!
+//! ```text
+//!   ENTRY      from LINKS                 goto SOURCES
+//!   ENTRY+2    lookup the table of links                 what comes from outside finds its way to a tenant
+//!   SOURCES    from UPLINK                lookup TABLE     up to fifteen, all at one preference
+//!   SOURCES+1  unreachable
+//! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fief_datapath::aliases::Ranges;
 use fief_host::teeth::is_off;
 use fief_host::{Change, Detour, Family, Rule, RuleAction};
 use fief_marks::MarkLayout;
 use fief_model::Slot;
+use ipnet::Ipv4Net;
+
+use crate::networks::links::Links;
 
 /// Slots in a bucket, as bits.
 const BUCKET_BITS: u32 = 4;
 /// Preference of the first possible node of the first tree, and how much further that of the second is.
 const ROOT: u32 = 0x1_0000;
 const LANE: u32 = 0x4000;
+/// Where sources are told apart: behind both trees.
+const SOURCES: u32 = ROOT + 2 * LANE;
 
 /// Where the tree is, for which field, and which tables it leads to.
 #[derive(Debug, Clone, Copy)]
 pub struct Tree {
-    /// The field in the mark, and which of the two places its tree has.
-    pub field: (MarkLayout, u8),
+    /// The field in the mark, and which of the two places its tree has; `None` where fief writes no marks.
+    pub field: Option<(MarkLayout, u8)>,
     /// While the field moves: the other one, which has a tree as well.
     pub also: Option<(MarkLayout, u8)>,
+    /// Where addresses of links are taken from.
+    pub links: Links,
     /// Preference of the entry rule, below `main`.
     pub entry: u32,
     /// Table of slot n is `table_base + n`.
@@ -62,41 +81,77 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Every rule that these slots need, the same for both families; empty if there is no slot.
-    pub fn rules(&self, slots: &BTreeSet<Slot>) -> Vec<Rule> {
+    /// Every rule that these slots need; empty if there is no slot. `uplinks` are those that uplinks have, with their
+    /// indexes: without marks there is nobody else.
+    pub fn rules(&self, family: Family, slots: &BTreeSet<Slot>, uplinks: &BTreeMap<Slot, u8>) -> Vec<Rule> {
         if slots.is_empty() {
             return Vec::new();
         }
+        match self.field {
+            Some(field) => self.rules_by_mark(field, slots),
+            None => self.rules_by_source(family, uplinks),
+        }
+    }
+
+    fn rules_by_mark(&self, field: (MarkLayout, u8), slots: &BTreeSet<Slot>) -> Vec<Rule> {
         let slots: Vec<u16> = slots.iter().map(|s| s.number()).collect();
         let mut rules = Vec::with_capacity(slots.len() + slots.len() / 4 + 4);
-        for (layout, lane) in std::iter::once(self.field).chain(self.also) {
+        for (layout, lane) in std::iter::once(field).chain(self.also) {
             let branches = Branches { layout, table_base: self.table_base };
             branches.grow(&slots, self.entry, ROOT + u32::from(lane) * LANE, &mut rules);
         }
         if self.move_local {
             rules.push(self.moved_local());
         }
-        rules.push(everything(self.entry + 2, RuleAction::Lookup(self.table_base)));
+        rules.push(Rule::everything(self.entry + 2, RuleAction::Lookup(self.table_base)));
         if is_off("tree-ends") {
             rules.retain(|rule| rule.action != RuleAction::Unreachable);
         }
         rules
     }
 
+    fn rules_by_source(&self, family: Family, uplinks: &BTreeMap<Slot, u8>) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.move_local {
+            rules.push(self.moved_local());
+        }
+        // Links have IPv4 addresses only.
+        if family == Family::V6 {
+            return rules;
+        }
+        let lookup = |source: Ipv4Net, table| Rule {
+            source: Some(source),
+            ..Rule::everything(SOURCES, RuleAction::Lookup(table))
+        };
+        let table = |slot: &Slot| self.table_base + u32::from(slot.number());
+        rules.extend(uplinks.iter().map(|(slot, index)| lookup(self.links.of_uplink(*index), table(slot))));
+        rules.push(lookup(self.links.of_host(), self.table_base));
+        rules.push(Rule::everything(SOURCES + 1, RuleAction::Unreachable));
+        rules.push(self.entry_by_source());
+        rules.push(Rule::everything(self.entry + 2, RuleAction::Lookup(self.table_base)));
+        rules
+    }
+
+    /// What leads everything that comes from a link to its uplink, or nowhere.
+    pub fn entry_by_source(&self) -> Rule {
+        let goto = Rule::everything(self.entry, RuleAction::Goto(SOURCES));
+        Rule { source: Some(self.links.0), ..goto }
+    }
+
     /// What comes before everything else where there are VRFs of ours: a packet in a VRF is looked up in that one's table,
     /// or it would meet the host's own addresses first. `local` is next, before the tree or, if it is to move, behind it.
     pub fn rules_of_vrfs(&self, has_slots: bool) -> Vec<Rule> {
-        let mut rules = vec![everything(self.entry.saturating_sub(2), RuleAction::Vrf)];
+        let mut rules = vec![Rule::everything(self.entry.saturating_sub(2), RuleAction::Vrf)];
         if !(self.move_local && has_slots) {
             let local = RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL));
-            rules.push(everything(self.entry.saturating_sub(1), local));
+            rules.push(Rule::everything(self.entry.saturating_sub(1), local));
         }
         rules
     }
 
     /// Where `local` stands in the mode `localRule: move`: next behind the entry, for packets without a slot.
     fn moved_local(&self) -> Rule {
-        everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
+        Rule::everything(self.entry + 1, RuleAction::Lookup(u32::from(libc::RT_TABLE_LOCAL)))
     }
 }
 
@@ -111,9 +166,12 @@ impl Branches {
     fn grow(&self, slots: &[u16], entry: u32, root: u32, rules: &mut Vec<Rule>) {
         let height = self.layout.width() - BUCKET_BITS.min(self.layout.width());
         let first = self.subtree(slots, height, root, rules);
-        let action = RuleAction::Goto(first);
-        rules.push(Rule { preference: entry, mark: 0, mask: self.layout.mask(), invert: true, action });
-        rules.push(everything(root + size(height), RuleAction::Unreachable));
+        rules.push(Rule {
+            mask: self.layout.mask(),
+            invert: true,
+            ..Rule::everything(entry, RuleAction::Goto(first))
+        });
+        rules.push(Rule::everything(root + size(height), RuleAction::Unreachable));
     }
 
     /// Writes the rules of a non-empty subtree of `height` levels whose preferences begin at `at`; returns the
@@ -121,7 +179,7 @@ impl Branches {
     fn subtree(&self, slots: &[u16], height: u32, at: u32, rules: &mut Vec<Rule>) -> u32 {
         if height == 0 {
             rules.extend(slots.iter().map(|slot| self.leaf(at, *slot)));
-            rules.push(everything(at + 1, RuleAction::Unreachable));
+            rules.push(Rule::everything(at + 1, RuleAction::Unreachable));
             return at;
         }
         let bit = 1u16 << (height - 1 + BUCKET_BITS);
@@ -134,8 +192,7 @@ impl Branches {
                 self.subtree(left, height - 1, at + 1, rules);
                 let target = self.subtree(right, height - 1, right_at, rules);
                 let mark = u32::from(bit) << self.layout.shift();
-                let action = RuleAction::Goto(target);
-                rules.push(Rule { preference: at, mark, mask: mark, invert: false, action });
+                rules.push(Rule { mark, mask: mark, ..Rule::everything(at, RuleAction::Goto(target)) });
                 at
             }
         }
@@ -144,7 +201,7 @@ impl Branches {
     fn leaf(&self, preference: u32, slot: u16) -> Rule {
         let mark = u32::from(slot) << self.layout.shift();
         let action = RuleAction::Lookup(self.table_base + u32::from(slot));
-        Rule { preference, mark, mask: self.layout.mask(), invert: false, action }
+        Rule { mark, mask: self.layout.mask(), ..Rule::everything(preference, action) }
     }
 }
 
@@ -166,7 +223,7 @@ fn rank(rule: &Rule) -> u8 {
     match rule.action {
         RuleAction::Unreachable => 0,
         RuleAction::Lookup(_) | RuleAction::Vrf => 1,
-        RuleAction::Goto(_) if rule.invert => 3,
+        RuleAction::Goto(_) if rule.invert || rule.source.is_some() => 3,
         RuleAction::Goto(_) => 2,
     }
 }
@@ -185,10 +242,6 @@ fn subtract(from: &[Rule], less: &[Rule]) -> Vec<Rule> {
         _ => true,
     };
     from.iter().filter(is_left).copied().collect()
-}
-
-fn everything(preference: u32, action: RuleAction) -> Rule {
-    Rule { preference, mark: 0, mask: 0, invert: false, action }
 }
 
 /// Preferences that a subtree of `height` levels takes: two a bucket, one a node.

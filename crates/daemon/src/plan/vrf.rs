@@ -51,8 +51,7 @@ pub fn ports(observed: &Observed) -> impl Iterator<Item = u32> + '_ {
 pub fn rule(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed) -> Option<Rule> {
     let is_wanted = tenants.values().any(|desired| desired.vrf.is_some());
     let others = tree.vrf_rule_is_ours && observed.links().any(|link| link.vrf.is_some() && !is_ours(link));
-    let rule =
-        Rule { preference: Rule::VRF_PREFERENCE, mark: 0, mask: 0, invert: false, action: RuleAction::Vrf };
+    let rule = Rule::everything(Rule::VRF_PREFERENCE, RuleAction::Vrf);
     (is_wanted || others).then_some(rule)
 }
 

@@ -229,6 +229,13 @@ impl Store {
         self.change(changes)
     }
 
+    /// Forgets where the slot stands: nowhere any more.
+    pub fn forget_field(&mut self) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        changes.delete(FIELDS, FIELD);
+        self.change(changes)
+    }
+
     /// The upper half of the IPv6 network that aliases are taken from, drawn once (RFC 4193): fd, 40 random bits, 16 more.
     pub fn alias_network(&mut self) -> Result<u64, StoreError> {
         let work = |database: &Database| -> Result<u64, Box<dyn std::error::Error>> {

@@ -1,5 +1,6 @@
 //! Policy routing rules (ip-rule(8), net/core/fib_rules.c), of our protocol only.
 
+use ipnet::Ipv4Net;
 use netlink_bindings::rt_rule::{
     FibRuleHdr, IterableFibRuleAttrs, OpDelruleDo, OpNewruleDo, PushFibRuleAttrs,
 };
@@ -14,9 +15,10 @@ const FR_ACT_GOTO: u8 = 2;
 const FR_ACT_UNREACHABLE: u8 = 7;
 const FIB_RULE_INVERT: u32 = 2;
 /// linux/fib_rules.h.
+const FRA_SRC: u16 = 2;
 const FRA_L3MDEV: u16 = 19;
 
-/// One rule of ours: `[not] fwmark MARK/MASK ACTION` at a preference.
+/// One rule of ours: `[not] [from SOURCE] [fwmark MARK/MASK] ACTION` at a preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rule {
     /// Where in the list; lower comes first, equal ones in the order they were added.
@@ -25,7 +27,9 @@ pub struct Rule {
     pub mark: u32,
     /// The bits that count; 0 matches everything.
     pub mask: u32,
-    /// Matches when the mark does NOT compare.
+    /// Where packets come from; `None` matches everything.
+    pub source: Option<Ipv4Net>,
+    /// Matches when the mark or the source does NOT compare.
     pub invert: bool,
     /// What follows.
     pub action: RuleAction,
@@ -47,6 +51,11 @@ pub enum RuleAction {
 impl Rule {
     /// Where the kernel puts its rule for VRFs (FIB_RULE_PREF of drivers/net/vrf.c).
     pub const VRF_PREFERENCE: u32 = 1000;
+
+    /// A rule for every packet.
+    pub const fn everything(preference: u32, action: RuleAction) -> Rule {
+        Rule { preference, mark: 0, mask: 0, source: None, invert: false, action }
+    }
 
     /// The request that adds it. Adding twice makes two: fib_rules has no notion of replacing.
     pub(crate) fn add(&self, family: Family) -> Message {
@@ -88,6 +97,7 @@ impl Rule {
             preference: attributes.get_priority().unwrap_or(0),
             mark: attributes.get_fwmark().unwrap_or(0),
             mask: attributes.get_fwmask().unwrap_or(0),
+            source: source(header.src_len, body),
             invert: header.flags & FIB_RULE_INVERT != 0,
             action,
         };
@@ -114,9 +124,11 @@ impl Rule {
     /// As `ip rule` would take it, for people.
     pub fn show(&self, family: Family) -> String {
         let not = if self.invert { "not " } else { "" };
-        let selector = match self.mask {
-            0 => "from all".to_owned(),
-            mask => format!("{not}fwmark {:#x}/{mask:#x}", self.mark),
+        let selector = match (self.source, self.mask) {
+            (None, 0) => "from all".to_owned(),
+            (None, mask) => format!("{not}fwmark {:#x}/{mask:#x}", self.mark),
+            (Some(source), 0) => format!("{not}from {source}"),
+            (Some(source), mask) => format!("{not}from {source} fwmark {:#x}/{mask:#x}", self.mark),
         };
         let action = match self.action {
             RuleAction::Goto(target) => format!("goto {target}"),
@@ -131,6 +143,7 @@ impl Rule {
         let mut header = FibRuleHdr::new();
         header.family = family.af();
         header.flags = if self.invert { FIB_RULE_INVERT } else { 0 };
+        header.src_len = self.source.map_or(0, |source| source.prefix_len());
         header.action = match self.action {
             RuleAction::Goto(_) => FR_ACT_GOTO,
             RuleAction::Lookup(_) | RuleAction::Vrf => FR_ACT_TO_TBL,
@@ -151,8 +164,12 @@ impl Rule {
         }
     }
 
-    /// What the bindings have no word for.
+    /// What the bindings have no word for, or another type.
     fn finish(&self, body: &mut Vec<u8>) {
+        if let Some(source) = self.source {
+            body.resize(body.len().next_multiple_of(4), 0);
+            push(body, FRA_SRC, &source.network().octets());
+        }
         if self.action == RuleAction::Vrf {
             push_l3mdev(body);
         }
@@ -163,6 +180,12 @@ impl Rule {
 pub(crate) fn push_l3mdev(body: &mut Vec<u8>) {
     body.resize(body.len().next_multiple_of(4), 0);
     push(body, FRA_L3MDEV, &[1]);
+}
+
+/// The source that an IPv4 rule asks for.
+fn source(length: u8, body: &[u8]) -> Option<Ipv4Net> {
+    let raw = body.get(FibRuleHdr::len()..).and_then(|raw| find(raw, FRA_SRC))?;
+    Ipv4Net::new(<[u8; 4]>::try_from(raw).ok()?.into(), length).ok()
 }
 
 fn asks_vrf(body: &[u8]) -> bool {

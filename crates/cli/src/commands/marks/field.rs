@@ -11,9 +11,17 @@ use fief_scan::conflicts;
 use super::live::{look, tenants};
 use crate::context::Context;
 
-/// The field of the daemon, if one answers.
+/// What a daemon that writes no marks says of its field.
+const NONE: &str = "none";
+
+/// The field of the daemon, if one answers and has one.
 pub(super) fn of_daemon(context: &Context) -> anyhow::Result<Option<MarkLayout>> {
     Ok(context.client()?.status().ok().and_then(|status| status.mark_mask.parse().ok()))
+}
+
+/// Does a daemon answer that writes no marks?
+pub(super) fn is_markless(context: &Context) -> anyhow::Result<bool> {
+    Ok(context.client()?.status().is_ok_and(|status| status.mark_mask == NONE))
 }
 
 pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Result<()> {
@@ -33,8 +41,8 @@ pub(super) fn choose(registry: &Registry, context: &mut Context) -> anyhow::Resu
     }
     if choice.errors + choice.warnings > 0 {
         context.out.line(
-            "no place on this host is without conflicts; the isolation that needs no mark at all is `vrf` or `netns`, \
-             which this version does not have",
+            "no place on this host is without conflicts; networks need no mark at all: with `markMask: none` in \
+             fiefd.yaml fief writes none",
         )?;
     }
     Ok(())
@@ -99,6 +107,10 @@ fn progress(moving: &MovingView) -> String {
 
 pub(super) fn header(context: &mut Context) -> anyhow::Result<()> {
     let field = context.client()?.field()?;
+    anyhow::ensure!(
+        field.mask != NONE,
+        "fief writes no marks on this host (`markMask: none` in fiefd.yaml): there is no field that a header could name"
+    );
     let layout = |mask: &str| mask.parse::<MarkLayout>().map_err(anyhow::Error::from);
     let also = field.also.as_deref().map(layout).transpose()?;
     context.out.print(&c::others(Positions { read: layout(&field.mask)?, also }))?;

@@ -13,7 +13,7 @@ use fief_scan::owners::{self, Evidence, Owner};
 use fief_scan::{Found, Report, Scope, Use};
 use serde::Serialize;
 
-use super::field::of_daemon;
+use super::field::{is_markless, of_daemon};
 use super::word;
 use crate::context::Context;
 use crate::table::Table;
@@ -112,6 +112,10 @@ pub(super) fn check(
         return Ok(status);
     }
     let subject = match (mask, checked) {
+        (None, None) if is_markless(context)? => {
+            "fief writes no marks on this host (`markMask: none` in fiefd.yaml); give a mask to check"
+                .to_owned()
+        }
         (None, None) => "no fief is running here; give a mask to check".to_owned(),
         (None, Some(own)) => format!("fief's field {own:#x}"),
         (Some(mask), _) => format!("the bits {mask}"),

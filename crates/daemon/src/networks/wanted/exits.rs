@@ -33,12 +33,12 @@ pub struct Exit {
 impl Wanted {
     /// What the uplinks need of the host's routing, like tenants.
     pub fn exits(&self, observed: &Observed) -> Vec<(Slot, Desired)> {
-        let links: Vec<Route> = self.links().iter().filter_map(|link| link.route(observed)).collect();
+        let links: Vec<Route> = self.links().iter().flat_map(|link| link.routes(observed)).collect();
         let desire = |exit: &Exit| {
             let mut routes = observed.routes_by(exit.device);
             routes.extend(links.iter().cloned());
             routes.push(crate::plan::desire::unreachable_default(Family::V4));
-            Desired { routes, forwards: exit.device, ..Desired::default() }
+            Desired { routes, uplink: Some(exit.uplink.index), forwards: exit.device, ..Desired::default() }
         };
         self.exits.values().map(|exit| (exit.uplink.slot, desire(exit))).collect()
     }
@@ -54,7 +54,7 @@ impl Wanted {
         let link = |space: &Space| Link {
             slot: space.slot,
             gateway: space.gateway,
-            block: space.block,
+            transit: space.transit.values().copied().collect(),
             is_there: !space.transit.is_empty(),
             vrf: space.vrf,
             source: space.source(),
@@ -64,14 +64,14 @@ impl Wanted {
 }
 
 /// The host's side of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Whose it is.
     pub slot: Slot,
     /// The host's address on it.
     pub gateway: Ipv4Addr,
-    /// The prefix of the addresses at its other end.
-    pub block: Ipv4Net,
+    /// The addresses at its other end, one for each uplink.
+    pub transit: Vec<Ipv4Addr>,
     /// Is there one? A tenant with a VRF that reaches nobody outside has routes only.
     pub is_there: bool,
     /// The routing table of the tenant's VRF, whose routes are the host's; `None`: it has a namespace.
@@ -98,10 +98,11 @@ impl Link {
         Some(Address { device, net: IpNet::from(IpAddr::V4(self.gateway)), ours: true })
     }
 
-    /// The route to the other end, once the device is up.
-    pub fn route(&self, observed: &Observed) -> Option<Route> {
-        let device = observed.link(&links::device(self.slot)).filter(|link| link.up && self.is_there)?;
-        Some(by(device.index, IpNet::V4(self.block)))
+    /// The routes to the other end, once the device is up.
+    pub fn routes(&self, observed: &Observed) -> Vec<Route> {
+        let device = observed.link(&links::device(self.slot)).filter(|link| link.up && self.is_there);
+        let to = |index| move |address: &Ipv4Addr| by(index, IpNet::from(IpAddr::V4(*address)));
+        device.map(|device| self.transit.iter().map(to(device.index)).collect()).unwrap_or_default()
     }
 
     /// The routes of the tenant's VRF, with their table. Other tables are never asked for its packets: this one ends

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use fief_api::Condition;
 use fief_model::{Attach, Attachment, Endpoint, Mac, Network, Slot, Tenant};
 use fief_services::NetworkConfig;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::links::Links;
 use super::probe::Silence;
@@ -36,6 +36,8 @@ pub struct Documents<'a> {
     pub endpoints: BTreeMap<String, &'a StoredEndpoint>,
     /// Uplinks by device.
     pub uplinks: &'a BTreeMap<String, Uplink>,
+    /// Does fief write no marks? Then no tenant shares the host's stack.
+    pub markless: bool,
 }
 
 /// What networks are built from, beside documents and the host.
@@ -79,8 +81,6 @@ pub struct Space {
     pub transit: BTreeMap<u8, Ipv4Addr>,
     /// The host's address on the link.
     pub gateway: Ipv4Addr,
-    /// The prefix of the link's addresses inside.
-    pub block: Ipv4Net,
     /// Its networks, by key.
     pub segments: BTreeMap<String, Segment>,
     /// Ports of the link's addresses that lead to endpoints.
@@ -130,9 +130,10 @@ pub struct Port {
 }
 
 impl Documents<'_> {
-    /// Has this tenant a namespace?
+    /// Has this tenant a namespace, or a VRF of its own kind?
     pub fn is_segmented(&self, tenant: &Tenant) -> bool {
-        tenant.spec.isolation == fief_model::Isolation::Netns
+        self.markless
+            || tenant.spec.isolation == fief_model::Isolation::Netns
             || self.networks_of(&tenant.metadata.name).next().is_some()
     }
 
@@ -242,7 +243,6 @@ fn space(
         vrf: is_vrf.then(|| ground.table_base + u32::from(slot.number())),
         transit: BTreeMap::new(),
         gateway: ground.links.gateway(),
-        block: ground.links.block(slot),
         segments: BTreeMap::new(),
         mapped: BTreeMap::new(),
         called: BTreeMap::new(),

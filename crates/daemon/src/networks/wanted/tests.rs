@@ -53,6 +53,7 @@ impl Stock {
             tenants: self.tenants.iter().map(|s| (s.tenant.metadata.name.clone(), s)).collect(),
             networks: self.networks.iter().map(|s| (s.network.metadata.key(), s)).collect(),
             endpoints: self.endpoints.iter().map(|s| (s.endpoint.metadata.key(), s)).collect(),
+            markless: false,
             uplinks: &self.uplinks,
         };
         let links = Links("248.0.0.0/12".parse().unwrap());
@@ -102,7 +103,7 @@ fn the_first_uplink_that_works_is_taken_and_each_has_an_address() {
             wanted.networks["blue/web"].iter().map(|c| c.reason.clone()).collect(),
         )
     };
-    let link = |last: u8| Some(Ipv4Addr::new(248, 0, 0, 16 + last));
+    let link = |uplink: u8| Some(Ipv4Addr::new(248, 1 + uplink, 0, 1));
     assert_eq!(exit([true, true]), (link(0), Vec::<String>::new()));
     assert_eq!(exit([false, true]), (link(1), vec![]));
     assert_eq!(exit([false, false]), (None, vec!["UplinkDown".into()]));
@@ -119,7 +120,7 @@ fn an_uplink_that_does_not_answer_is_passed_over_and_still_asked() {
         let asked: Vec<String> = wanted.probes().into_iter().map(|probe| probe.uplink).collect();
         (wanted.spaces["blue"].segments["blue/web"].exit, wanted.networks["blue/web"].clone(), asked)
     };
-    let link = |last: u8| Some(Ipv4Addr::new(248, 0, 0, 16 + last));
+    let link = |uplink: u8| Some(Ipv4Addr::new(248, 1 + uplink, 0, 1));
     let both = ["eth0".to_owned(), "eth1".to_owned()];
     assert_eq!(look(&stock, [true, true]), (link(0), vec![], vec![]), "nobody is to be probed");
     stock.probed = serde_saphyr::from_str("probe: {}").unwrap();
@@ -150,7 +151,7 @@ fn a_port_map_leads_to_whoever_has_the_address() {
     let at = |text: String, leases: &HashMap<(String, Mac), Ipv4Addr>| {
         let wanted = Stock::of(&text).wanted(&host([true, true]), leases);
         let space = &wanted.spaces["blue"];
-        let inside = Ipv4Addr::new(248, 0, 0, 16);
+        let inside = Ipv4Addr::new(248, 1, 0, 1);
         if !space.mapped.is_empty() {
             assert_eq!(space.called[&(Ipv4Addr::new(192, 168, 0, 2), 6, 8080)], inside);
         }
