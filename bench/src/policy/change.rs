@@ -1,5 +1,6 @@
 //! How long it takes until a packet sees that the labels of an endpoint have changed.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fief_api::{ApplyRequest, Client, Paths, SourceText};
@@ -54,7 +55,9 @@ pub fn measure(place: &Place) -> Changed {
             processes.push(ms(begin.elapsed()));
         }
     }
-    let paths = Paths::new(Some(place.daemon.root()));
+    // The lab's directory is mounted where the daemon is, and not here.
+    let root = format!("/proc/{}/root{}", place.daemon.pid(), place.daemon.root().display());
+    let paths = Paths::new(Some(Path::new(&root)));
     let asked = (0..ASKED).map(|n| {
         let n = WARM + CHANGES + n;
         let source = SourceText { name: "-".into(), text: document(place, n) };

@@ -3,7 +3,7 @@
 //! ```text
 //!   e0 .. e19 [eth0]── net of `ruled`, 10.10.1.0/24 ──┐    1,000 policies
 //!                                                     ├─ host [eth0]────[host] outside 192.0.2.1
-//!   e0, e1    [eth0]── net of `free`, 10.10.1.0/24 ───┘    none
+//!   e0 .. e19 [eth0]── net of `free`, 10.10.1.0/24 ───┘    none
 //!   late      [eth0]   in each of them: comes and goes
 //! ```
 
@@ -13,19 +13,21 @@ use std::time::{Duration, Instant};
 
 use fief_testkit::{Command, Daemon, DaemonOptions, Lab, Ns};
 
+use super::probe::Probe;
 use crate::networks::town::{DEVICE, OUTSIDE, Road, is_up};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 1);
-/// Endpoints of the tenant with policies; namespaces are what limits them.
+/// Endpoints of each tenant; namespaces are what limits them.
 const ENDPOINTS: usize = 20;
 /// Its policies, and how many applications they are about; those behind [`ENDPOINTS`] have no endpoint here.
 pub const POLICIES: usize = 1_000;
 const APPLICATIONS: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Who is allowed to call `e1`.
+/// Who is allowed to call `e1`, and who is not.
 pub const FRONT: &str = "front";
+const BACK: &str = "back";
 
 /// Fields end in this order.
 pub struct Place {
@@ -72,7 +74,7 @@ impl Place {
             workloads: (0..endpoints).map(|n| lab.ns(&format!("{name}-e{n}"))).collect(),
             late: lab.ns(&format!("{name}-late")),
         };
-        let (ruled, free) = (tenant("ruled", ENDPOINTS), tenant("free", 2));
+        let (ruled, free) = (tenant("ruled", ENDPOINTS), tenant("free", ENDPOINTS));
         let daemon = Daemon::start(&lab, &host, DaemonOptions::default());
         let place = Place { daemon, host, ruled, free, outside, _lab: lab };
         let policies: Vec<String> = (0..POLICIES).map(policy).collect();
@@ -83,7 +85,18 @@ impl Place {
             assert!(is_up(ns), "no device in {}:\n{}", ns.short(), place.daemon.log());
             ns.ip(&format!("route replace default via {GATEWAY} dev {DEVICE}\n"));
         }
+        place.proven();
         place
+    }
+
+    /// Who is allowed is heard, and who is not is not.
+    fn proven(&self) {
+        for (caller, answered) in [(0, true), (2, false)] {
+            let mut probe = Probe::between([caller, 1].map(|n| (&self.ruled.workloads[n], address(n))));
+            if let Err(why) = probe.until(|| true, answered) {
+                panic!("policies are not in force, e{caller}: {why}\n{}", self.daemon.log());
+            }
+        }
     }
 
     /// `fief VERB -f -`, not yet begun.
@@ -131,7 +144,8 @@ impl Tenant {
             tenant = self.name
         );
         for n in 0..self.workloads.len() {
-            write!(text, "---\n{}", self.endpoint(n, FRONT)).expect("a string grows");
+            let role = if n < 2 { FRONT } else { BACK };
+            write!(text, "---\n{}", self.endpoint(n, role)).expect("a string grows");
         }
         text
     }
