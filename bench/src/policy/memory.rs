@@ -6,7 +6,7 @@ use fief_testkit::{Daemon, DaemonOptions, Lab};
 
 use crate::daemon::Memory;
 
-/// Endpoints, and in the end identities. They have documents and no namespaces.
+/// Endpoints, and in the end identities. They are documents that wait for their network, which is all that an identity needs.
 const IDENTITIES: usize = 10_000;
 /// Policies; each selects all of them and names all of them.
 const POLICIES: usize = 10;
@@ -37,10 +37,7 @@ fn built() -> Each {
         fief_testkit::attempt(QUIET, || Err::<(), String>(String::new())).ok();
         Memory::of(daemon.pid())
     };
-    let mut base = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: many }\n---\napiVersion: \
-                    fief/v1alpha1\nkind: Network\nmetadata: { name: net, tenant: many }\nspec: { type: local, subnets: \
-                    [10.0.0.0/8] }\n"
-        .to_owned();
+    let mut base = "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: { name: many }\n".to_owned();
     (0..POLICIES).for_each(|n| base += &policy(n));
     (0..IDENTITIES).for_each(|n| base += &endpoint(n, 0));
     let before = held(base);
@@ -55,7 +52,7 @@ fn built() -> Each {
 fn endpoint(n: usize, label: usize) -> String {
     format!(
         "---\napiVersion: fief/v1alpha1\nkind: Endpoint\nmetadata: {{ name: e{n}, tenant: many, labels: {{ app: app-{label:06} \
-         }} }}\nspec: {{ networks: [{{ network: net }}], attach: {{ netns: nowhere-{n} }} }}\n"
+         }} }}\nspec: {{ networks: [{{ network: later }}], attach: {{ netns: nowhere-{n} }} }}\n"
     )
 }
 
