@@ -1,4 +1,4 @@
-//! `fief-bench [PREFIX]`: measures what tenants and networks cost, prints a table, writes target/bench/report.json, and fails when a
+//! `fief-bench [PREFIX]`: measures what tenants, networks and policies cost, prints a table, writes target/bench/report.json, and fails when a
 //! goal is not met. See docs/scale.md for what each number means.
 
 mod accept;
@@ -8,10 +8,12 @@ mod daemon;
 mod make;
 mod marks;
 mod networks;
+mod policy;
 mod receive;
 mod report;
 mod send;
 mod tenants;
+mod test_run;
 mod world;
 
 use std::path::Path;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     tenants::run(&only, &mut tell);
     marks::run(&only, &mut tell);
     networks::run(&only, &mut tell);
+    policy::run(&only, &mut tell);
     if rows.len() == 1 {
         eprintln!("fief-bench: no benchmark's id begins with {only:?}");
         return ExitCode::from(2);

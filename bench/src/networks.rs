@@ -2,8 +2,8 @@
 
 mod clients;
 mod held;
-mod talk;
-mod town;
+pub mod talk;
+pub mod town;
 
 use std::time::Duration;
 

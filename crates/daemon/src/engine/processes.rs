@@ -111,6 +111,10 @@ impl Engine {
     /// Takes slots of tenants that are gone away from threads and processes. Whoever was one of theirs is the host's
     /// then, like a process whose working directory was removed: what it makes from now on belongs to nobody.
     pub(super) fn clear_tasks(&self, gone: &BTreeSet<u16>) {
+        // Every thread of the host would be asked.
+        if gone.is_empty() {
+            return;
+        }
         let is_gone = |slot: u32| u16::try_from(slot).is_ok_and(|slot| gone.contains(&slot));
         for (tid, task) in self.every_task() {
             if !is_gone(task.thread) && !is_gone(task.process) {

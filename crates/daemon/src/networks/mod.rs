@@ -234,6 +234,14 @@ impl Networks {
             judged_slots(&wanted, &subjects).into_iter().for_each(|slot| policy.enforce(slot));
         }
         for (tenant, space) in &wanted.spaces {
+            if let Some(standing) = self.spaces.get_mut(tenant)
+                && standing.space != *space
+                && standing.space.differs_in_labels_only(space)
+            {
+                // Only the metadata service says them: nothing is to be made, however many endpoints there are.
+                standing.space = space.clone();
+                self.attendance.serve(standing);
+            }
             let before = self.spaces.get(tenant);
             if space.vrf.is_some() && !vrfs {
                 // The plan is about to set them.

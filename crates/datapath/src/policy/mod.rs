@@ -167,7 +167,8 @@ impl Policy {
         }
         self.stage = Stage::Half;
         self.switch(delta)?;
-        if !delta.subjects.is_empty() || !delta.gone.is_empty() {
+        // Whoever waits for a change of labels would wait for this as well: most take nothing out.
+        if !delta.gone.is_empty() {
             wait_for_programs();
         }
         self.take_out(delta)?;

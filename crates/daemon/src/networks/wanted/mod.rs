@@ -129,6 +129,19 @@ pub struct Port {
     pub default_via: Option<IpAddr>,
 }
 
+impl Space {
+    /// Is another one the same, but for labels of endpoints?
+    pub fn differs_in_labels_only(&self, other: &Space) -> bool {
+        let plain = |space: &Space| {
+            let mut space = space.clone();
+            let endpoints = space.segments.values_mut().flat_map(|segment| &mut segment.services.endpoints);
+            endpoints.for_each(|endpoint| endpoint.labels.clear());
+            space
+        };
+        plain(self) == plain(other)
+    }
+}
+
 impl Documents<'_> {
     /// Has this tenant a namespace, or a VRF of its own kind?
     pub fn is_segmented(&self, tenant: &Tenant) -> bool {

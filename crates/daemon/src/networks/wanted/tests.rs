@@ -265,3 +265,20 @@ fn with_a_vrf_names_are_the_hosts_and_the_rest_is_as_without() {
         (&netns.transit, netns.segments["blue/web"].exit)
     );
 }
+
+#[test]
+fn labels_are_nothing_that_is_to_be_made() {
+    let space = |labels: &str, address: &str| {
+        let stock = Stock::of(&format!(
+            "apiVersion: fief/v1alpha1\nkind: Tenant\nmetadata: {{ name: blue }}\n---\napiVersion: fief/v1alpha1\nkind: \
+             Network\nmetadata: {{ name: web, tenant: blue }}\nspec: {{ type: local, subnets: [10.10.1.0/24] }}\n---\n\
+             apiVersion: fief/v1alpha1\nkind: Endpoint\nmetadata: {{ name: app, tenant: blue, labels: {labels} }}\nspec:\n  \
+             networks: [{{ network: web, address: {address} }}]\n  attach: {{ netns: app }}\n"
+        ));
+        stock.wanted(&host([true, true]), &HashMap::new()).spaces.remove("blue").unwrap()
+    };
+    let before = space("{ app: shop }", "10.10.1.20");
+    let labelled = space("{ app: other, role: front }", "10.10.1.20");
+    assert!(before != labelled && before.differs_in_labels_only(&labelled));
+    assert!(!before.differs_in_labels_only(&space("{ app: shop }", "10.10.1.21")));
+}
