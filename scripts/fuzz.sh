@@ -1,6 +1,7 @@
 #!/bin/sh
 # Searches by coverage for bytes that break a reader: scripts/fuzz.sh [SECONDS [ROOM...]], so many seconds for each room, 60
-# if not given. Rooms: scan (what the kernel says), services (what clients and name servers say); both if not given.
+# if not given. Rooms: scan (what the kernel says), services (what clients and name servers say),
+# overlay (what other hosts send); all if not given.
 # What it finds on its way stays in target/fuzz/corpus-ROOM, and is where the next run begins. An input that breaks
 # something is left in target/fuzz, and its path is printed.
 set -eu
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 seconds="${1:-60}"
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- scan services
+[ $# -gt 0 ] || set -- scan services overlay
 target=$(target_dir)
 host=$(rustc -vV | sed -n 's/^host: //p')
 flags="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1"

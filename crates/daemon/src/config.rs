@@ -1,5 +1,6 @@
 //! `fiefd.yaml`: the few things that are chosen once for a host.
 
+pub mod overlay;
 pub mod uplinks;
 
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use crate::networks::links::LONGEST;
+use overlay::Overlay;
 use uplinks::Uplinks;
 
 /// Where the host's own `local` rule stands.
@@ -65,6 +67,8 @@ pub struct Config {
     pub alias_idle: u64,
     /// What an uplink must do to count as one that works.
     pub uplinks: Uplinks,
+    /// Segments of groups of users on the LAN.
+    pub overlay: Overlay,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             link_range: Ipv4Net::new_assert(Ipv4Addr::new(248, 0, 0, 0), 12),
             alias_idle: 300,
             uplinks: Uplinks::default(),
+            overlay: Overlay::default(),
         }
     }
 }
@@ -133,6 +138,7 @@ impl Config {
             config.alias_idle
         );
         config.uplinks.check()?;
+        config.overlay.check()?;
         Ok(config)
     }
 }
@@ -167,6 +173,19 @@ mod tests {
             ("linkRange: 240.16.0.0/12", "must not overlap"),
             ("aliasIdle: 0", "between 1 and 86400"),
             ("localRule: away", "away"),
+            ("overlay: { devise: eth0 }", "devise"),
+            ("overlay: { device: \"\" }", "as eth0"),
+            ("overlay: { device: a-name-that-is-too-long }", "as eth0"),
+            ("overlay: { group4: 192.0.2.1 }", "no multicast address"),
+            ("overlay: { group6: \"2001:db8::1\" }", "no multicast address"),
+            ("overlay: { group6: \"ff0e::1\" }", "of a link, a site"),
+            ("overlay: { port: 0 }", "between 1 and 65535"),
+            ("overlay: { minGid: 0 }", "between 1 and 16777215"),
+            ("overlay: { minGid: 16777216 }", "between 1 and 16777215"),
+            ("overlay: { maxTtl: 0 }", "stays on the LAN"),
+            ("overlay: { rate: 0 }", "a frame a second"),
+            ("overlay: { macsPerPort: 0 }", "between 1 and 65536"),
+            ("overlay: { peers: /no/such/file }", "/no/such/file"),
             ("uplinks: { prob: {} }", "prob"),
             ("uplinks: { probe: { targets: [\"2001:db8::1\"] } }", "an IPv4 address"),
             ("uplinks: { probe: { targets: [\"192.0.2.1:0\"] } }", "192.0.2.1:443"),

@@ -1,0 +1,3 @@
+//! The overlay's part of the daemon: who may be on which segment of the LAN.
+
+pub mod who;
