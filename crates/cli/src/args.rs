@@ -7,6 +7,7 @@ mod exec;
 mod explain;
 mod files;
 mod get;
+mod join;
 mod man;
 mod marks;
 mod processes;
@@ -24,6 +25,7 @@ pub use exec::ExecArgs;
 pub use explain::ExplainArgs;
 pub use files::Files;
 pub use get::{GetArgs, GetKind};
+pub use join::{JoinArgs, LeaveArgs};
 pub use man::ManArgs;
 pub use marks::{MarksArgs, MarksCommand};
 pub use processes::{IdentifyArgs, PidsArgs, PsArgs};
@@ -83,6 +85,10 @@ pub enum Command {
     Doctor,
     /// Run a command whose sockets are a tenant's
     Exec(ExecArgs),
+    /// Give this network namespace an interface on the segment of a group
+    Join(JoinArgs),
+    /// Take such an interface away
+    Leave(LeaveArgs),
     /// List processes and threads with their tenants
     Ps(PsArgs),
     /// Say whose a process is

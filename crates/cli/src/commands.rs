@@ -8,6 +8,8 @@ pub mod doctor;
 pub mod exec;
 pub mod explain;
 pub mod get;
+pub mod join;
+pub mod leave;
 pub mod man;
 pub mod marks;
 pub mod processes;

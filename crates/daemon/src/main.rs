@@ -12,7 +12,6 @@ mod lock;
 mod members;
 mod networks;
 mod observed;
-#[expect(dead_code, reason = "the broker of the next commit asks it")]
 mod overlay;
 mod plan;
 mod slots;
@@ -34,6 +33,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::engine::{Engine, Handle};
+use crate::overlay::Joins;
+use crate::overlay::fast::Fast;
 
 /// Keeps a host as its tenants' documents say.
 #[derive(Parser)]
@@ -87,6 +88,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => default_cgroup(root.as_deref())?,
     };
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (overlay, rules) = (Fast::new(&config.overlay, &paths), config.overlay.rules());
     let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup, bell.clone())?;
     engine.begin().context("look at the host")?;
     if let Err(refusal) = files::apply(&mut engine) {
@@ -96,7 +98,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
     let watcher = watch_marks(handle.clone(), paths.config(), bell.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&paths, handle.clone()))?;
+    runtime.block_on(serve(&paths, handle.clone(), Joins::adopt(overlay, rules)))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
@@ -118,7 +120,7 @@ fn watch_marks(
     })
 }
 
-async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
+async fn serve(paths: &Paths, handle: Handle, joins: Joins) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -126,6 +128,7 @@ async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
     let listener = api::bind(&socket)?;
     let callers = api::bind(&paths.sockets())?;
     tokio::spawn(handover::serve(callers, handle.clone()));
+    tokio::spawn(joins.clone().watch());
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(pid = std::process::id(), socket = %socket.display(), "ready");
@@ -152,7 +155,7 @@ async fn serve(paths: &Paths, handle: Handle) -> anyhow::Result<()> {
         let _ = told.send(());
     };
     tokio::select! {
-        done = api::serve(listener, handle, graceful) => done?,
+        done = api::serve(listener, handle, joins, graceful) => done?,
         () = async { let _ = wait.await; tokio::time::sleep(std::time::Duration::from_secs(1)).await; } => {}
     }
     for file in [&socket, &paths.sockets()] {

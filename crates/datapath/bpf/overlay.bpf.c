@@ -463,10 +463,15 @@ static __always_inline void set_mac(struct __sk_buff *skb, const __u8 *mac)
 	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_dest), mac, ETH_ALEN, 0);
 }
 
+static __always_inline __be16 own_port(const struct settings *settings, const struct datagram *d)
+{
+	return d->is_v4 ? settings->own_port4 : settings->own_port6;
+}
+
 /* A peer whose datagrams have no sum is a kernel's tunnel: it sends from any port, and hears at the group's only. */
 static __always_inline __be16 answered_at(const struct settings *settings, const struct datagram *d)
 {
-	return d->sum || !d->is_v4 || is_off(TOOTH_PORT) ? d->from : settings->port;
+	return d->sum || is_off(TOOTH_PORT) ? d->from : settings->port;
 }
 
 /* A header and nothing behind it: the peer forgets us, and we forget it. Gives whether it was that. */
@@ -509,7 +514,7 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 	set_destination(skb, d, own);
 	set_mac(skb, settings->mac);
 	if (d->is_first)
-		set_port(skb, d, settings->own_port);
+		set_port(skb, d, own_port(settings, d));
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	set_mac(skb, mac);
 	set_destination(skb, d, &to);
@@ -535,16 +540,19 @@ int underlay_in(struct __sk_buff *skb)
 			return TC_ACT_UNSPEC;
 		if (d.is_first && d.to != settings->port)
 			return TC_ACT_UNSPEC;
+		/* The same came by IPv4. */
+		if (d.is_first && !d.is_v4 && d.from == settings->dual_port && settings->own4.words[3])
+			return TC_ACT_UNSPEC;
 		if (!note_goodbye(skb, settings, &d, &d.source))
 			copy_in(skb, settings, &d, 0);
 		return TC_ACT_UNSPEC;
 	}
-	if (!d.is_first || skb->pkt_type != PACKET_HOST || (d.to != settings->own_port && d.to != settings->port))
+	if (!d.is_first || skb->pkt_type != PACKET_HOST || (d.to != own_port(settings, &d) && d.to != settings->port))
 		return TC_ACT_UNSPEC;
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
 	skb->tc_index = answered_at(settings, &d);
-	set_port(skb, &d, settings->own_port);
+	set_port(skb, &d, own_port(settings, &d));
 	return TC_ACT_UNSPEC;
 }
 
@@ -562,12 +570,12 @@ int underlay_out(struct __sk_buff *skb)
 	if (!settings || !read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
 	alias = d.is_v4 ? &settings->alias4 : &settings->alias6;
-	is_ours = d.is_first ? d.from == settings->own_port : skb->tc_index == settings->port;
-	if (d.is_first && is_ours && d.to == settings->own_port && skb->tc_index)
+	is_ours = d.is_first ? d.from == own_port(settings, &d) : skb->tc_index == settings->port;
+	if (d.is_first && is_ours && d.to == own_port(settings, &d) && skb->tc_index)
 		set_port(skb, &d, skb->tc_index);
 	if (is_same_address(&d.destination, alias)) {
 		/* The alias is there for this one conversation. */
-		if (d.is_first && !is_ours && d.to != settings->own_port)
+		if (d.is_first && !is_ours && d.to != own_port(settings, &d))
 			return TC_ACT_SHOT;
 		own = d.source;
 		set_destination(skb, &d, &own);

@@ -29,6 +29,9 @@ pub enum GetKind {
     /// Endpoints
     #[value(alias = "endpoint")]
     Endpoints,
+    /// Interfaces on segments of groups
+    #[value(alias = "overlay")]
+    Overlays,
     /// Everything there is
     All,
 }

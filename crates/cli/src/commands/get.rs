@@ -1,5 +1,6 @@
 //! `fief get`
 
+mod overlays;
 mod watch;
 
 use std::process::ExitCode;
@@ -31,10 +32,13 @@ enum Any<'a> {
 pub fn run(args: GetArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
     let client = context.client()?;
     if args.watch {
-        if matches!(args.kind, GetKind::Networks | GetKind::Endpoints) {
+        if matches!(args.kind, GetKind::Networks | GetKind::Endpoints | GetKind::Overlays) {
             anyhow::bail!("-w watches tenants only, so far: fief get tenants -w");
         }
         return watch::run(&client, args.name.as_deref(), context);
+    }
+    if args.kind == GetKind::Overlays {
+        return overlays::run(&client, args.name.as_deref(), context);
     }
     match &args.name {
         Some(name) => {
@@ -64,6 +68,7 @@ fn one(client: &Client, kind: GetKind, name: &str) -> Result<Found, ClientError>
         GetKind::Tenants | GetKind::All => found.tenants.push(client.tenant(name)?),
         GetKind::Networks => found.networks.push(client.network(name)?),
         GetKind::Endpoints => found.endpoints.push(client.endpoint(name)?),
+        GetKind::Overlays => {}
     }
     Ok(found)
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{handlers, marks, networks};
+use super::{handlers, marks, networks, overlays};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,9 @@ use super::{handlers, marks, networks};
         networks::endpoints,
         networks::endpoint,
         networks::delete_endpoint,
+        overlays::list,
+        overlays::join,
+        overlays::leave,
         handlers::status,
         handlers::doctor,
         handlers::sockets,

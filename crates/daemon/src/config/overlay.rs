@@ -59,7 +59,6 @@ const MOST_PEERS: usize = 1024;
 
 impl Overlay {
     /// Whose segment somebody may be on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the broker of the next commit asks it"))]
     pub fn rules(&self) -> Rules {
         Rules { least: self.min_gid, supplementary: self.supplementary_groups }
     }

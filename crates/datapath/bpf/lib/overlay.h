@@ -10,7 +10,7 @@
 #define REFRESH 1000000000ULL
 /* Ports of a segment on one host, and peers of the configuration. */
 #define MEMBERS 64
-#define PEERS 64
+#define PEERS 256
 /* Among so many slots a new address has its choice. */
 #define WAYS 4
 
@@ -28,7 +28,9 @@ struct settings {
 	__u32 vxlan4;           /* numbers in the namespace of the overlay */
 	__u32 vxlan6;
 	__be16 port;            /* of groups */
-	__be16 own_port;        /* of the vxlan devices */
+	__be16 own_port4;       /* of the vxlan device of IPv4 */
+	__be16 own_port6;
+	__be16 dual_port;       /* own_port6 of a host that sends by IPv4 too */
 	__u8 mac[6];            /* of the underlay's device */
 	__u8 ttl;
 	__u8 pad;

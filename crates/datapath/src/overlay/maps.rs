@@ -10,7 +10,7 @@ use crate::DatapathError;
 /// How many ports a segment has on one host, at most: MEMBERS of the programs.
 pub const MEMBERS: usize = 64;
 /// How many peers the configuration names, at most: PEERS of the programs.
-pub const PEERS: usize = 64;
+pub const PEERS: usize = 256;
 
 /// An address, IPv4 as ::ffff:0:0/96: `struct address`.
 #[repr(C)]
@@ -44,8 +44,12 @@ pub struct Settings {
     pub vxlan6: u32,
     /// The port of groups, in network byte order.
     pub port: [u8; 2],
-    /// That of the vxlan devices, in network byte order.
-    pub own_port: [u8; 2],
+    /// That of the vxlan device of IPv4, in network byte order.
+    pub own_port4: [u8; 2],
+    /// That of the vxlan device of IPv6, in network byte order.
+    pub own_port6: [u8; 2],
+    /// `own_port6` of hosts that send by IPv4 too, in network byte order.
+    pub dual_port: [u8; 2],
     /// The Ethernet address of the underlay's device.
     pub mac: [u8; 6],
     /// The time to live of what is sent.
@@ -213,6 +217,11 @@ impl Maps {
             let _ = self.segments.remove(&segment);
         }
         Ok(())
+    }
+
+    /// The VNIs of all segments.
+    pub fn vnis(&self) -> Vec<u32> {
+        self.segments.keys().filter_map(Result::ok).collect()
     }
 
     /// How many Ethernet addresses are known.

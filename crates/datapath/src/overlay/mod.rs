@@ -80,6 +80,11 @@ impl Overlay {
         &mut self.maps
     }
 
+    /// A port as it is.
+    pub fn port(&self, device: u32) -> Option<maps::Port> {
+        self.maps.port(device)
+    }
+
     /// The programs for the overlay's namespace.
     pub fn inside(&self) -> Result<Inside, DatapathError> {
         Ok(Inside {
@@ -126,16 +131,4 @@ fn teeth() -> u32 {
     ];
     let Ok(named) = std::env::var("FIEF_TEETH") else { return 0 };
     NAMES.iter().enumerate().map(|(position, name)| if *name == named { 1 << position } else { 0 }).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    #[ignore]
-    fn loads() {
-        let dir = std::path::Path::new("/tmp/ovbpf/o");
-        let o = super::Overlay::load(dir);
-        let _ = std::fs::remove_dir_all(dir);
-        match o { Ok(_) => {}, Err(e) => panic!("{e}") }
-    }
 }
