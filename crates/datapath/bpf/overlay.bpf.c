@@ -212,6 +212,18 @@ static __always_inline void send_copy(struct __sk_buff *skb, const struct settin
 		bpf_clone_redirect(skb, device, 0);
 }
 
+/* Is the peer one that hears where it sends from? Until it has shown that, nobody knows (underlay_in). */
+static __always_inline bool is_sure(const struct settings *settings, struct place *place)
+{
+	struct endpoint peer = { .port = place->port, .address = place->address };
+
+	if (place->is_sure || place->port == settings->port || is_off(TOOTH_PORT))
+		return true;
+	if (bpf_map_lookup_elem(&fief_ov_sure, &peer))
+		place->is_sure = 1;
+	return place->is_sure;
+}
+
 /* To every port of the segment but this one. */
 static __always_inline void flood_ports(struct __sk_buff *skb, const struct segment *segment, __u32 except)
 {
@@ -269,6 +281,8 @@ int from_port(struct __sk_buff *skb)
 					bpf_skb_change_type(skb, PACKET_HOST);
 					return bpf_redirect_peer(at.device, 0);
 				}
+				if (!is_sure(settings, place))
+					send_copy(skb, settings, port->vni, &at.address, settings->port);
 				device = set_tunnel(skb, settings, port->vni, &at.address, at.port);
 				return device ? bpf_redirect(device, 0) : TC_ACT_SHOT;
 			}
@@ -468,10 +482,35 @@ static __always_inline __be16 own_port(const struct settings *settings, const st
 	return d->is_v4 ? settings->own_port4 : settings->own_port6;
 }
 
-/* A peer whose datagrams have no sum is a kernel's tunnel: it sends from any port, and hears at the group's only. */
+/* Where a peer hears. One of vxvde does where it sends from, and a kernel's tunnel at the group's port only, whatever
+ * flow-dependent port it sends from. A datagram without a sum is such a tunnel's, and one from the port of another fast
+ * path, which hears at both. */
 static __always_inline __be16 answered_at(const struct settings *settings, const struct datagram *d)
 {
-	return d->sum || is_off(TOOTH_PORT) ? d->from : settings->port;
+	if (is_off(TOOTH_PORT))
+		return d->from;
+	return d->sum && d->from != settings->own_port4 && d->from != settings->dual_port ? d->from : settings->port;
+}
+
+/* The source that copies for the vxlan device have: what has it was not sent to it alone. */
+static const __u8 of_copies[ETH_ALEN] = { 0x06, 0xf1, 0xef, 0x0e, 0x56, 0xde };
+
+/* A peer that sends to our own port has learned it, and so hears where it sends from. One that sends to the group's port
+ * is a tunnel. Who was only heard in a group may be either: both ports get what is for it, and one hears. */
+static __always_inline __be16 learn_kind(struct __sk_buff *skb, const struct settings *settings,
+					 const struct datagram *d)
+{
+	struct endpoint peer = { .port = answered_at(settings, d), .address = d->source };
+	__u8 mac[ETH_ALEN];
+	__u32 one = 1;
+
+	if (peer.port == settings->port || (d->to == settings->port && !is_off(TOOTH_PORT)))
+		return settings->port;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)))
+		return peer.port;
+	if (!is_same_mac(mac, of_copies) && !bpf_map_lookup_elem(&fief_ov_sure, &peer))
+		bpf_map_update_elem(&fief_ov_sure, &peer, &one, BPF_ANY);
+	return peer.port;
 }
 
 /* A header and nothing behind it: the peer forgets us, and we forget it. Gives whether it was that. */
@@ -504,19 +543,20 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 {
 	const struct address *own = d->is_v4 ? &settings->own4 : &settings->own6;
 	struct address from = d->source, to = d->destination;
-	__u8 mac[ETH_ALEN];
+	__u8 macs[2 * ETH_ALEN];
 	__be16 port = d->to;
 
-	if (!own->words[3] || bpf_skb_load_bytes(skb, 0, mac, sizeof(mac)))
+	if (!own->words[3] || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
 		return;
 	if (source)
 		set_source(skb, d, source);
 	set_destination(skb, d, own);
 	set_mac(skb, settings->mac);
+	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), of_copies, sizeof(of_copies), 0);
 	if (d->is_first)
 		set_port(skb, d, own_port(settings, d));
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
-	set_mac(skb, mac);
+	bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
 	set_destination(skb, d, &to);
 	if (source)
 		set_source(skb, d, &from);
@@ -551,7 +591,7 @@ int underlay_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
-	skb->tc_index = answered_at(settings, &d);
+	skb->tc_index = learn_kind(skb, settings, &d);
 	set_port(skb, &d, own_port(settings, &d));
 	return TC_ACT_UNSPEC;
 }

@@ -70,7 +70,7 @@ struct place {
 	__u64 seen;
 	__u32 device;
 	__be16 port;
-	__u16 pad;
+	__u16 is_sure;          /* that it is the port where the peer hears */
 	struct address address;
 };
 
@@ -135,6 +135,7 @@ FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_segments, __u32, struct segment, 4096, BP
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, 262144, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, 262144, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_gone, struct endpoint, __u64, 4096, 0);
+FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_sure, struct endpoint, __u32, 16384, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_last, __u32, __u64, 1, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_peers, __u32, struct peer, PEERS, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, fief_ov_counts, __u32, __u64, COUNTS, 0);

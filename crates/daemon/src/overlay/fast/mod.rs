@@ -34,7 +34,7 @@ use crate::networks::carry_out;
 use port::{Origin, Standing};
 use programs::Programs;
 use underlay::Underlay;
-pub use underlay::is_alias;
+pub use underlay::is_overlays;
 pub use watch::watch;
 
 /// Interfaces that one user has on one host, at most.
@@ -220,6 +220,12 @@ impl Fast {
         let mut socket = Socket::open_in(programs.namespace(), libc::NETLINK_ROUTE).map_err(unavailable)?;
         // One that was not heard is none the less gone.
         let _ = devices::carry_out(&mut socket, &builds);
+        let of = |group: &u32| Segment::of_group(*group).ok();
+        let groups = segments.keys().filter_map(of).flat_map(|segment| {
+            [IpAddr::V4(segment.group4(self.config.group4)), IpAddr::V6(segment.group6(self.config.group6))]
+        });
+        let groups: BTreeSet<IpAddr> = groups.collect();
+        programs.lead_only(|address| groups.contains(&address))?;
         let keep = |vni: u32| segments.contains_key(&vni);
         programs.maps().retain(|port| ports.contains(&port), keep).map_err(unavailable)
     }
@@ -242,6 +248,7 @@ impl Fast {
         for ((device, flag), group) in programs.families().zip([GROUP4, GROUP6]).zip(groups) {
             if let Some(device) = device {
                 flags |= flag;
+                programs.lead(group)?;
                 builds.push(Build::AddVni(Vni { device, vni, group: Some(group) }));
             }
         }

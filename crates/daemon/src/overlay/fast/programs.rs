@@ -10,7 +10,7 @@ use fief_datapath::overlay::{Inside, Overlay};
 use fief_host::devices::{self, Build, Classifier, Direction, Named, NewLink, Settings as Link, Vxlan};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
-use fief_host::sysctl;
+use fief_host::{Route, sysctl};
 
 use super::underlay::{self, ALIAS4, ALIAS6, Underlay};
 use super::{Refusal, unavailable};
@@ -34,7 +34,7 @@ pub(super) struct Programs {
     inside: Inside,
     vxlan4: Option<u32>,
     vxlan6: Option<u32>,
-    underlay: Option<Arc<Namespace>>,
+    underlay: Option<Underlay>,
     settings: Settings,
 }
 
@@ -118,7 +118,7 @@ impl Programs {
             .map(|peer| Peer { address: peer.ip().to_canonical().into(), port: peer.port().to_be_bytes(), pad: 0 })
             .collect();
         self.maps().set_peers(&peers).map_err(unavailable)?;
-        self.underlay = Some(underlay.namespace.clone());
+        self.underlay = Some(underlay.clone());
         underlay.lead_round()?;
         let device = Device { index: underlay.index, name: underlay.name.clone() };
         let attached = underlay.namespace.visit(|| self.overlay.attach(&device));
@@ -165,9 +165,24 @@ impl Programs {
         Ok(index)
     }
 
+    /// Has a group's datagrams leave by the card.
+    pub fn lead(&self, group: IpAddr) -> Result<(), Refusal> {
+        self.underlay.as_ref().map_or(Ok(()), |underlay| underlay.lead(group))
+    }
+
+    /// Those of no other group.
+    pub fn lead_only(&self, is_kept: impl Fn(IpAddr) -> bool) -> Result<(), Refusal> {
+        let Some(underlay) = &self.underlay else { return Ok(()) };
+        let is_route_kept = |route: &Route| {
+            let address = route.prefix.addr();
+            !address.is_multicast() || is_kept(address)
+        };
+        underlay::lead_no_more(&underlay.namespace, is_route_kept)
+    }
+
     /// Lets one socket be in the groups of all segments; what the switch was is remembered beside the devices.
     pub fn allow_memberships(&self) -> Result<(), Refusal> {
-        let Some(underlay) = &self.underlay else { return Ok(()) };
+        let Some(Underlay { namespace: underlay, .. }) = &self.underlay else { return Ok(()) };
         let now = underlay.visit(|| sysctl::read(MEMBERSHIPS)).map_err(unavailable)?.map_err(unavailable)?;
         if now.trim().parse::<u32>().is_ok_and(|most| most >= ENOUGH) {
             return Ok(());
@@ -198,7 +213,7 @@ pub(super) fn remove(
         let _ = devices::carry_out(&mut socket, &[Build::DeleteLink(Named::Index(device.index))]);
     }
     if let Ok(underlay) = underlay {
-        underlay::lead_no_more(&underlay)?;
+        underlay::lead_no_more(&underlay, |_| false)?;
         let alias = devices.iter().find(|device| device.index == LOOPBACK).and_then(|lo| lo.alias.as_deref());
         if let Some(before) = alias.and_then(|alias| alias.strip_prefix(REMEMBERED)) {
             let set = underlay.visit(|| sysctl::write(MEMBERSHIPS, before));

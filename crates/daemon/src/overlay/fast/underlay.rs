@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fief_host::devices::{self, Build, Neighbour};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
-use fief_host::{Route, RouteKind};
+use fief_host::{Host, LinuxHost, Route, RouteKind};
 use ipnet::IpNet;
 
 use super::{Refusal, unavailable};
@@ -23,6 +23,8 @@ pub(super) const ALIAS6: Ipv6Addr = Ipv6Addr::new(0xfdf1, 0xef0e, 0x56de, 0, 0, 
 const OVERHEAD4: u32 = 14 + 8 + 8 + 20;
 const OVERHEAD6: u32 = 14 + 8 + 8 + 40;
 const LOOPBACK: u32 = 1;
+/// RT_TABLE_LOCAL.
+const LOCAL: u32 = 255;
 
 /// The card.
 #[derive(Debug, Clone)]
@@ -43,9 +45,11 @@ pub(super) struct Underlay {
     pub own6: Option<Ipv6Addr>,
 }
 
-/// Is this one of the routes that lead packets between tunnel and sockets?
-pub fn is_alias(route: &Route) -> bool {
-    [IpAddr::V4(ALIAS4), IpAddr::V6(ALIAS6)].contains(&route.prefix.addr())
+/// Is this one of the overlay's routes: one that leads packets between tunnel and sockets, or a group to the card?
+pub fn is_overlays(route: &Route) -> bool {
+    let address = route.prefix.addr();
+    matches!(route.table, Route::MAIN | LOCAL)
+        && (address.is_multicast() || [IpAddr::V4(ALIAS4), IpAddr::V6(ALIAS6)].contains(&address))
 }
 
 /// The namespace that the card is in.
@@ -109,50 +113,60 @@ impl Underlay {
 
     /// Has packets to the alias leave by the card, where they are turned round.
     pub fn lead_round(&self) -> Result<(), Refusal> {
-        let mut socket = Socket::open_in(&self.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
-        let families = [(IpAddr::V4(ALIAS4), self.own4.is_some()), (IpAddr::V6(ALIAS6), self.own6.is_some())];
-        for (address, _) in families.into_iter().filter(|(_, is_spoken)| *is_spoken) {
+        let aliases = [self.own4.map(|_| IpAddr::V4(ALIAS4)), self.own6.map(|_| IpAddr::V6(ALIAS6))];
+        for address in aliases.into_iter().flatten() {
             let neighbour = Neighbour { device: self.index, address, mac: self.mac };
-            let builds = [Build::SetRoute(route(address, self.index)), Build::SetNeighbour(neighbour)];
-            let led = carry_out(&mut socket, &builds);
-            // A card that is down has no routes; its event brings us back here.
-            match led {
-                Err(error) if error.errno() != Some(libc::ENETDOWN) => return Err(unavailable(error)),
-                _ => {}
-            }
+            self.carry_out(&[Build::SetRoute(self.route(address)), Build::SetNeighbour(neighbour)])?;
         }
         Ok(())
     }
-}
 
-/// Takes away what [`Underlay::lead_round`] made.
-pub(super) fn lead_no_more(namespace: &Namespace) -> Result<(), Refusal> {
-    let mut socket = Socket::open_in(namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
-    let neighbours = devices::neighbours(&mut socket).map_err(unavailable)?;
-    for address in [IpAddr::V4(ALIAS4), IpAddr::V6(ALIAS6)] {
-        for neighbour in neighbours.iter().filter(|neighbour| neighbour.address == address) {
-            let builds = [
-                Build::DeleteRoute(route(address, neighbour.device)),
-                Build::DeleteNeighbour(*neighbour),
-            ];
-            // What went with its device is gone as well.
-            let _ = devices::carry_out(&mut socket, &builds);
+    /// Has a group's datagrams leave by the card, whatever the host's own routes say: a tunnel that takes its
+    /// destination from the program names no device (vxlan_xmit_one in drivers/net/vxlan).
+    pub fn lead(&self, group: IpAddr) -> Result<(), Refusal> {
+        self.carry_out(&[Build::SetRoute(self.route(group))])
+    }
+
+    fn carry_out(&self, builds: &[Build]) -> Result<(), Refusal> {
+        let mut socket = Socket::open_in(&self.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
+        match carry_out(&mut socket, builds) {
+            // A card that is down has no routes; its event brings us back here.
+            Err(error) if error.errno() != Some(libc::ENETDOWN) => Err(unavailable(error)),
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    fn route(&self, address: IpAddr) -> Route {
+        // IPv6 has a route to all groups by each device in its table `local`, which comes first.
+        let is_group6 = address.is_multicast() && address.is_ipv6();
+        Route {
+            table: if is_group6 { LOCAL } else { Route::MAIN },
+            prefix: IpNet::from(address),
+            metric: 0,
+            kind: if is_group6 { RouteKind::Multicast } else { RouteKind::Unicast },
+            device: Some(self.index),
+            via: None,
+            source: None,
+            on_link: false,
+            mtu: None,
+            detour: None,
+        }
+    }
 }
 
-fn route(address: IpAddr, device: u32) -> Route {
-    Route {
-        table: Route::MAIN,
-        prefix: IpNet::from(address),
-        metric: 0,
-        kind: RouteKind::Unicast,
-        device: Some(device),
-        via: None,
-        source: None,
-        on_link: false,
-        mtu: None,
-        detour: None,
+/// Takes away the routes that are not to be kept, and with the aliases' their neighbours.
+pub(super) fn lead_no_more(namespace: &Namespace, is_kept: impl Fn(&Route) -> bool) -> Result<(), Refusal> {
+    let listing = namespace.visit(|| LinuxHost::open()?.list()).map_err(unavailable)?.map_err(unavailable)?;
+    let mut builds = Vec::new();
+    for route in listing.routes.into_iter().filter(|route| is_overlays(route) && !is_kept(route)) {
+        if let Some(device) = route.device.filter(|_| !route.prefix.addr().is_multicast()) {
+            let neighbour = Neighbour { device, address: route.prefix.addr(), mac: [0; 6] };
+            builds.push(Build::DeleteNeighbour(neighbour));
+        }
+        builds.push(Build::DeleteRoute(route));
     }
+    let mut socket = Socket::open_in(namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
+    // What went with its device is gone as well.
+    let _ = devices::carry_out(&mut socket, &builds);
+    Ok(())
 }

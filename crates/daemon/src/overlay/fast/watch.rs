@@ -81,8 +81,9 @@ impl Ears {
     fn open(namespace: &Namespace) -> Result<Ears, HostError> {
         let what = |error| HostError::io("listen to events", error);
         let socket = Socket::open_in(namespace, libc::NETLINK_ROUTE)?;
-        GROUPS.iter().try_for_each(|group| socket.subscribe(*group))?;
+        // In this order: to bind it would end the subscriptions (netlink_bind).
         socket.bind()?;
+        GROUPS.iter().try_for_each(|group| socket.subscribe(*group))?;
         let ready = socket.as_fd().try_clone_to_owned().map_err(what)?;
         let ready = AsyncFd::new(ready).map_err(what)?;
         Ok(Ears { socket, ready })
