@@ -24,6 +24,7 @@ setup:
 build: setup
 	@echo "==> building the programs"
 	@cargo build --locked --release --workspace --bins
+	@cargo build --locked --release -p fief-vdeplug
 
 ## demo         a host with tenants that all have the same client, on this machine, in namespaces
 demo: build

@@ -10,6 +10,7 @@ release="$(target_dir)/release"
 
 install -D -m 755 "$release/fief" "$prefix/bin/fief"
 install -D -m 755 "$release/fiefd" "$prefix/sbin/fiefd"
+install -D -m 644 "$release/libvdeplug_vxvdex.so" "$prefix/lib/$(gcc -print-multiarch)/vdeplug/libvdeplug_vxvdex.so"
 install -d "$prefix/share/man/man1" "$prefix/share/bash-completion/completions" "$prefix/share/zsh/site-functions"
 "$release/fief" man >"$prefix/share/man/man1/fief.1"
 "$release/fief" completion bash >"$prefix/share/bash-completion/completions/fief"

@@ -2,15 +2,16 @@
 # Unpacks unmodified servers and clients from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
 # The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,iperf3,iptables-nft,iptables-legacy,...,
-# busybox,dhclient,dig,node,musl-cc}.
+# busybox,dhclient,dig,vde_plug,vdens,node,musl-cc}.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl iptables iperf3 busybox isc-dhcp-client
-	bind9-dnsutils"
+	bind9-dnsutils vdeplug vdens libvdeplug-dev"
 PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl
-	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi bin/busybox sbin/dhclient usr/bin/dig"
+	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi bin/busybox sbin/dhclient usr/bin/dig
+	usr/bin/vde_plug usr/bin/vdens"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"

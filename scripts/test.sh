@@ -11,6 +11,7 @@ mkdir -p "$target"
 
 say "building the programs and the tests"
 cargo build --locked --workspace --bins
+cargo build --locked -p fief-vdeplug
 cargo test --locked --workspace --no-run --message-format=json-render-diagnostics >"$messages"
 
 if [ $# -eq 0 ]; then

@@ -1,4 +1,5 @@
 //! Programs from Debian's archive.
+#![allow(dead_code, reason = "each test executable uses its own part")]
 
 use std::path::PathBuf;
 

@@ -4,6 +4,8 @@
 mod marks;
 mod odd;
 mod room;
+#[path = "vm/segment.rs"]
+mod segment;
 #[path = "vm/switch.rs"]
 mod switch;
 #[path = "isolation/table/mod.rs"]

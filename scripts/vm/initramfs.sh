@@ -14,7 +14,7 @@ MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
 	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
 	wireguard xfrm_user esp4 echainiv seqiv gcm ghash-generic openvswitch
-	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti"
+	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"
 
 series="$1"
 output="$2"

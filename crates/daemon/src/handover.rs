@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Numbers are in the host's byte order. One question a connection. `include/fief.h` and `crates/libfief` ask it.
+//!
+//! With the type 0x10000 the question is for the two sockets of a segment of the overlay: the name is then a group's number,
+//! or empty for the caller's own, and with 0 come two descriptors, the one that sends first, and the 8 bytes of the header.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,6 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::engine::{Engine, Handle};
 use crate::members::Caller;
+use crate::overlay::broker::Broker;
 
 /// Bytes of a name, with the zero behind it.
 const NAME: usize = 64;
@@ -31,6 +35,8 @@ const QUESTION: usize = 12 + NAME;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections of one user at a time; more are closed, so that nobody waits for another.
 const AT_ONCE: usize = 64;
+/// The type of a segment's sockets, which is none of socket(2).
+const SEGMENT: u32 = 0x10000;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,15 +49,16 @@ struct Question {
 }
 
 /// Answers until the runtime ends.
-pub async fn serve(listener: UnixListener, engine: Handle) {
+pub async fn serve(listener: UnixListener, engine: Handle, broker: Arc<Broker>) {
     let callers = Callers::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let Some((caller, place)) = callers.seat(&stream) else { continue };
-                let engine = engine.clone();
+                let (engine, broker) = (engine.clone(), broker.clone());
                 tokio::spawn(async move {
-                    let attended = tokio::time::timeout(PATIENCE, attend(stream, caller, &engine)).await;
+                    let attended = attend(stream, caller, &engine, broker);
+                    let attended = tokio::time::timeout(PATIENCE, attended).await;
                     if let Ok(Err(error)) = attended {
                         tracing::debug!(%error, "a caller for a socket went away");
                     }
@@ -102,12 +109,30 @@ impl Drop for Place {
     }
 }
 
-async fn attend(mut stream: UnixStream, caller: Caller, engine: &Handle) -> io::Result<()> {
+async fn attend(
+    mut stream: UnixStream,
+    caller: Caller,
+    engine: &Handle,
+    broker: Arc<Broker>,
+) -> io::Result<()> {
     let mut bytes = [0; QUESTION];
     stream.read_exact(&mut bytes).await?;
-    let made = make(&bytes, caller, engine).await;
+    let (made, more) = match SegmentQuestion::read(&bytes) {
+        Some(Ok(question)) => {
+            // The kernel makes the caller wait while the socket's maker changes control groups.
+            let asked =
+                tokio::task::spawn_blocking(move || broker.open(&caller, question.group, question.family));
+            match asked.await.unwrap_or(Err(Errno::AGAIN)) {
+                Ok(pair) => (Ok(vec![pair.unicast, pair.group]), pair.header.to_vec()),
+                Err(error) => (Err(error), Vec::new()),
+            }
+        }
+        Some(Err(error)) => (Err(error), Vec::new()),
+        None => (make(&bytes, caller, engine).await.map(|socket| vec![socket]), Vec::new()),
+    };
     stream.writable().await?;
-    stream.try_io(Interest::WRITABLE, || fief_host::peer::hand_over(&stream, made.as_ref()))
+    let made = made.as_deref().map_err(|error| *error);
+    stream.try_io(Interest::WRITABLE, || fief_host::peer::hand_over(&stream, made, &more))
 }
 
 async fn make(bytes: &[u8; QUESTION], caller: Caller, engine: &Handle) -> Result<OwnedFd, Errno> {
@@ -131,35 +156,68 @@ fn place_of(engine: &Engine, name: &str, caller: &Caller) -> Result<Namespace, E
     Namespace::at(&engine.paths.namespace_of(name)).map_err(|_| Errno::AGAIN)
 }
 
+/// A segment's sockets.
+#[derive(Debug, PartialEq, Eq)]
+struct SegmentQuestion {
+    family: AddressFamily,
+    group: Option<u32>,
+}
+
+impl SegmentQuestion {
+    /// `None`: it is another question. Errors: as [`Question::read`].
+    fn read(bytes: &[u8; QUESTION]) -> Option<Result<SegmentQuestion, Errno>> {
+        if number(bytes, 4) != Ok(SEGMENT) {
+            return None;
+        }
+        let read = || {
+            let group = match name(bytes)? {
+                "" => None,
+                group => Some(group.parse().map_err(|_| Errno::INVAL)?),
+            };
+            Ok(SegmentQuestion { family: family(bytes)?, group })
+        };
+        Some(read())
+    }
+}
+
+fn number(bytes: &[u8; QUESTION], at: usize) -> Result<u32, Errno> {
+    let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+    four.map(u32::from_ne_bytes).ok_or(Errno::INVAL)
+}
+
+fn family(bytes: &[u8; QUESTION]) -> Result<AddressFamily, Errno> {
+    match number(bytes, 0)? {
+        family if family == u32::from(AddressFamily::INET.as_raw()) => Ok(AddressFamily::INET),
+        family if family == u32::from(AddressFamily::INET6.as_raw()) => Ok(AddressFamily::INET6),
+        _ => Err(Errno::AFNOSUPPORT),
+    }
+}
+
+fn name(bytes: &[u8; QUESTION]) -> Result<&str, Errno> {
+    let name = bytes.get(12..).unwrap_or_default();
+    let end = name.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
+    std::str::from_utf8(name.get(..end).unwrap_or_default()).map_err(|_| Errno::INVAL)
+}
+
 impl Question {
     /// Errors: EINVAL where it cannot be read, EAFNOSUPPORT, EPROTONOSUPPORT and ESOCKTNOSUPPORT as socket(2) has them, for
     /// everything but TCP and UDP over IP.
     fn read(bytes: &[u8; QUESTION]) -> Result<Question, Errno> {
-        let number = |at: usize| {
-            let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
-            four.map(u32::from_ne_bytes).ok_or(Errno::INVAL)
-        };
-        let family = match number(0)? {
-            family if family == u32::from(AddressFamily::INET.as_raw()) => AddressFamily::INET,
-            family if family == u32::from(AddressFamily::INET6.as_raw()) => AddressFamily::INET6,
-            _ => return Err(Errno::AFNOSUPPORT),
-        };
+        let family = family(bytes)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let asked = SocketFlags::from_bits_retain(number(4)?);
+        let asked = SocketFlags::from_bits_retain(number(bytes, 4)?);
         let (kind, own) = match (asked - flags).bits() {
             kind if kind == SocketType::STREAM.as_raw() => (SocketType::STREAM, ipproto::TCP),
             kind if kind == SocketType::DGRAM.as_raw() => (SocketType::DGRAM, ipproto::UDP),
             _ => return Err(Errno::SOCKTNOSUPPORT),
         };
-        let protocol = match number(8)? {
+        let protocol = match number(bytes, 8)? {
             0 => None,
             protocol if protocol == own.as_raw().get() => Some(own),
             _ => return Err(Errno::PROTONOSUPPORT),
         };
-        let name = bytes.get(12..).unwrap_or_default();
-        let end = name.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
-        let tenant = std::str::from_utf8(name.get(..end).unwrap_or_default()).map_err(|_| Errno::INVAL)?;
-        Ok(Question { family, kind, flags: asked & flags, protocol, tenant: tenant.to_owned() })
+        let tenant = name(bytes)?.to_owned();
+        Ok(Question { family, kind, flags: asked & flags, protocol, tenant })
     }
 
     /// The socket, in the calling thread's namespace. On our side it never lasts over an exec.

@@ -34,6 +34,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::engine::{Engine, Handle};
 use crate::overlay::Joins;
+use crate::overlay::broker::Broker;
 use crate::overlay::fast::Fast;
 
 /// Keeps a host as its tenants' documents say.
@@ -89,6 +90,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
     let (overlay, rules) = (Fast::new(&config.overlay, &paths), config.overlay.rules());
+    let broker = Arc::new(Broker::new(config.overlay.clone(), &cgroup, paths.root()));
     let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup, bell.clone())?;
     engine.begin().context("look at the host")?;
     if let Err(refusal) = files::apply(&mut engine) {
@@ -98,7 +100,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
     let watcher = watch_marks(handle.clone(), paths.config(), bell.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&paths, handle.clone(), Joins::adopt(overlay, rules)))?;
+    runtime.block_on(serve(&paths, handle.clone(), broker, Joins::adopt(overlay, rules)))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
@@ -120,14 +122,14 @@ fn watch_marks(
     })
 }
 
-async fn serve(paths: &Paths, handle: Handle, joins: Joins) -> anyhow::Result<()> {
+async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>, joins: Joins) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let socket = paths.socket();
     let listener = api::bind(&socket)?;
     let callers = api::bind(&paths.sockets())?;
-    tokio::spawn(handover::serve(callers, handle.clone()));
+    tokio::spawn(handover::serve(callers, handle.clone(), broker));
     tokio::spawn(joins.clone().watch());
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod ports;
 mod raw;
 mod remark;
+pub mod segment;
 mod syscall;
 pub mod tasks;
 #[cfg(feature = "teeth")]

@@ -27,6 +27,11 @@ pub fn tcp_listener(at: SocketAddr, device: Option<u32>) -> io::Result<TcpListen
     Ok(socket.into())
 }
 
+/// Binds a socket that has no address yet to a device.
+pub fn to_device(socket: &OwnedFd, device: u32) -> io::Result<()> {
+    crate::packet::bind_to_device(socket, device)
+}
+
 fn open(at: SocketAddr, device: u32, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;

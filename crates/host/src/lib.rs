@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: nothing here knows what a tenant is, or decides anything.
 
+pub mod born;
 pub mod bound;
 pub mod cgroup;
 pub mod conntrack;

@@ -74,16 +74,20 @@ fn supplementary(fd: i32) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Answers over a stream: four bytes, which are 0 and bring a descriptor (SCM_RIGHTS), or an error's number.
-pub fn hand_over(socket: impl AsFd, made: Result<&OwnedFd, &Errno>) -> io::Result<()> {
+/// The most descriptors of one answer.
+const MOST: usize = 2;
+
+/// Answers over a stream: four bytes, which are 0 and bring descriptors (SCM_RIGHTS) and `more` behind them, or an error's
+/// number.
+pub fn hand_over(socket: impl AsFd, made: Result<&[OwnedFd], Errno>, more: &[u8]) -> io::Result<()> {
     let number = made.err().map_or(0, |error| error.raw_os_error()).to_ne_bytes();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptor = made.ok().map(|made| [made.as_fd()]);
-    if let Some(descriptor) = &descriptor {
-        control.push(SendAncillaryMessage::ScmRights(descriptor));
+    let descriptors: Vec<_> = made.unwrap_or_default().iter().map(AsFd::as_fd).collect();
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::net::sendmsg(socket, &[io::IoSlice::new(&number)], &mut control, flags)?;
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(&number), io::IoSlice::new(more)], &mut control, flags)?;
     Ok(())
 }

@@ -62,27 +62,75 @@ fn plain(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, asked & flags, protocol)?)
 }
 
+/// The sockets of a segment of the overlay; what goes through them is guarded by the kernel.
+#[derive(Debug)]
+pub struct Segment {
+    /// Sends, and hears what is for its own address. Others answer to it.
+    pub unicast: OwnedFd,
+    /// Hears what is for everybody, at its address; sends nothing.
+    pub group: OwnedFd,
+    /// What stands before each frame. Without a frame behind it, it is a goodbye.
+    pub header: [u8; 8],
+}
+
+/// The segment of one of the caller's groups, by its number; without one, of the effective group. `family` is AF_INET or
+/// AF_INET6.
+///
+/// # Errors
+/// EOPNOTSUPP: this host has no overlay. EPERM: the group is not the caller's. EACCES: groups of this number have no segment.
+/// ERANGE: its number has more than 24 bits. ENODEV: the network card is not there. EADDRNOTAVAIL: it has no address of this
+/// family. Those of connect(2), where no daemon runs.
+pub fn segment(family: i32, group: Option<u32>) -> io::Result<Segment> {
+    segment_by(Path::new(SOCKETS), family, group)
+}
+
+/// As [`segment`], from a daemon that listens elsewhere.
+///
+/// # Errors
+/// As [`segment`].
+pub fn segment_by(at: &Path, family: i32, group: Option<u32>) -> io::Result<Segment> {
+    let name = group.map(|group| group.to_string()).unwrap_or_default();
+    let mut answer = [0; 12];
+    let mut sockets = ask(at, [family, SEGMENT, 0], &name, &mut answer)?.into_iter();
+    match (sockets.next(), sockets.next(), answer.last_chunk()) {
+        (Some(unicast), Some(group), Some(header)) => Ok(Segment { unicast, group, header: *header }),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The type of a segment's sockets, which is none of socket(2).
+const SEGMENT: i32 = 0x10000;
+/// The most descriptors of one answer.
+const MOST: usize = 2;
+
 fn handed_over(at: &Path, tenant: &str, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     if tenant.len() >= NAME_SIZE {
         return Err(refused(libc::ENOENT));
     }
-    let mut question: Vec<u8> = [family, kind, protocol].into_iter().flat_map(i32::to_ne_bytes).collect();
-    question.extend(tenant.as_bytes());
+    let mut sockets = ask(at, [family, kind, protocol], tenant, &mut [0; 4])?;
+    sockets.pop().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Asks, and gives the descriptors of an answer that fills `answer`.
+fn ask(at: &Path, numbers: [i32; 3], name: &str, answer: &mut [u8]) -> io::Result<Vec<OwnedFd>> {
+    let mut question: Vec<u8> = numbers.into_iter().flat_map(i32::to_ne_bytes).collect();
+    question.extend(name.as_bytes());
     question.resize(12 + NAME_SIZE, 0);
     let mut stream = UnixStream::connect(at)?;
     stream.write_all(&question)?;
-    let mut answer = [0; 4];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let whole = answer.len();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [io::IoSliceMut::new(&mut answer)];
+    let mut parts = [io::IoSliceMut::new(answer)];
     let got = rustix::net::recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    match (got.bytes, i32::from_ne_bytes(answer), descriptor) {
-        (4, 0, Some(descriptor)) => Ok(descriptor),
-        (4, errno, None) if errno != 0 => Err(refused(errno)),
+    let descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
+    match answer.first_chunk().map(|errno| i32::from_ne_bytes(*errno)) {
+        Some(0) if got.bytes == whole && !descriptors.is_empty() => Ok(descriptors),
+        Some(errno) if got.bytes == 4 && errno != 0 => Err(refused(errno)),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The guard of segments' sockets: a UDP socket in a user's hands that speaks of his group's segment only.
+ *
+ * A socket belongs to the control group it was made in, whoever holds it later (cgroup_sk_alloc in kernel/cgroup/cgroup.c).
+ * The daemon makes it in one that has these programs, says whose it is in a storage of the socket, and hands it over.
+ *
+ * Fail closed: until the storage says whose a socket is nothing leaves and nothing comes; afterwards nobody binds it,
+ * connects it or sets an option that is not listed here. docs/overlay.md has the attacks, one by one. */
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* Which rules are off. Always 0, but for the builds of scripts/test-teeth.sh. Bit n - 1 is attack n of docs/overlay.md. */
+const volatile __u32 segment_teeth = 0;
+#define OFF(attack) (segment_teeth & (1u << ((attack)-1)))
+
+#define ALLOW 1
+#define REFUSE 0
+
+#define LOOPBACK 1          /* the index of `lo` in every network namespace */
+#define HEADER_SIZE 8
+#define A_SECOND 1000000000ULL
+/* A peer that was silent for so long is none: longer than anybody remembers an Ethernet address. */
+#define SILENCE (600 * A_SECOND)
+
+/* Where options are numbered; the headers of libc that say so cannot be had here. */
+#define SOL_SOCKET 1
+#define SO_TYPE 3
+#define SO_ERROR 4
+#define SO_SNDBUF 7
+#define SO_RCVBUF 8
+#define SO_RCVTIMEO_OLD 20
+#define SO_SNDTIMEO_OLD 21
+#define SO_PROTOCOL 38
+#define SO_DOMAIN 39
+#define SO_RCVTIMEO_NEW 66
+#define SO_SNDTIMEO_NEW 67
+#define IP_PKTINFO 8
+#define IPV6_RECVPKTINFO 49
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Whose a socket is. Written once, by the daemon (src/segment.rs); addresses and ports as they stand in packets. */
+struct segment {
+	__u32 header[2];  /* what stands before every frame */
+	__u32 group[4];   /* the multicast group; IPv4's in the first */
+	__u32 own[4];     /* the address it is bound to */
+	__u16 group_port;
+	__u16 own_port;
+	__u32 device;
+	__u8 family;      /* 4 or 6 */
+	__u8 most_hops;
+	__u8 mute;        /* the group's socket only hears */
+	__u8 locked;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct segment);
+} segment_socks SEC(".maps");
+
+/* Guarded sockets are claimed: a socket in such a map has its sk_user_data taken (sk_psock_init in net/core/skmsg.c), and what
+ * else in the kernel would drive a UDP socket given by its descriptor, past all programs here, finds it taken: GTP, L2TP and
+ * OpenVPN answer EBUSY. A socket leaves the map when it is closed. No program uses the map; src/segment.rs ties it to one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);   /* its cookie */
+	__type(value, __u64); /* its descriptor, in whoever puts it in */
+} segment_claimed SEC(".maps");
+
+/* Who has sent something of a segment, and when he was last heard: he may be answered. */
+struct peer {
+	__u32 vni;        /* the header's second half */
+	__u16 family;
+	__u16 port;
+	__u32 address[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct peer);
+	__type(value, __u64);
+} segment_peers SEC(".maps");
+
+/* What was refused, by reason; src/segment.rs has the names. */
+enum reason {
+	NOT_LOCKED,
+	FOREIGN_OUT,      /* another header, or none */
+	FOREIGN_IN,
+	NOT_A_PEER,       /* to nobody of the segment */
+	WRONG_PACKET,     /* hops, IP options, source, device */
+	TOO_CLEVER,       /* segmentation offload, or a header that could change after it was looked at */
+	OPTION,
+	REBOUND,
+	REASONS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} segment_refused SEC(".maps");
+
+/* Each reason is told once; then it is only counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} segment_told SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} segment_news SEC(".maps");
+
+static __always_inline int refuse(const struct segment *segment, __u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&segment_refused, &reason);
+	__u64 *told = bpf_map_lookup_elem(&segment_told, &reason);
+
+	if (count)
+		*count += 1;
+	if (told && !*told && !__sync_lock_test_and_set(told, 1)) {
+		__u32 news[2] = { reason, segment ? segment->header[1] : 0 };
+
+		bpf_ringbuf_output(&segment_news, news, sizeof(news), 0);
+	}
+	return REFUSE;
+}
+
+static __always_inline struct segment *segment_of(struct bpf_sock *sk)
+{
+	struct segment *segment = sk ? bpf_sk_storage_get(&segment_socks, sk, 0, 0) : 0;
+
+	return segment && segment->locked ? segment : 0;
+}
+
+static __always_inline bool same6(const __u32 *a, const __u32 *b)
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+static __always_inline bool is_multicast(const struct segment *segment, const __u32 *to)
+{
+	__u32 first = bpf_ntohl(to[0]);
+
+	return segment->family == 4 ? first >> 28 == 0xe || first == 0xffffffff : first >> 24 == 0xff;
+}
+
+static __always_inline bool is_peer(const struct segment *segment, const __u32 *to, __u16 port)
+{
+	struct peer peer = {
+		.vni = segment->header[1],
+		.family = segment->family,
+		.port = port,
+		.address = { to[0], to[1], to[2], to[3] },
+	};
+	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
+
+	return heard && bpf_ktime_get_ns() - *heard < SILENCE;
+}
+
+static __always_inline bool may_be_sent_to(const struct segment *segment, const __u32 *to, __u16 port)
+{
+	if (port == segment->group_port && same6(to, segment->group))
+		return true;
+	if (is_multicast(segment, to))
+		return OFF(2);
+	return OFF(3) || is_peer(segment, to, port);
+}
+
+/* Everybody whom one may answer is heard of first. */
+static __always_inline void learn(const struct segment *segment, const __u32 *from, __u16 port)
+{
+	struct peer peer = {
+		.vni = segment->header[1],
+		.family = segment->family,
+		.port = port,
+		.address = { from[0], from[1], from[2], from[3] },
+	};
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
+
+	if (!heard)
+		bpf_map_update_elem(&segment_peers, &peer, &now, BPF_ANY);
+	else if (now - *heard > A_SECOND)
+		*heard = now;
+}
+
+/* What a datagram says of itself: read from the packet, where no other thread can change it any more. */
+struct datagram {
+	__u32 from[4];
+	__u32 to[4];
+	__u16 source;
+	__u16 destination;
+	__u32 header[2];
+	__u8 hops;
+};
+
+#define IN_PLACE(type, at) ((void *)((at) + sizeof(type)) <= (void *)(long)skb->data_end ? (type *)(at) : 0)
+
+/* Headers of a datagram that leaves, all in the packet's linear part: that is the kernel's own copy, while what lies in
+ * pages may be the sender's memory, or a file's (MSG_ZEROCOPY, splice(2)), and change after this look. */
+static __always_inline int read_out(struct __sk_buff *skb, const struct segment *segment, struct datagram *read)
+{
+	void *at = (void *)(long)skb->data;
+	struct udphdr *udp;
+	__u32 *header;
+
+	if (segment->family == 4) {
+		struct iphdr *ip = IN_PLACE(struct iphdr, at);
+
+		if (!ip || skb->protocol != bpf_htons(0x0800))
+			return WRONG_PACKET;
+		if ((ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP) && !OFF(8))
+			return WRONG_PACKET;
+		read->from[0] = ip->saddr;
+		read->to[0] = ip->daddr;
+		read->hops = ip->ttl;
+		/* Only with the rule above off is there anything between. */
+		at += OFF(8) ? (ip->ihl & 0xf) * 4 : sizeof(*ip);
+	} else {
+		struct ipv6hdr *ip = IN_PLACE(struct ipv6hdr, at);
+
+		if (!ip || skb->protocol != bpf_htons(0x86dd) || ip->version != 6 || ip->nexthdr != IPPROTO_UDP)
+			return WRONG_PACKET;
+		for (int i = 0; i < 4; i++) {
+			read->from[i] = ip->saddr.in6_u.u6_addr32[i];
+			read->to[i] = ip->daddr.in6_u.u6_addr32[i];
+		}
+		read->hops = ip->hop_limit;
+		at += sizeof(*ip);
+	}
+	udp = IN_PLACE(struct udphdr, at);
+	if (!udp)
+		return WRONG_PACKET;
+	read->source = udp->source;
+	read->destination = udp->dest;
+	at += sizeof(*udp);
+	if (OFF(10) || OFF(7))
+		return bpf_skb_load_bytes(skb, at - (void *)(long)skb->data, read->header, HEADER_SIZE) ? FOREIGN_OUT : -1;
+	if ((void *)(at + HEADER_SIZE) > (void *)(long)skb->data_end)
+		return skb->len < at - (void *)(long)skb->data + HEADER_SIZE ? FOREIGN_OUT : TOO_CLEVER;
+	header = at;
+	read->header[0] = header[0];
+	read->header[1] = header[1];
+	return -1;
+}
+
+/* A datagram of a guarded socket, whole, before it is cut into fragments. */
+SEC("cgroup_skb/egress")
+int segment_out(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
+	struct segment *segment = segment_of(sk);
+	struct datagram read = {};
+	bool at_home;
+	int bad;
+
+	if (!segment)
+		return refuse(0, NOT_LOCKED);
+	if (segment->mute)
+		return refuse(segment, WRONG_PACKET);
+	/* Cut up by the card, in places that the sender chooses (UDP_SEGMENT). */
+	if (skb->gso_size && !OFF(7))
+		return refuse(segment, TOO_CLEVER);
+	bad = read_out(skb, segment, &read);
+	if (bad >= 0)
+		return refuse(segment, bad);
+	if ((read.header[0] != segment->header[0] || read.header[1] != segment->header[1]) && !OFF(1))
+		return refuse(segment, FOREIGN_OUT);
+	if (!OFF(8) && (read.hops > segment->most_hops || read.source != segment->own_port ||
+			!same6(read.from, segment->own)))
+		return refuse(segment, WRONG_PACKET);
+	/* One on this host is reached by `lo`. */
+	at_home = skb->ifindex == LOOPBACK && same6(read.to, segment->own);
+	if (skb->ifindex != segment->device && !at_home && !OFF(9))
+		return refuse(segment, WRONG_PACKET);
+	if (!may_be_sent_to(segment, read.to, read.destination))
+		return refuse(segment, NOT_A_PEER);
+	return ALLOW;
+}
+
+/* A datagram for a guarded socket, put together from its fragments. */
+SEC("cgroup_skb/ingress")
+int segment_in(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
+	struct segment *segment = segment_of(sk);
+	struct datagram read = {};
+	struct udphdr udp;
+	__u32 offset;
+	bool at_home;
+
+	if (!segment)
+		return refuse(0, NOT_LOCKED);
+	if (segment->family == 4) {
+		struct iphdr ip;
+
+		if (skb->protocol != bpf_htons(0x0800) || bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
+			return refuse(segment, WRONG_PACKET);
+		read.from[0] = ip.saddr;
+		offset = ip.ihl * 4;
+	} else {
+		struct ipv6hdr ip;
+
+		/* With extension headers it comes from none of us. */
+		if (skb->protocol != bpf_htons(0x86dd) || bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) ||
+		    ip.nexthdr != IPPROTO_UDP)
+			return refuse(segment, WRONG_PACKET);
+		for (int i = 0; i < 4; i++)
+			read.from[i] = ip.saddr.in6_u.u6_addr32[i];
+		offset = sizeof(ip);
+	}
+	at_home = skb->ifindex == LOOPBACK && same6(read.from, segment->own);
+	if (skb->ifindex != segment->device && !at_home && !OFF(9))
+		return refuse(segment, WRONG_PACKET);
+	/* Several in one, which only a socket with UDP_GRO gets. */
+	if (skb->gso_size && !OFF(6))
+		return refuse(segment, TOO_CLEVER);
+	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
+	    bpf_skb_load_bytes(skb, offset + sizeof(udp), read.header, HEADER_SIZE))
+		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
+	if (read.header[0] != segment->header[0] || read.header[1] != segment->header[1])
+		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
+	learn(segment, read.from, udp.source);
+	return ALLOW;
+}
+
+/* IPv4's copies of multicast for this host never pass segment_out: it is asked for the packet itself only, and a copy is not
+ * the socket's (__cgroup_bpf_run_filter_skb). So where it goes is looked at here too. */
+static __always_inline int send(struct bpf_sock_addr *ctx, __u8 family, const __u32 *to)
+{
+	struct segment *segment = segment_of(ctx->sk);
+
+	if (!segment)
+		return refuse(0, NOT_LOCKED);
+	/* An IPv6 socket can be told to send IPv4; it is told before that it cannot (IPV6_V6ONLY). */
+	if (segment->family != family)
+		return refuse(segment, WRONG_PACKET);
+	if (segment->mute)
+		return refuse(segment, WRONG_PACKET);
+	if (!OFF(12) && !may_be_sent_to(segment, to, ctx->user_port))
+		return refuse(segment, NOT_A_PEER);
+	return ALLOW;
+}
+
+SEC("cgroup/sendmsg4")
+int segment_send4(struct bpf_sock_addr *ctx)
+{
+	__u32 to[4] = { ctx->user_ip4 };
+
+	return send(ctx, 4, to);
+}
+
+SEC("cgroup/sendmsg6")
+int segment_send6(struct bpf_sock_addr *ctx)
+{
+	__u32 to[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] };
+
+	return send(ctx, 6, to);
+}
+
+/* The daemon connects none of them. */
+SEC("cgroup/connect4")
+int segment_connect4(struct bpf_sock_addr *ctx)
+{
+	return OFF(2) ? ALLOW : refuse(segment_of(ctx->sk), REBOUND);
+}
+
+SEC("cgroup/connect6")
+int segment_connect6(struct bpf_sock_addr *ctx)
+{
+	return OFF(2) ? ALLOW : refuse(segment_of(ctx->sk), REBOUND);
+}
+
+/* connect(2) with AF_UNSPEC asks nobody, and takes the device off a socket. It could then be bound elsewhere. */
+SEC("cgroup/bind4")
+int segment_bind4(struct bpf_sock_addr *ctx)
+{
+	struct segment *segment = segment_of(ctx->sk);
+
+	return segment && !OFF(9) ? refuse(segment, REBOUND) : ALLOW;
+}
+
+SEC("cgroup/bind6")
+int segment_bind6(struct bpf_sock_addr *ctx)
+{
+	struct segment *segment = segment_of(ctx->sk);
+
+	return segment && !OFF(9) ? refuse(segment, REBOUND) : ALLOW;
+}
+
+static __always_inline bool is_listed(int level, int name)
+{
+	if (OFF(6) && level == IPPROTO_UDP)
+		return true;
+	if (level == SOL_SOCKET)
+		return name == SO_RCVBUF || name == SO_SNDBUF || name == SO_RCVTIMEO_OLD || name == SO_SNDTIMEO_OLD ||
+		       name == SO_RCVTIMEO_NEW || name == SO_SNDTIMEO_NEW;
+	return (level == IPPROTO_IP && name == IP_PKTINFO) || (level == IPPROTO_IPV6 && name == IPV6_RECVPKTINFO);
+}
+
+SEC("cgroup/setsockopt")
+int segment_set(struct bpf_sockopt *ctx)
+{
+	struct segment *segment = segment_of(ctx->sk);
+
+	if (!segment || OFF(4))
+		return ALLOW;
+	return is_listed(ctx->level, ctx->optname) ? ALLOW : refuse(segment, OPTION);
+}
+
+SEC("cgroup/getsockopt")
+int segment_get(struct bpf_sockopt *ctx)
+{
+	struct segment *segment = segment_of(ctx->sk);
+	int level = ctx->level, name = ctx->optname;
+
+	if (!segment || OFF(4) || is_listed(level, name))
+		return ALLOW;
+	if (level == SOL_SOCKET &&
+	    (name == SO_TYPE || name == SO_ERROR || name == SO_PROTOCOL || name == SO_DOMAIN))
+		return ALLOW;
+	return refuse(segment, OPTION);
+}

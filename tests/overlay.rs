@@ -1,0 +1,19 @@
+//! The overlay: segments of groups of users on a LAN, against whoever holds their sockets and with whoever speaks vxvde.
+
+mod peers;
+mod room;
+
+#[path = "overlay/broker.rs"]
+mod broker;
+#[path = "overlay/holes.rs"]
+mod holes;
+#[path = "overlay/holes_in.rs"]
+mod holes_in;
+#[path = "overlay/lan.rs"]
+mod lan;
+#[path = "overlay/random.rs"]
+mod random;
+#[path = "overlay/vde.rs"]
+mod vde;
+#[path = "overlay/vxvde.rs"]
+mod vxvde;

@@ -1,0 +1,148 @@
+//! Who gets sockets of which segment, and how long they stay guarded.
+
+use fief_testkit::eventually;
+
+use crate::lan::{Family, GROUP, Lan, OTHER, outcomes};
+use crate::room::SOON;
+
+/// Asks, and says what came of it.
+#[track_caller]
+fn asks(lan: &Lan, (user, group): (u32, u32), more: &[u32], whose: &str) -> String {
+    let code = "import socket, struct, sys, errno\n\
+        s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n\
+        s.sendall(struct.pack('=iii64s', 2, 0x10000, 0, sys.argv[2].encode()))\n\
+        said, fds, _, _ = socket.recv_fds(s, 12, 4)\n\
+        number = struct.unpack('=i', said[:4])[0]\n\
+        print(errno.errorcode.get(number, number), len(fds), said[4:].hex())\n";
+    let at = lan.sockets(0).display().to_string();
+    let command = lan.hosts[0].command(&["/usr/bin/python3", "-c", code, &at, whose]);
+    command.user_with_groups(user, group, more).run().ok().stdout.trim().to_owned()
+}
+
+#[test]
+fn segment_sockets_are_for_the_effective_group() {
+    let Some(lan) = Lan::open("broker", 1, "") else { return };
+    let host = &lan.hosts[0];
+    // In the lab's mount namespace.
+    let subgid = lan.lab.dir().join("subgid");
+    std::fs::write(&subgid, "ada:100000:65536\n").expect("the lab's directory is writable");
+    host.run(&["mount", "--bind", &subgid.display().to_string(), "/etc/subgid"]).ok();
+    assert_eq!(asks(&lan, (41_000, 1000), &[], ""), "0 2 080000000003e800");
+    assert_eq!(asks(&lan, (41_000, 1000), &[], "1000"), "0 2 080000000003e800");
+    assert_eq!(asks(&lan, (41_000, 1001), &[], ""), "0 2 080000000003e900");
+    // Another's, one that is only supplementary, and root's, who has none by being root.
+    for (who, more) in [((41_000, 1000), &[][..]), ((41_000, 1000), &[1001]), ((0, 0), &[])] {
+        assert_eq!(asks(&lan, who, more, "1001"), "EPERM 0");
+    }
+    // The system's groups, numbers that users take by themselves, and such as do not fit.
+    for group in [0, 999, 100_000, 165_535] {
+        assert_eq!(asks(&lan, (41_000, group), &[], ""), "EACCES 0", "{group}");
+    }
+    assert_eq!(asks(&lan, (41_000, 165_536), &[], ""), "0 2 080000000286a000");
+    for group in [1 << 24, 0x0100_03e8, 0x7fff_fffe, 0x8000_0001] {
+        assert_eq!(asks(&lan, (41_000, group), &[], ""), "ERANGE 0", "{group}");
+    }
+    assert_eq!(asks(&lan, (41_000, 1000), &[], "no number"), "EINVAL 0");
+    // In a user namespace of his own he is who he was, whatever he calls himself.
+    let code = "os.setgid(0)\nprint('again', ask()[2].hex())\ntries('other', lambda: ask(group='1001'))\n";
+    let said = lan.attack(Family::V4, code);
+    assert!(said.contains("again 080000000003e800\n"), "{said}");
+    outcomes(&said, &[("other", "EPERM")]);
+}
+
+#[test]
+fn segment_sockets_of_supplementary_groups_are_the_hosts_choice() {
+    let Some(lan) = Lan::open("broker-more", 1, ", supplementaryGroups: true, minGid: 500") else { return };
+    assert_eq!(asks(&lan, (41_000, 1000), &[1001], "1001"), "0 2 080000000003e900");
+    assert_eq!(asks(&lan, (41_000, 1000), &[1001], ""), "0 2 080000000003e800");
+    assert_eq!(asks(&lan, (41_000, 1000), &[1001], "1002"), "EPERM 0");
+    assert_eq!(asks(&lan, (41_000, 500), &[], ""), "0 2 080000000001f400");
+    assert_eq!(asks(&lan, (41_000, 499), &[], ""), "EACCES 0");
+}
+
+#[test]
+fn segment_sockets_are_not_to_be_had_where_there_is_no_overlay_or_no_card() {
+    let lan = Lan::with("broker-off", 1, |_| "overlay: { minGid: 1000 }\n".to_owned());
+    let Some(mut lan) = lan else { return };
+    assert_eq!(asks(&lan, (41_000, 1000), &[], ""), "ENOTSUP 0");
+    assert!(segment_groups(&lan).is_empty());
+    let config = lan.daemons[0].root().join("etc/fief/fiefd.yaml");
+    // What the host lacks now is no reason not to start; it is there when it is there.
+    std::fs::write(&config, "overlay: { device: eth7 }\n").expect("the lab's directory is writable");
+    lan.daemons[0].restart();
+    assert_eq!(asks(&lan, (41_000, 1000), &[], ""), "ENODEV 0");
+    lan.hosts[0].ip("link set eth1 down\nlink set eth1 name eth7\naddr flush dev eth7\nlink set eth7 up\n");
+    assert_eq!(asks(&lan, (41_000, 1000), &[], ""), "EADDRNOTAVAIL 0");
+    lan.hosts[0].ip("addr add 10.1.0.1/24 dev eth7\n");
+    assert_eq!(asks(&lan, (41_000, 1000), &[], ""), "0 2 080000000003e800");
+}
+
+#[test]
+fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
+    let Some(mut lan) = Lan::open("broker-dead", 1, "") else { return };
+    let wire = lan.wire_of(0, "eth0");
+    let code = "print('ready', flush=True)\nfor line in open('FIFO'):\n\
+        \x20   tries(line.strip() + ' foreign', lambda: u.sendto(theirs('EVIL'), to))\n\
+        \x20   tries(line.strip() + ' option', lambda: u.setsockopt(1, 25, b'eth1\\0'))\n\
+        \x20   tries(line.strip() + ' mine', lambda: u.sendto(mine('GOOD'), to))\n";
+    let go = lan.lab.dir().join("go");
+    lan.hosts[0].run(&["mkfifo", "-m", "666", &go.display().to_string()]).ok();
+    let (mut user, _) = lan.victim(Family::V4, &code.replace("FIFO", &go.display().to_string()));
+    let mut say = std::fs::OpenOptions::new().write(true).open(&go).expect("the reader opens it");
+    let mut after = |what: &str, user: &mut fief_testkit::Child| {
+        use std::io::Write;
+        writeln!(say, "{what}").expect("the reader reads");
+        user.wait_for_output(&format!("{what} mine: did 26\n"), SOON);
+        let [foreign, option] = ["foreign", "option"].map(|of| format!("{what} {of}"));
+        outcomes(&user.output(), &[(&foreign, "EPERM"), (&option, "EPERM")]);
+    };
+    after("with", &mut user);
+    assert_eq!(segment_groups(&lan).len(), 1);
+    lan.daemons[0].kill9();
+    after("killed", &mut user);
+    // The next one has a control group of its own, and the directory of the first is gone.
+    lan.daemons[0].restart();
+    assert!(segment_groups(&lan).is_empty(), "{:?}", segment_groups(&lan));
+    assert_eq!(asks(&lan, (41_000, OTHER), &[], ""), "0 2 080000000003e900");
+    after("restarted", &mut user);
+    let (other, _) = lan.victim(Family::V6, "print('ready', flush=True)\nheard(g, 60)\n");
+    lan.daemons[0].stop();
+    assert!(segment_groups(&lan).is_empty());
+    after("stopped", &mut user);
+    assert!(dying(&lan) >= 2, "sockets keep their control groups");
+    assert!(wire.contains(b"GOOD") && !wire.contains(b"EVIL"));
+    // With the last socket go the programs.
+    drop((user, other));
+    eventually(SOON, || match dying(&lan) {
+        0 => Ok(()),
+        left => Err(format!("{left} control groups are still there")),
+    });
+    assert_eq!(GROUP, 1000);
+}
+
+#[test]
+fn guarded_sockets_refusals_are_told_once_and_counted() {
+    let Some(mut lan) = Lan::open("broker-log", 1, "") else { return };
+    lan.attack(Family::V4, "for i in range(1000): tries('foreign', lambda: u.sendto(theirs('EVIL'), to))\n");
+    let told = |lan: &Lan| lan.daemons[0].log().matches("foreign-out").count();
+    eventually(SOON, || if told(&lan) > 0 { Ok(()) } else { Err(lan.daemons[0].log()) });
+    lan.attack(Family::V6, "for i in range(1000): tries('foreign', lambda: u.sendto(theirs('EVIL'), to))\n");
+    assert_eq!(told(&lan), 1, "{}", lan.daemons[0].log());
+    lan.daemons[0].stop();
+    assert!(lan.daemons[0].log().contains("foreign-out 2000"), "{}", lan.daemons[0].log());
+}
+
+/// The control groups of guarded sockets that have a directory.
+fn segment_groups(lan: &Lan) -> Vec<String> {
+    let all = std::fs::read_dir(lan.lab.cgroup()).expect("the lab has a control group");
+    let names = all.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("fief-segments-")).collect()
+}
+
+/// Those that have none any more and are still there.
+fn dying(lan: &Lan) -> u32 {
+    let stat =
+        std::fs::read_to_string(lan.lab.cgroup().join("cgroup.stat")).expect("a control group has one");
+    let line = stat.lines().find_map(|line| line.strip_prefix("nr_dying_descendants "));
+    line.and_then(|number| number.parse().ok()).expect("Linux 4.14 says it")
+}
