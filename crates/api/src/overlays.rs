@@ -36,6 +36,8 @@ pub struct OverlayView {
     pub namespace: u64,
     /// Its MTU.
     pub mtu: u32,
+    /// Ethernet addresses that are remembered behind it; of a list only.
+    pub addresses: u32,
     /// Frames that it sent to everybody.
     pub flooded: u64,
     /// Frames to everybody that were above the rate, and dropped.

@@ -1,5 +1,6 @@
 //! The maps of the overlay's programs, as `bpf/lib/overlay.h` has them.
 
+use std::collections::HashMap as Counted;
 use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
@@ -224,9 +225,15 @@ impl Maps {
         self.segments.keys().filter_map(Result::ok).collect()
     }
 
-    /// How many Ethernet addresses are known.
-    pub fn stations(&self) -> usize {
-        self.stations.keys().filter_map(Result::ok).count()
+    /// How many Ethernet addresses are known behind each port, by its number; 0 is all other hosts.
+    pub fn addresses(&self) -> Counted<u32, u32> {
+        let mut counted = Counted::new();
+        for (_, place) in self.stations.iter().filter_map(Result::ok) {
+            // `device` of `struct place`.
+            let [_, _, _, _, _, _, _, _, d0, d1, d2, d3, ..] = place;
+            *counted.entry(u32::from_ne_bytes([d0, d1, d2, d3])).or_default() += 1;
+        }
+        counted
     }
 
     /// What was counted, over all processors.

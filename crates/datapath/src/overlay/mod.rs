@@ -80,9 +80,9 @@ impl Overlay {
         &mut self.maps
     }
 
-    /// A port as it is.
-    pub fn port(&self, device: u32) -> Option<maps::Port> {
-        self.maps.port(device)
+    /// The maps, to look at.
+    pub fn tables(&self) -> &Maps {
+        &self.maps
     }
 
     /// The programs for the overlay's namespace.

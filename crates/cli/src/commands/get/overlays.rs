@@ -17,13 +17,14 @@ pub fn run(client: &Client, device: Option<&str>, context: &mut Context) -> anyh
 }
 
 fn table(views: &[OverlayView]) -> Table {
-    let mut table = Table::new(&[">GROUP", ">USER", "DEVICE", ">MTU", ">FLOODED", ">LIMITED", "NAMESPACE"]);
+    let mut table = Table::new(&[">GROUP", ">USER", "DEVICE", ">MTU", ">ADDRESSES", ">FLOODED", ">LIMITED", "NAMESPACE"]);
     for view in views {
         table.row([
             view.group.to_string(),
             view.user.to_string(),
             view.device.clone(),
             view.mtu.to_string(),
+            view.addresses.to_string(),
             view.flooded.to_string(),
             view.limited.to_string(),
             format!("net:[{}]", view.namespace),

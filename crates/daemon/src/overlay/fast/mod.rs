@@ -148,7 +148,7 @@ impl Fast {
         }
         tracing::info!(group = origin.group, user = origin.user, device = origin.device, "joined");
         let standing = Standing { number, index: near, mtu, peer: None, origin };
-        Ok(self.view(&standing))
+        Ok(self.view(&standing, 0))
     }
 
     /// Takes an interface of the caller's away: the one that has this name in his namespace.
@@ -167,7 +167,7 @@ impl Fast {
         };
         let there = self.standing()?;
         let standing = there.iter().find(is_it).ok_or_else(missing)?;
-        let view = self.view(standing);
+        let view = self.view(standing, 0);
         let home = self.home()?;
         port::remove(&home, standing.index)?;
         tracing::info!(group = view.group, user, device, "left");
@@ -177,7 +177,9 @@ impl Fast {
 
     /// Every interface.
     pub fn list(&self) -> Result<Vec<OverlayView>, Refusal> {
-        Ok(self.standing()?.iter().map(|standing| self.view(standing)).collect())
+        let known = self.programs.as_ref().map(|programs| programs.tables().addresses()).unwrap_or_default();
+        let addresses = |standing: &Standing| known.get(&standing.index).copied().unwrap_or(0);
+        Ok(self.standing()?.iter().map(|standing| self.view(standing, addresses(standing))).collect())
     }
 
     /// Makes everything as the interfaces that there are want it.
@@ -302,14 +304,16 @@ impl Fast {
         }
     }
 
-    fn view(&self, standing: &Standing) -> OverlayView {
-        let port = self.programs.as_ref().and_then(|programs| programs.port(standing.index)).unwrap_or_default();
+    fn view(&self, standing: &Standing, addresses: u32) -> OverlayView {
+        let port = self.programs.as_ref().and_then(|programs| programs.tables().port(standing.index));
+        let port = port.unwrap_or_default();
         OverlayView {
             group: standing.origin.group,
             user: standing.origin.user,
             device: standing.origin.device.clone(),
             namespace: standing.origin.namespace,
             mtu: standing.mtu,
+            addresses,
             flooded: port.flooded,
             limited: port.limited,
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fief_datapath::Device;
-use fief_datapath::overlay::maps::{Maps, Peer, Port, Settings};
+use fief_datapath::overlay::maps::{Maps, Peer, Settings};
 use fief_datapath::overlay::{Inside, Overlay};
 use fief_host::devices::{self, Build, Classifier, Direction, Named, NewLink, Settings as Link, Vxlan};
 use fief_host::namespaces::Namespace;
@@ -65,9 +65,9 @@ impl Programs {
         self.overlay.maps()
     }
 
-    /// A port's entry.
-    pub fn port(&self, index: u32) -> Option<Port> {
-        self.overlay.port(index)
+    /// The maps, to look at.
+    pub fn tables(&self) -> &Maps {
+        self.overlay.tables()
     }
 
     /// The programs for ports.
