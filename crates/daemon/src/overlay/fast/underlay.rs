@@ -105,9 +105,10 @@ impl Underlay {
     }
 
     /// What a frame may carry so that it passes in one piece, as the kernel's own VXLAN has it: fragments would halve the
-    /// packets a second. Who needs vxvde's 1500 says so, and his datagrams go in fragments.
+    /// packets a second. Who needs vxvde's 1500 says so, and his datagrams go in fragments. Not by IPv6: the kernel cuts
+    /// nothing up there that comes from a tunnel (ip6_fragment: `ignore_df`), so with it the smaller one counts.
     pub fn largest_frame(&self) -> u32 {
-        let overhead = if self.own4.is_some() { OVERHEAD4 } else { OVERHEAD6 };
+        let overhead = if self.own6.is_some() { OVERHEAD6 } else { OVERHEAD4 };
         self.mtu.saturating_sub(overhead).clamp(super::SMALLEST_MTU, super::LARGEST_MTU)
     }
 
