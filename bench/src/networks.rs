@@ -2,8 +2,8 @@
 
 mod clients;
 mod held;
-mod talk;
-mod town;
+pub(crate) mod talk;
+pub(crate) mod town;
 
 use std::time::Duration;
 

@@ -19,7 +19,8 @@ impl Guest {
     #[track_caller]
     pub fn new(lan: &Lan, host: usize, user: (u32, u32)) -> Guest {
         let ns = lan.hosts[host].clone();
-        let holder = ns.command(&["unshare", "--map-root-user", "--net", "sleep", "600"]).user(user.0, user.1).spawn();
+        let holder =
+            ns.command(&["unshare", "--map-root-user", "--net", "sleep", "600"]).user(user.0, user.1).spawn();
         let cli = lan.lab.expose(&bin("fief")).display().to_string();
         let fief = vec![cli, "--root".into(), lan.daemons[host].root().display().to_string()];
         let guest = Guest { holder, host: ns, fief, user };

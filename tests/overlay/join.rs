@@ -43,7 +43,9 @@ fn join_three_hosts_and_two_groups() {
     x.says(ALL, "of the other");
     for (listeners, own) in [(&of_group, "of the group"), (&of_other, "of the other")] {
         for listener in listeners {
-            eventually(SOON, || if heard(listener, own) > 0 { Ok(()) } else { Err(format!("{own}: not heard")) });
+            eventually(SOON, || {
+                if heard(listener, own) > 0 { Ok(()) } else { Err(format!("{own}: not heard")) }
+            });
         }
     }
     wait(NEVER);
@@ -78,7 +80,8 @@ fn join_is_for_ones_own_namespace() {
     let owner = Guest::new(&lan, 0, (41_000, GROUP));
     // In the host's own.
     let cli = |words: &[&str]| {
-        let argv: Vec<String> = owner.cli().into_iter().chain(words.iter().copied()).map(str::to_owned).collect();
+        let argv: Vec<String> =
+            owner.cli().into_iter().chain(words.iter().copied()).map(str::to_owned).collect();
         argv
     };
     let refused = |output: fief_testkit::Output, says: &str| {
@@ -88,7 +91,8 @@ fn join_is_for_ones_own_namespace() {
     refused(lan.hosts[0].command(&cli(&["join"])).user(41_000, GROUP).run(), "the host's own");
     // In somebody else's, of the same group; he got there somehow.
     let pid = owner.pid().to_string();
-    let thither = ["nsenter", "--target", &pid, "--net", "setpriv", "--reuid=41001", "--regid=1000", "--clear-groups"];
+    let thither =
+        ["nsenter", "--target", &pid, "--net", "setpriv", "--reuid=41001", "--regid=1000", "--clear-groups"];
     let argv: Vec<String> = thither.iter().map(|word| (*word).to_owned()).chain(cli(&["join"])).collect();
     refused(lan.hosts[0].run(&argv), "belongs to user 41000");
     // In one that root made.
@@ -105,7 +109,8 @@ fn join_is_for_ones_own_namespace() {
     // Root may join root's, for whom he likes.
     lan.lab.ns("roots").run(&cli(&["join", "--group", "1001"])).ok();
     let all = lan.daemons[0].cli(&["-o", "json", "get", "overlays"]).ok().json();
-    let groups: Vec<u64> = all.as_array().expect("a list").iter().filter_map(|it| it["group"].as_u64()).collect();
+    let groups: Vec<u64> =
+        all.as_array().expect("a list").iter().filter_map(|it| it["group"].as_u64()).collect();
     assert_eq!(groups, [1000, 1000, 1001]);
     // Others see none of it, and take nothing away.
     let other = Guest::new(&lan, 0, (41_001, GROUP));

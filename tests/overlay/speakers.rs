@@ -76,7 +76,9 @@ fn vxvde_fast_path_honours_a_goodbye() {
     let hears = a.listens();
     let mut peer = lan.outside_command(PEER).spawn();
     peer.wait_for_output("said hello\n", SOON);
-    fief_testkit::eventually(SOON, || if hears.output().contains("hello") { Ok(()) } else { Err("nothing".into()) });
+    fief_testkit::eventually(SOON, || {
+        if hears.output().contains("hello") { Ok(()) } else { Err("nothing".into()) }
+    });
     // Its address, by `frame` of the peer.
     let mac = "020000000009";
     a.says(mac, "one");

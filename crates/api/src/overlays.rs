@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const DEVICE: &str = "eth0";
 
 /// Asks for an interface in the caller's network namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JoinRequest {
     /// The group, by name or number; the caller's effective one if left out.
@@ -22,8 +21,7 @@ pub struct JoinRequest {
 }
 
 /// An interface that a namespace has on a group's segment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OverlayView {
     /// The group, which is the VNI as well.

@@ -15,11 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::{Extension, Router};
 use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::Connected;
 use axum::routing::{delete, get, post};
 use axum::serve::IncomingStream;
+use axum::{Extension, Router};
 use tokio::net::UnixListener;
 
 use crate::engine::Handle;

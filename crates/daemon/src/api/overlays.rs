@@ -26,7 +26,11 @@ pub(super) async fn list(Extension(joins): Extension<Joins>, who: Who) -> Respon
 /// Gives the caller's network namespace an interface on the segment of his group.
 #[utoipa::path(post, path = "/v1/overlays", request_body = JoinRequest,
     responses((status = 200, description = "Done, or the answer", body = OverlayView), (status = 403, description = "The caller may not do this", body = ErrorBody), (status = 409, description = "It cannot be granted now", body = ErrorBody), (status = 422, description = "The request is wrong; nothing was changed", body = ErrorBody)))]
-pub(super) async fn join(Extension(joins): Extension<Joins>, who: Who, asked: Asked<JoinRequest>) -> Response {
+pub(super) async fn join(
+    Extension(joins): Extension<Joins>,
+    who: Who,
+    asked: Asked<JoinRequest>,
+) -> Response {
     let ConnectInfo(caller) = who;
     match asked {
         Ok(axum::Json(request)) => answer(joins.join(caller, request).await),
@@ -37,7 +41,11 @@ pub(super) async fn join(Extension(joins): Extension<Joins>, who: Who, asked: As
 /// Takes the interface of this name in the caller's network namespace away.
 #[utoipa::path(delete, path = "/v1/overlays/{device}", params(("device" = String, Path)),
     responses((status = 200, description = "Done, or the answer", body = OverlayView), (status = 404, description = "There is no such thing, or none of the caller's", body = ErrorBody)))]
-pub(super) async fn leave(Extension(joins): Extension<Joins>, who: Who, Path(device): Path<String>) -> Response {
+pub(super) async fn leave(
+    Extension(joins): Extension<Joins>,
+    who: Who,
+    Path(device): Path<String>,
+) -> Response {
     let ConnectInfo(caller) = who;
     answer(joins.leave(caller, device).await)
 }

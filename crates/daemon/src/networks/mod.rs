@@ -352,8 +352,7 @@ impl Networks {
         if down.is_empty() {
             return false;
         }
-        let opened =
-            Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| carry_out(&mut socket, &down));
+        let opened = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| carry_out(&mut socket, &down));
         if let Err(error) = opened {
             tracing::warn!(%error, "a link to a tenant's namespace stays down");
         }

@@ -40,7 +40,9 @@ impl Joins {
         work: impl FnOnce(&mut Fast) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let fast = self.fast.clone();
-        let done = tokio::task::spawn_blocking(move || work(&mut fast.lock().unwrap_or_else(PoisonError::into_inner)));
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut fast.lock().unwrap_or_else(PoisonError::into_inner))
+        });
         done.await.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
     }
 
@@ -55,7 +57,8 @@ impl Joins {
                 Some(group) if caller.user == 0 => Caller { groups: vec![group], ..caller.clone() },
                 _ => caller.clone(),
             };
-            let segment = who::segment(&asker, asked, &rules).map_err(|e| Refusal::Forbidden(e.to_string()))?;
+            let segment =
+                who::segment(&asker, asked, &rules).map_err(|e| Refusal::Forbidden(e.to_string()))?;
             let device = request.device.unwrap_or_else(|| fief_api::overlays::DEVICE.into());
             fast.join(&Wish { segment, user: caller.user, device, mtu: request.mtu }, namespace)
         });

@@ -150,7 +150,9 @@ pub struct Maps {
 impl Maps {
     pub(crate) fn open(programs: &mut Ebpf) -> Result<Maps, DatapathError> {
         let mut take = |name: &'static str| {
-            programs.take_map(name).ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
+            programs
+                .take_map(name)
+                .ok_or_else(|| DatapathError::Map { map: name, error: "not in the object".into() })
         };
         let settings = take(SETTINGS)?.try_into().map_err(|e| failed(SETTINGS, &e))?;
         let groups = take(GROUPS)?.try_into().map_err(|e| failed(GROUPS, &e))?;
@@ -213,7 +215,8 @@ impl Maps {
         for (group, _) in groups.into_iter().filter(|(_, vni)| !is_segment(*vni)) {
             let _ = self.groups.remove(&group);
         }
-        let segments: Vec<u32> = self.segments.keys().filter_map(Result::ok).filter(|key| !is_segment(*key)).collect();
+        let segments: Vec<u32> =
+            self.segments.keys().filter_map(Result::ok).filter(|key| !is_segment(*key)).collect();
         for segment in segments {
             let _ = self.segments.remove(&segment);
         }

@@ -17,7 +17,8 @@ pub fn run(client: &Client, device: Option<&str>, context: &mut Context) -> anyh
 }
 
 fn table(views: &[OverlayView]) -> Table {
-    let mut table = Table::new(&[">GROUP", ">USER", "DEVICE", ">MTU", ">ADDRESSES", ">FLOODED", ">LIMITED", "NAMESPACE"]);
+    let mut table =
+        Table::new(&[">GROUP", ">USER", "DEVICE", ">MTU", ">ADDRESSES", ">FLOODED", ">LIMITED", "NAMESPACE"]);
     for view in views {
         table.row([
             view.group.to_string(),

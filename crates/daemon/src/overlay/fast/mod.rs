@@ -119,12 +119,18 @@ impl Fast {
         let there = self.standing()?;
         let own = there.iter().filter(|standing| standing.origin.user == wish.user).count();
         if wish.user != 0 && own >= PER_USER {
-            let text = format!("user {} has {own} interfaces on segments, {PER_USER} at most; `fief leave` one", wish.user);
+            let text = format!(
+                "user {} has {own} interfaces on segments, {PER_USER} at most; `fief leave` one",
+                wish.user
+            );
             return Err(Refusal::Forbidden(text));
         }
         let members = there.iter().filter(|standing| standing.origin.group == wish.segment.group()).count();
         if members >= MEMBERS {
-            let text = format!("the segment of group {} has {MEMBERS} interfaces on this host already", wish.segment.group());
+            let text = format!(
+                "the segment of group {} has {MEMBERS} interfaces on this host already",
+                wish.segment.group()
+            );
             return Err(Refusal::Unavailable(text));
         }
         let origin = Origin {
@@ -153,8 +159,11 @@ impl Fast {
 
     /// Takes an interface of the caller's away: the one that has this name in his namespace.
     pub fn leave(&mut self, user: u32, device: &str, namespace: &Namespace) -> Result<OverlayView, Refusal> {
-        let missing =
-            || Refusal::Missing(format!("this namespace has no interface {device} on a segment; see `fief get overlays`"));
+        let missing = || {
+            Refusal::Missing(format!(
+                "this namespace has no interface {device} on a segment; see `fief get overlays`"
+            ))
+        };
         let mut socket = Socket::open_in(namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
         let far = devices::find_named(&mut socket, device).map_err(unavailable)?.ok_or_else(missing)?;
         let inode = namespace.inode();
@@ -217,7 +226,9 @@ impl Fast {
             programs.maps().vnis().into_iter().filter(|vni| !segments.contains_key(vni)).collect();
         let builds: Vec<Build> = surplus
             .iter()
-            .flat_map(|vni| programs.devices().map(|device| Build::DeleteVni(Vni { device, vni: *vni, group: None })))
+            .flat_map(|vni| {
+                programs.devices().map(|device| Build::DeleteVni(Vni { device, vni: *vni, group: None }))
+            })
             .collect();
         let mut socket = Socket::open_in(programs.namespace(), libc::NETLINK_ROUTE).map_err(unavailable)?;
         // One that was not heard is none the less gone.
@@ -324,8 +335,11 @@ impl Fast {
 fn check(wish: &Wish, namespace: &Namespace) -> Result<(), Refusal> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
     let device = &wish.device;
-    if device.is_empty() || device.len() > 15 || !device.bytes().all(fits) || device == "." || device == ".." {
-        return Err(Refusal::Wrong(format!("`{device}` is no name of an interface: 1 to 15 letters and digits, as eth0")));
+    if device.is_empty() || device.len() > 15 || !device.bytes().all(fits) || device == "." || device == ".."
+    {
+        return Err(Refusal::Wrong(format!(
+            "`{device}` is no name of an interface: 1 to 15 letters and digits, as eth0"
+        )));
     }
     if wish.mtu.is_some_and(|mtu| !(SMALLEST_MTU..=LARGEST_MTU).contains(&mtu)) {
         return Err(Refusal::Wrong(format!("an MTU lies between {SMALLEST_MTU} and {LARGEST_MTU}")));
@@ -334,13 +348,15 @@ fn check(wish: &Wish, namespace: &Namespace) -> Result<(), Refusal> {
         return Ok(());
     }
     if namespace.identity() == Namespace::current().identity() {
-        let text = "this is the host's own network namespace; make one of your own: unshare --map-root-user --net";
+        let text =
+            "this is the host's own network namespace; make one of your own: unshare --map-root-user --net";
         return Err(Refusal::Forbidden(text.into()));
     }
     match namespace.owner().map_err(unavailable)? {
         Owner::User(owner) if owner == wish.user => Ok(()),
         Owner::User(owner) => {
-            let text = format!("this network namespace belongs to user {owner}, and not to user {}", wish.user);
+            let text =
+                format!("this network namespace belongs to user {owner}, and not to user {}", wish.user);
             Err(Refusal::Forbidden(text))
         }
         Owner::Root => {

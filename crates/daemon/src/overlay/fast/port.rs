@@ -102,7 +102,8 @@ pub(super) fn make(
     let link = NewLink { name: name.clone(), mtu: Some(mtu), ..NewLink::default() };
     let peer = NewLink { name: device.to_owned(), mtu: Some(mtu), up: true, ..NewLink::default() };
     let veth = Veth { link, peer, peer_namespace: Some(user.clone()) };
-    let made = devices::carry_out(&mut socket, &[Build::AddVeth(veth)]).into_iter().collect::<Result<(), _>>();
+    let made =
+        devices::carry_out(&mut socket, &[Build::AddVeth(veth)]).into_iter().collect::<Result<(), _>>();
     made.map_err(|error| match error.errno() {
         Some(libc::EEXIST) => Refusal::Wrong(format!(
             "this namespace has an interface {device} already; remove it, or name another one with --dev"
@@ -111,12 +112,14 @@ pub(super) fn make(
     })?;
     let near = devices::index_of(&mut socket, &name).map_err(unavailable)?;
     let near = near.ok_or_else(|| Refusal::Unavailable(format!("the near end of {device} went away")))?;
-    let program = || Build::SetClassifier(Classifier {
-        device: Named::Index(near),
-        direction: Direction::Ingress,
-        program: inside.from_port.clone(),
-        name: "fief-from-port",
-    });
+    let program = || {
+        Build::SetClassifier(Classifier {
+            device: Named::Index(near),
+            direction: Direction::Ingress,
+            program: inside.from_port.clone(),
+            name: "fief-from-port",
+        })
+    };
     let builds = [
         Build::NoAddressGeneration(Named::Index(near)),
         Build::AddClassifiers(Named::Index(near)),
@@ -157,7 +160,12 @@ mod tests {
     fn an_alias_says_all_that_is_to_be_known() {
         let origin = Origin { group: 1000, user: 1001, namespace: 4_026_532_008, device: "eth0".into() };
         assert_eq!(Origin::read(&origin.to_string()), Some(origin));
-        for half in ["", "fief join", "fief join group=1000 user=1 netns=x device=eth0", "group=1 user=1 netns=1 device=a"] {
+        for half in [
+            "",
+            "fief join",
+            "fief join group=1000 user=1 netns=x device=eth0",
+            "group=1 user=1 netns=1 device=a",
+        ] {
             assert_eq!(Origin::read(half), None, "{half}");
         }
     }

@@ -87,8 +87,13 @@ impl Programs {
 
     /// Makes devices, programs and settings as the underlay is now.
     pub fn set(&mut self, config: &Config, underlay: &Underlay, peers: &[SocketAddr]) -> Result<(), Refusal> {
-        let (Some(below), Some(above)) = (config.port.checked_sub(1).filter(|p| *p > 0), config.port.checked_add(1)) else {
-            let text = format!("overlay.port {} leaves no room: the ports on both sides of it are used too", config.port);
+        let (Some(below), Some(above)) =
+            (config.port.checked_sub(1).filter(|p| *p > 0), config.port.checked_add(1))
+        else {
+            let text = format!(
+                "overlay.port {} leaves no room: the ports on both sides of it are used too",
+                config.port
+            );
             return Err(Refusal::Unavailable(text));
         };
         // A host that speaks both families says by its port of IPv6 that the same went by IPv4.
@@ -115,7 +120,11 @@ impl Programs {
         self.maps().set_settings(&settings).map_err(unavailable)?;
         let peers: Vec<Peer> = peers
             .iter()
-            .map(|peer| Peer { address: peer.ip().to_canonical().into(), port: peer.port().to_be_bytes(), pad: 0 })
+            .map(|peer| Peer {
+                address: peer.ip().to_canonical().into(),
+                port: peer.port().to_be_bytes(),
+                pad: 0,
+            })
             .collect();
         self.maps().set_peers(&peers).map_err(unavailable)?;
         self.underlay = Some(underlay.clone());
@@ -130,15 +139,18 @@ impl Programs {
         let mut inside = Socket::open_in(&self.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
         let alias = format!("fief overlay {} {port}", underlay.index);
         let there = devices::find_named(&mut inside, name).map_err(unavailable)?;
-        let is_whole = there.as_ref().is_some_and(|device| device.up && device.alias.as_deref() == Some(&alias));
+        let is_whole =
+            there.as_ref().is_some_and(|device| device.up && device.alias.as_deref() == Some(&alias));
         let index = match there {
             Some(device) if device.alias.as_deref() == Some(&alias) => device.index,
             other => {
                 if let Some(other) = other {
-                    carry_out(&mut inside, &[Build::DeleteLink(Named::Index(other.index))]).map_err(unavailable)?;
+                    carry_out(&mut inside, &[Build::DeleteLink(Named::Index(other.index))])
+                        .map_err(unavailable)?;
                 }
                 // In the underlay's namespace, where its sockets are to be.
-                let mut outside = Socket::open_in(&underlay.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
+                let mut outside =
+                    Socket::open_in(&underlay.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
                 let link = NewLink { name: name.to_owned(), ..NewLink::default() };
                 let namespace = Some(self.namespace.clone());
                 let vxlan = Vxlan { link, underlay: underlay.index, port, namespace };
@@ -189,7 +201,8 @@ impl Programs {
         }
         let mut socket = Socket::open_in(&self.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
         let alias = Some(format!("{REMEMBERED}{}", now.trim()));
-        let remember = Build::Set { device: Named::Index(LOOPBACK), settings: Link { alias, ..Link::default() } };
+        let remember =
+            Build::Set { device: Named::Index(LOOPBACK), settings: Link { alias, ..Link::default() } };
         carry_out(&mut socket, &[remember]).map_err(unavailable)?;
         let set = underlay.visit(|| sysctl::write(MEMBERSHIPS, &ENOUGH.to_string()));
         set.map_err(unavailable)?.map_err(unavailable)

@@ -70,7 +70,8 @@ impl Underlay {
         let namespace = Arc::new(home(config)?);
         let mut socket = Socket::open_in(&namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
         let device = devices::find_named(&mut socket, name).map_err(unavailable)?;
-        let absent = || Refusal::Unavailable(format!("the network card {name} (overlay.device) is not there"));
+        let absent =
+            || Refusal::Unavailable(format!("the network card {name} (overlay.device) is not there"));
         let device = device.filter(|device| device.index != LOOPBACK).ok_or_else(absent)?;
         let Some(mac) = device.mac else {
             return Err(Refusal::Unavailable(format!("{name} (overlay.device) is no Ethernet device")));
