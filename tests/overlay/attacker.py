@@ -51,16 +51,19 @@ def theirs(text):
     return bytes.fromhex("0800000000abcd00") + frame(text)
 
 
-def heard(sock, seconds):
-    got = []
-    end = time.monotonic() + seconds
+# What comes until one with this text in it has come; never longer than half a minute.
+def heard(sock, last):
+    got, end = [], time.monotonic() + 30
     while select.select([sock], [], [], max(0, end - time.monotonic()))[0]:
         got.append(sock.recv(65536))
+        if last.encode() in got[-1]:
+            return got
+    print("never heard", last, flush=True)
     return got
 
 
-def hears(what, sock, seconds=0.7):
-    for datagram in heard(sock, seconds):
+def hears(what, sock, last="LAST"):
+    for datagram in heard(sock, last):
         print(f"{what}: heard {datagram[:8].hex()} {datagram[22:].decode(errors='replace')}", flush=True)
     print(f"{what}: that was all", flush=True)
 

@@ -105,7 +105,7 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
     assert!(segment_groups(&lan).is_empty(), "{:?}", segment_groups(&lan));
     assert_eq!(asks(&lan, (41_000, OTHER), &[], ""), "0 2 080000000003e900");
     after("restarted", &mut user);
-    let (other, _) = lan.victim(Family::V6, "print('ready', flush=True)\nheard(g, 60)\n");
+    let (other, _) = lan.victim(Family::V6, "print('ready', flush=True)\ntime.sleep(60)\n");
     lan.daemons[0].stop();
     assert!(segment_groups(&lan).is_empty());
     after("stopped", &mut user);
@@ -118,6 +118,31 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
         left => Err(format!("{left} control groups are still there")),
     });
     assert_eq!(GROUP, 1000);
+}
+
+#[test]
+fn guarded_sockets_send_so_many_to_everybody() {
+    let Some(lan) = Lan::open("broker-rate", 1, ", rate: 50") else { return };
+    let wire = lan.wire_of(0, "eth0");
+    let code = "print('ready', flush=True)\nheard(g, 'hello')\n\
+        began = time.monotonic()\n\
+        for i in range(1000): u.sendto(mine('ALL!'), to)\n\
+        print('took', time.monotonic() - began, flush=True)\n\
+        for i in range(1000): u.sendto(mine('ONE!'), ('10.0.0.9', 5555))\n\
+        print('done', flush=True)\n";
+    let (mut user, _) = lan.victim(Family::V4, code);
+    lan.outside(
+        "s = sock(); s.bind(('10.0.0.9', 5555))\ns.sendto(vni(1000, 'hello'), ('239.0.3.232', 14789))\n",
+    );
+    user.wait_for_output("done\n", SOON);
+    let took = user.output();
+    let took = took.lines().find_map(|line| line.strip_prefix("took ")?.parse::<f64>().ok());
+    let took = took.expect("it says how long it took");
+    let [all, one] = [&b"ALL!"[..], b"ONE!"].map(|text| wire.count(|frame| frame.contains(text)));
+    // A second's worth at once, and what comes with time.
+    assert!(all >= 50 && all as f64 <= 51.0 + 50.0 * took, "{all} of 1000 in {took} s");
+    // The first wait for his Ethernet address, and not all of them have room there.
+    assert!(one > 500, "whoever is sent to alone is not counted: {one}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn guarded_socket_hole_03() {
 evil = lambda port: lambda: u.sendto(mine('EVIL'), ('OUT', port))
 tries('nobody', evil(5555))
 print('ready', flush=True)
-heard(g, 2)
+heard(g, 'hello')
 tries('another port', evil(5556))
 tries('the group port', evil(14789))
 tries('the peer', lambda: u.sendto(mine('GOOD'), ('OUT', 5555)))

@@ -11,7 +11,7 @@ fn guarded_socket_hole_05() {
     let Some(lan) = Lan::open("hole-05", 1, "") else { return };
     for (family, host) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
         let (mut user, port) =
-            lan.victim(family, "print('ready', flush=True)\nhears('u', u, 1.5)\nhears('g', g)\n");
+            lan.victim(family, "print('ready', flush=True)\nhears('u', u)\nhears('g', g)\n");
         lan.outside(&format!(
             "s = sock({})\n\
              for to in ('{host}', {port}), ('{}', 14789):\n\
@@ -21,7 +21,8 @@ fn guarded_socket_hole_05() {
              \x20   s.sendto(vni(1000, '')[:7], to)\n\
              \x20   s.sendto(b'', to)\n\
              \x20   s.sendto(vni(1000, 'GOOD'), to)\n\
-             \x20   s.sendto(vni(1000, 'GOOD' * 1000), to)\n",
+             \x20   s.sendto(vni(1000, 'GOOD' * 1000), to)\n\
+             \x20   s.sendto(vni(1000, 'LAST'), to)\n",
             family.python(),
             family.multicast()
         ));
@@ -30,7 +31,7 @@ fn guarded_socket_hole_05() {
         assert!(!said.contains("EVIL"), "{said}");
         for of in ["u", "g"] {
             let heard = said.lines().filter(|line| line.starts_with(&format!("{of}: heard")));
-            assert_eq!(heard.count(), 2, "{said}");
+            assert_eq!(heard.count(), 3, "{said}");
             assert!(said.contains(&format!("{of}: heard 080000000003e800 GOOD")), "{said}");
         }
     }
@@ -42,13 +43,14 @@ fn guarded_socket_hole_06() {
     let Some(lan) = Lan::open("hole-06", 1, "") else { return };
     for (family, host) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
         let code = "tries('gro', lambda: u.setsockopt(socket.IPPROTO_UDP, 104, 1))\n\
-            print('ready', flush=True)\nhears('u', u, 1.5)\n";
+            print('ready', flush=True)\nhears('u', u)\n";
         let (mut user, port) = lan.victim(family, code);
         lan.outside(&format!(
             "s = sock({})\n\
              pad = lambda b: b.ljust(30, b'.')\n\
              s.setsockopt(socket.IPPROTO_UDP, 103, 30)\n\
-             s.sendto(pad(vni(1000, 'GOOD')) + pad(vni(1001, 'EVIL')) + pad(vni(1000, 'GOOD')), ('{host}', {port}))\n",
+             s.sendto(pad(vni(1000, 'GOOD')) + pad(vni(1001, 'EVIL')) + pad(vni(1000, 'GOOD')), ('{host}', {port}))\n\
+             s.sendto(pad(vni(1000, 'LAST')), ('{host}', {port}))\n",
             family.python()
         ));
         user.wait_for_output("u: that was all\n", SOON);
@@ -148,9 +150,9 @@ fn guarded_socket_hole_15() {
              \x20       tries(f'{{at}} {{port}}', lambda: u.sendto(mine('EVIL'), (at, port)))\n\
              v, h, _ = ask()\n\
              tries('another', lambda: v.sendto(mine('another'), to))\n\
-             heard(g, 0.5)\n\
+             heard(g, 'another')\n\
              tries('to it', lambda: u.sendto(mine('GOOD'), v.getsockname()[:2]))\n\
-             hears('it', v)\n\
+             hears('it', v, 'GOOD')\n\
              tries('mine', lambda: u.sendto(mine('GOOD'), to))\n"
         );
         let said = lan.attack(family, &code);

@@ -19,7 +19,7 @@ fn guarded_socket_random_attacker() {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.subsec_nanos());
     let seed = std::env::var("FIEF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
-    let Some(lan) = Lan::open("random", 1, "") else { return };
+    let Some(lan) = Lan::open("random", 1, ", rate: 1000000") else { return };
     for round in 0..rounds {
         for family in Family::BOTH {
             attack(&lan, family, seed.wrapping_add(round), calls);
@@ -34,7 +34,7 @@ fn attack(lan: &Lan, family: Family, seed: u32, calls: u32) {
     let peer = if family == Family::V4 { "10.0.0.9" } else { "fd00::9" };
     let code = format!("SEED, COUNT = {seed}, {calls}\n{}", include_str!("random.py"));
     let mut user =
-        lan.user(0, GROUP, family, &format!("print('ready', flush=True)\nheard(g, 1)\n{code}")).spawn();
+        lan.user(0, GROUP, family, &format!("print('ready', flush=True)\nheard(g, 'hello')\n{code}")).spawn();
     user.wait_for_output("ready\n", crate::room::SOON);
     lan.outside(&format!(
         "s = sock({}); s.bind(('{peer}', 5555)); s.sendto(vni(1000, 'hello'), ('{}', 14789))\n",

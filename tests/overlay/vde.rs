@@ -69,6 +69,40 @@ impl Vde {
         Member::on(ns, plug, "eth0", address)
     }
 
+    /// QEMU instead, which hands on frames between a segment and `eth0` as it does between one and a guest. `None`, with a word,
+    /// where scripts/test-vm.sh has not been.
+    #[track_caller]
+    pub fn qemu(&self, lan: &Lan, host: usize, group: u32, (name, address): (&str, &str)) -> Option<Member> {
+        let peers = peer("vde_plug")?;
+        let run = peers.ancestors().nth(3).expect("it lies in target/peers/bin").join("vm/run");
+        if !run.is_file() {
+            fief_testkit::skip("QEMU is not below target/vm; scripts/vm/fetch.sh puts it there");
+            return None;
+        }
+        let ns = lan.lab.ns(name);
+        let run = run.display().to_string();
+        let argv = [
+            &run,
+            "qemu-system-x86_64",
+            "-M",
+            "none",
+            "-display",
+            "none",
+            "-netdev",
+            "vde,id=segment,sock=vxvdex://",
+            "-netdev",
+            "tap,id=tap,ifname=eth0,script=no,downscript=no",
+            "-netdev",
+            "hubport,id=a,hubid=0,netdev=segment",
+            "-netdev",
+            "hubport,id=b,hubid=0,netdev=tap",
+        ];
+        let command =
+            ns.command(&argv).env("VDEPLUGIN_PATH", &self.dir).env("FIEF_SOCKETS", lan.sockets(host));
+        let plug = command.user(0, group).spawn();
+        Some(Member::on(ns, plug, "eth0", address))
+    }
+
     /// Root of a host, by Debian's own plug-in; the interface is `tap0` of the host.
     #[track_caller]
     pub fn stock(&self, ns: &Ns, url: &str, address: &str) -> Member {

@@ -1,5 +1,7 @@
 //! Segments with whoever speaks vxvde: Debian's vde_plug and vdens.
 
+use std::time::Duration;
+
 use fief_testkit::{Capture, eventually};
 use nix::sys::signal::Signal;
 
@@ -92,6 +94,23 @@ fn vxvde_a_goodbye_is_said_and_understood() {
 }
 
 #[test]
+fn vxvde_an_address_that_was_silent_is_asked_of_all() {
+    let Some(lan) = Lan::open("vxvde-expire", 2, "") else { return };
+    let Some(vde) = Vde::unpack(&lan.lab) else { return };
+    let a = vde.member(&lan, 0, GROUP, "vxvdex:///expiretime=2", ("a", A));
+    let b = vde.stock(&lan.hosts[1], urls(Family::V4).1, B);
+    reaches(&a, "192.168.5.2", 56);
+    let wire = lan.wire_of(0, "eth0");
+    assert!(a.says("192.168.5.2", "FRESH!!!"));
+    assert_eq!(to_the_group(&wire, Family::V4, b"FRESH!!!"), 0);
+    // Nothing of b's on the wire, by which a would hear of him again.
+    b.ns.ip("link set tap0 down\n");
+    wait(Duration::from_secs(4));
+    a.says("192.168.5.2", "STALE!!!");
+    assert!(to_the_group(&wire, Family::V4, b"STALE!!!") > 0, "what is older than two seconds was believed");
+}
+
+#[test]
 fn vxvde_nobody_hears_himself() {
     let Some(lan) = Lan::open("vxvde-echo", 1, "") else { return };
     let Some(vde) = Vde::unpack(&lan.lab) else { return };
@@ -136,6 +155,18 @@ fn vxvde_a_user_joins_with_vdens() {
     let said = command.env("FIEF_SOCKETS", lan.sockets(0)).user(GROUP + 40_000, GROUP).run();
     assert!(said.ok().stdout.contains("there"));
     drop(b);
+}
+
+#[test]
+fn vxvde_qemu_is_on_the_segment() {
+    let Some(lan) = Lan::open("vxvde-qemu", 2, "") else { return };
+    let Some(vde) = Vde::unpack(&lan.lab) else { return };
+    let Some(a) = vde.qemu(&lan, 0, GROUP, ("a", A)) else { return };
+    let b = vde.stock(&lan.hosts[1], urls(Family::V4).1, B);
+    for size in [56, 1472] {
+        reaches(&a, "192.168.5.2", size);
+        reaches(&b, "192.168.5.1", size);
+    }
 }
 
 #[test]

@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn a_segments_sockets_are_another_question() {
+        let ask = |family: i32, name: &[u8]| {
+            let mut bytes = [0; QUESTION];
+            bytes[..4].copy_from_slice(&family.to_ne_bytes());
+            bytes[4..8].copy_from_slice(&SEGMENT.to_ne_bytes());
+            bytes[12..12 + name.len()].copy_from_slice(name);
+            SegmentQuestion::read(&bytes)
+        };
+        let of = |family, group| Some(Ok(SegmentQuestion { family, group }));
+        assert_eq!(ask(libc::AF_INET, b""), of(AddressFamily::INET, None));
+        assert_eq!(ask(libc::AF_INET6, b"1000"), of(AddressFamily::INET6, Some(1000)));
+        assert_eq!(ask(libc::AF_UNIX, b""), Some(Err(Errno::AFNOSUPPORT)));
+        for name in [&b"users"[..], b"-1", b"4294967296", &[b'1'; NAME]] {
+            assert_eq!(ask(libc::AF_INET, name), Some(Err(Errno::INVAL)));
+        }
+        assert!(SegmentQuestion::read(&[0; QUESTION]).is_none());
+        assert!(question(libc::AF_INET, 0x10000, 0, b"blue").is_err());
+    }
+
+    #[test]
     fn tcp_and_udp_are_to_be_had_and_nothing_else() {
         use libc::{
             AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM,

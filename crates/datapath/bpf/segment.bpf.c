@@ -22,6 +22,8 @@ const volatile __u32 segment_teeth = 0;
 
 #define ALLOW 1
 #define REFUSE 0
+/* Of a packet that leaves: lost, as in a full queue (NET_XMIT_DROP), which is no error for who sends. */
+#define LOSE 2
 
 #define LOOPBACK 1          /* the index of `lo` in every network namespace */
 #define HEADER_SIZE 8
@@ -46,7 +48,8 @@ const volatile __u32 segment_teeth = 0;
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Whose a socket is. Written once, by the daemon (src/segment.rs); addresses and ports as they stand in packets. */
+/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last three; addresses and ports as they stand in
+ * packets. */
 struct segment {
 	__u32 header[2];  /* what stands before every frame */
 	__u32 group[4];   /* the multicast group; IPv4's in the first */
@@ -58,6 +61,9 @@ struct segment {
 	__u8 most_hops;
 	__u8 mute;        /* the group's socket only hears */
 	__u8 locked;
+	__u32 rate;       /* datagrams a second to the group */
+	__u32 left;       /* so many now */
+	__u64 counted;    /* up to this time */
 };
 
 struct {
@@ -102,6 +108,7 @@ enum reason {
 	TOO_CLEVER,       /* segmentation offload, or a header that could change after it was looked at */
 	OPTION,
 	REBOUND,
+	TOO_MANY,         /* to the group in a second */
 	REASONS,
 };
 
@@ -199,6 +206,28 @@ static __always_inline void learn(const struct segment *segment, const __u32 *fr
 		*heard = now;
 }
 
+/* A second's worth at once, and then as many as a second has. Two processors that count at the same time may lose one. */
+static __always_inline bool is_within_rate(struct segment *segment)
+{
+	__u64 now = bpf_ktime_get_ns(), since = now - segment->counted, more;
+
+	if (since >= A_SECOND) {
+		segment->left = segment->rate;
+		segment->counted = now;
+	} else {
+		more = since * segment->rate / A_SECOND;
+		if (more) {
+			more += segment->left;
+			segment->left = more < segment->rate ? more : segment->rate;
+			segment->counted = now;
+		}
+	}
+	if (!segment->left)
+		return false;
+	segment->left--;
+	return true;
+}
+
 /* What a datagram says of itself: read from the packet, where no other thread can change it any more. */
 struct datagram {
 	__u32 from[4];
@@ -290,6 +319,10 @@ int segment_out(struct __sk_buff *skb)
 		return refuse(segment, WRONG_PACKET);
 	if (!may_be_sent_to(segment, read.to, read.destination))
 		return refuse(segment, NOT_A_PEER);
+	if (is_multicast(segment, read.to) && !is_within_rate(segment)) {
+		refuse(segment, TOO_MANY);
+		return LOSE;
+	}
 	return ALLOW;
 }
 

@@ -31,7 +31,7 @@ const PROGRAMS: [(&str, bpf_attach_type); 10] = [
 ];
 
 /// What was refused, as `enum reason` numbers it.
-pub const REASONS: [&str; 8] = [
+pub const REASONS: [&str; 9] = [
     "not-locked",
     "foreign-out",
     "foreign-in",
@@ -40,6 +40,7 @@ pub const REASONS: [&str; 8] = [
     "too-clever",
     "option",
     "rebound",
+    "too-many",
 ];
 
 /// What a guarded socket may do.
@@ -61,6 +62,8 @@ pub struct Sock {
     pub most_hops: u8,
     /// Does it only hear?
     pub mute: bool,
+    /// Datagrams a second that it may send to the group.
+    pub rate: u32,
 }
 
 /// What the programs have to tell: the first refusal of each kind. Readable when there is something.
@@ -214,6 +217,9 @@ struct Value {
     most_hops: u8,
     mute: u8,
     locked: u8,
+    rate: u32,
+    left: u32,
+    counted: u64,
 }
 
 impl Value {
@@ -229,6 +235,9 @@ impl Value {
             most_hops: may.most_hops,
             mute: may.mute.into(),
             locked: 1,
+            rate: may.rate,
+            left: may.rate,
+            counted: 0,
         }
     }
 }

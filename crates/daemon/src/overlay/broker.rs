@@ -89,7 +89,9 @@ impl Drop for Broker {
         if let Some(house) = house.take() {
             let counts = REASONS.into_iter().zip(house.guard.refused()).filter(|(_, count)| *count > 0);
             let counts: Vec<String> = counts.map(|(reason, count)| format!("{reason} {count}")).collect();
-            tracing::info!("guarded sockets were refused: {}", counts.join(", "));
+            if !counts.is_empty() {
+                tracing::info!("guarded sockets were refused: {}", counts.join(", "));
+            }
             remove(&self.place);
         }
     }

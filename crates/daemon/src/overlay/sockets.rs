@@ -16,8 +16,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsock
 
 use crate::config::overlay::Overlay;
 
-/// Room for what has come: a burst of large frames, for a process that is not running.
-const RECEIVE_BUFFER: usize = 1 << 20;
 /// A port that is free may be taken before it is ours.
 const ATTEMPTS: usize = 16;
 
@@ -72,6 +70,7 @@ impl Ask<'_> {
             device,
             most_hops: self.overlay.max_ttl,
             mute: false,
+            rate: self.overlay.rate,
         };
         guard.lock(unicast.as_fd(), &may)?;
         guard.lock(group.as_fd(), &Sock { mute: true, ..may })?;
@@ -93,8 +92,6 @@ impl Ask<'_> {
         if self.family == AddressFamily::INET6 {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
-        // More than the system's limit for everybody needs a privilege, which we have.
-        sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
         Ok(socket)
     }
 
