@@ -3,7 +3,10 @@
 //! ```text
 //!   a [eth0]── port ── programs ── fief4 ── h1 [eth0]────────[eth0] h2 ── fief4 ── programs ── port ──[eth0] b
 //!   k1 [vx0]── [eth0]────────[eth0] ──[vx0] k2
+//!   u1 [eth0]── bridge ── vx0 ── g1 [eth0]────────[eth0] g2 ── vx0 ── bridge ──[eth0] u2
 //! ```
+//!
+//! The last is what the kernel has for somebody who is not to reach the tunnel's device himself.
 
 use std::net::Ipv4Addr;
 
@@ -16,6 +19,8 @@ use crate::report::Row;
 
 const TCP: &str = "overlay.fast.tcp";
 const RR: &str = "overlay.fast.rr";
+const BRIDGE_TCP: &str = "overlay.fast.bridge.tcp";
+const BRIDGE_RR: &str = "overlay.fast.bridge.rr";
 /// A conversation may cost so much more that 0.95 of its speed is left.
 const GOAL: f64 = 1.0 / 0.95;
 const GROUP: &str = "1000";
@@ -23,7 +28,7 @@ const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0,
 
 /// Runs the benchmarks whose ids begin with `only`; `tell` gets each result as soon as it is known.
 pub fn run(only: &str, tell: &mut dyn FnMut(Row)) {
-    if ![TCP, RR].iter().any(|id| id.starts_with(only)) {
+    if ![TCP, RR, BRIDGE_TCP, BRIDGE_RR].iter().any(|id| id.starts_with(only)) {
         return;
     }
     let measured = std::thread::spawn({
@@ -57,21 +62,46 @@ fn measure(only: &str) -> Vec<Row> {
              addr add {address}/24 dev vx0\nlink set vx0 up\n"
         ));
     }
-    let roads = [&users, &kernels].map(|[from, to]| Road { from, to, at: ENDS[1], seen: ENDS[0] });
+    let bridged = bridged(&lab);
+    let roads = [&users, &kernels, &bridged].map(|[from, to]| Road { from, to, at: ENDS[1], seen: ENDS[0] });
     for road in &roads {
         road.from.run(&["ping", "-c", "3", "-i", "0.2", &ENDS[1].to_string()]).ok();
     }
+    let [fast, kernel, bridge] = &roads;
+    let stream = Talk::stream as fn(&mut Talk) -> f64;
     let wanted = [
-        (TCP, "a KiB over TCP on a segment, to the kernel's VXLAN", Talk::stream as fn(&mut Talk) -> f64),
-        (RR, "a byte for a byte over TCP on a segment, to the kernel's VXLAN", Talk::exchange),
+        (TCP, "a KiB over TCP on a segment, to the kernel's VXLAN", stream, kernel),
+        (RR, "a byte for a byte over TCP on a segment, to the kernel's VXLAN", Talk::exchange, kernel),
+        (BRIDGE_TCP, "a KiB over TCP on a segment, to VXLAN, bridge and veth", stream, bridge),
+        (
+            BRIDGE_RR,
+            "a byte for a byte over TCP on a segment, to VXLAN, bridge and veth",
+            Talk::exchange,
+            bridge,
+        ),
     ];
     let wanted = wanted.into_iter().filter(|(id, ..)| id.starts_with(only));
-    let row = |(id, what, talk): (&str, &str, fn(&mut Talk) -> f64)| {
-        let [mut subject, mut baseline] = roads.each_ref().map(Talk::along);
+    let row = |(id, what, talk, against): (&str, &str, fn(&mut Talk) -> f64, &Road<'_>)| {
+        let [mut subject, mut baseline] = [fast, against].map(Talk::along);
         let found = compare(|| talk(&mut subject), || talk(&mut baseline));
         Row::value(id, what, found.subject, "ns").against(found.baseline, found.ratio).goal(GOAL)
     };
     wanted.map(row).collect()
+}
+
+fn bridged(lab: &Lab) -> [Ns; 2] {
+    let gates = pair(lab, ["g1", "g2"], "192.0.4");
+    let users = ["u1", "u2"].map(|name| lab.ns(name));
+    for (((gate, user), address), far) in gates.iter().zip(&users).zip(ENDS).zip([2, 1]) {
+        lab.veth((gate, "user"), (user, "eth0"));
+        gate.ip(&format!(
+            "link add vx0 type vxlan id 1000 remote 192.0.4.{far} dev eth0 dstport 4789\n\
+             link add br0 type bridge mcast_snooping 0\nlink set vx0 master br0 up\nlink set user master br0 up\n\
+             link set br0 up\n"
+        ));
+        user.ip(&format!("link set eth0 mtu 1450\naddr add {address}/24 dev eth0\n"));
+    }
+    users
 }
 
 /// Two hosts and a cable, of IPv4 only, so that both tunnels have the same MTU.

@@ -212,12 +212,18 @@ static __always_inline void send_copy(struct __sk_buff *skb, const struct settin
 		bpf_clone_redirect(skb, device, 0);
 }
 
+/* Is this the port of a fast path? */
+static __always_inline bool is_fast(const struct settings *settings, __be16 port)
+{
+	return port == settings->own_port4 || port == settings->dual_port;
+}
+
 /* Is the peer one that hears where it sends from? Until it has shown that, nobody knows (underlay_in). */
 static __always_inline bool is_sure(const struct settings *settings, struct place *place)
 {
 	struct endpoint peer = { .port = place->port, .address = place->address };
 
-	if (place->is_sure || place->port == settings->port || is_off(TOOTH_PORT))
+	if (place->is_sure || place->port == settings->port || is_fast(settings, place->port) || is_off(TOOTH_PORT))
 		return true;
 	if (bpf_map_lookup_elem(&fief_ov_sure, &peer))
 		place->is_sure = 1;
@@ -268,7 +274,12 @@ int from_port(struct __sk_buff *skb)
 	}
 	station.vni = port->vni;
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
-	learn(&station, &self, port->macs, now);
+	/* Most frames are of the address that the one before was of. */
+	if (!is_same_mac(port->last_mac, frame.h_source) || now - port->last_seen > REFRESH) {
+		learn(&station, &self, port->macs, now);
+		__builtin_memcpy(port->last_mac, frame.h_source, ETH_ALEN);
+		port->last_seen = now;
+	}
 	if (!is_group(&frame)) {
 		__builtin_memcpy(station.mac, frame.h_dest, ETH_ALEN);
 		place = bpf_map_lookup_elem(&fief_ov_stations, &station);
@@ -327,7 +338,14 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 vni, const struc
 		return TC_ACT_SHOT;
 	}
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
-	learn(&station, &peer, segment->macs, now);
+	if (!is_same_mac(segment->last_mac, frame.h_source) || segment->last_port != peer.port ||
+	    !is_same_address(&segment->last_address, from) || now - segment->last_seen > REFRESH) {
+		learn(&station, &peer, segment->macs, now);
+		__builtin_memcpy(segment->last_mac, frame.h_source, ETH_ALEN);
+		segment->last_port = peer.port;
+		segment->last_address = *from;
+		segment->last_seen = now;
+	}
 	if (!is_group(&frame)) {
 		__builtin_memcpy(station.mac, frame.h_dest, ETH_ALEN);
 		place = bpf_map_lookup_elem(&fief_ov_stations, &station);
@@ -482,14 +500,13 @@ static __always_inline __be16 own_port(const struct settings *settings, const st
 	return d->is_v4 ? settings->own_port4 : settings->own_port6;
 }
 
-/* Where a peer hears. One of vxvde does where it sends from, and a kernel's tunnel at the group's port only, whatever
- * flow-dependent port it sends from. A datagram without a sum is such a tunnel's, and one from the port of another fast
- * path, which hears at both. */
+/* Where a peer hears. One of vxvde does where it sends from, as another fast path does, and a kernel's tunnel at the
+ * group's port only, whatever flow-dependent port it sends from. A datagram without a sum is such a tunnel's. */
 static __always_inline __be16 answered_at(const struct settings *settings, const struct datagram *d)
 {
-	if (is_off(TOOTH_PORT))
+	if (is_off(TOOTH_PORT) || is_fast(settings, d->from))
 		return d->from;
-	return d->sum && d->from != settings->own_port4 && d->from != settings->dual_port ? d->from : settings->port;
+	return d->sum ? d->from : settings->port;
 }
 
 /* The source that copies for the vxlan device have: what has it was not sent to it alone. */
@@ -504,6 +521,8 @@ static __always_inline __be16 learn_kind(struct __sk_buff *skb, const struct set
 	__u8 mac[ETH_ALEN];
 	__u32 one = 1;
 
+	if (is_fast(settings, peer.port))
+		return peer.port;
 	if (peer.port == settings->port || (d->to == settings->port && !is_off(TOOTH_PORT)))
 		return settings->port;
 	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)))
@@ -564,6 +583,15 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 		set_port(skb, d, port);
 }
 
+static __always_inline bool is_to_group(const struct datagram *d)
+{
+	__u8 first = d->is_v4 ? *(__u8 *)&d->destination.words[3] : *(__u8 *)d->destination.words;
+
+	if (d->is_v4 ? (first & 0xf0) != 0xe0 : first != 0xff)
+		return false;
+	return bpf_map_lookup_elem(&fief_ov_groups, &d->destination);
+}
+
 /* What arrives at the underlay. */
 SEC("classifier")
 int underlay_in(struct __sk_buff *skb)
@@ -574,7 +602,7 @@ int underlay_in(struct __sk_buff *skb)
 
 	if (!settings || !read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
-	if (bpf_map_lookup_elem(&fief_ov_groups, &d.destination)) {
+	if (is_to_group(&d)) {
 		/* Our own, on its way to the sockets of this host. */
 		if (is_same_address(&d.source, d.is_v4 ? &settings->alias4 : &settings->alias6))
 			return TC_ACT_UNSPEC;
@@ -623,7 +651,7 @@ int underlay_out(struct __sk_buff *skb)
 		set_mac(skb, settings->mac);
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	}
-	if (!bpf_map_lookup_elem(&fief_ov_groups, &d.destination) || is_off(TOOTH_LOCAL))
+	if (!is_to_group(&d) || is_off(TOOTH_LOCAL))
 		return TC_ACT_UNSPEC;
 	if (d.is_first && d.to != settings->port)
 		return TC_ACT_UNSPEC;

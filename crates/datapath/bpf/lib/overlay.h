@@ -45,6 +45,9 @@ struct port {
 	__u64 next;
 	__u64 flooded;
 	__u64 limited;
+	__u64 last_seen;        /* when its last address was learned, and which that was */
+	__u8 last_mac[6];
+	__u16 pad;
 };
 
 #define SEGMENT_GROUP4 1
@@ -57,6 +60,11 @@ struct segment {
 	struct address group6;
 	__u32 count;
 	__u32 members[MEMBERS];
+	__u32 pad;
+	__u64 last_seen;        /* when its last address was learned, which that was, and of whom */
+	__u8 last_mac[6];
+	__be16 last_port;
+	struct address last_address;
 };
 
 struct station {

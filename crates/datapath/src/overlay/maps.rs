@@ -77,6 +77,8 @@ pub struct Port {
     pub flooded: u64,
     /// Frames to everybody that were too many.
     pub limited: u64,
+    /// The programs'.
+    pub last: [u64; 2],
 }
 
 /// Frames to everybody go to `group4`.
@@ -100,6 +102,10 @@ pub struct Segment {
     pub count: u32,
     /// Numbers of ports.
     pub members: [u32; MEMBERS],
+    /// Zero.
+    pub pad: u32,
+    /// The programs'.
+    pub last: [u64; 4],
 }
 
 /// `struct peer`.
@@ -181,7 +187,8 @@ impl Maps {
     /// Makes this port a member of its segment's; one that is there keeps its counters.
     pub fn set_port(&mut self, device: u32, port: &Port) -> Result<(), DatapathError> {
         let before = self.ports.get(&device, 0).unwrap_or_default();
-        let port = Port { next: before.next, flooded: before.flooded, limited: before.limited, ..*port };
+        let Port { vni, macs, interval, burst, .. } = *port;
+        let port = Port { vni, macs, interval, burst, ..before };
         self.ports.insert(device, port, 0).map_err(|e| failed(PORTS, &e))
     }
 

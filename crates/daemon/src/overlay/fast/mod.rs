@@ -272,6 +272,8 @@ impl Fast {
             group6: groups[1].into(),
             count: members.len().min(MEMBERS) as u32,
             members: [0; MEMBERS],
+            pad: 0,
+            last: [0; 4],
         };
         entry.members.iter_mut().zip(members).for_each(|(place, member)| *place = *member);
         for member in members {
