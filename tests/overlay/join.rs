@@ -183,3 +183,58 @@ fn join_bounds_a_hundred_thousand_addresses() {
     assert!((1..=64).contains(&addresses(&a).0));
     assert!((1..=64).contains(&addresses(&b).0));
 }
+
+#[test]
+fn join_reaches_peers_without_multicast() {
+    // Groups of which neither hears the other's: as good as no multicast.
+    let apart = |i: usize| match i {
+        0 => "device: eth0",
+        _ => "device: eth0, group4: 238.0.0.1, group6: \"ff05:56df::1\"",
+    };
+    let Some(mut lan) = Lan::with("join-peers", 2, |i| format!("overlay: {{ {} }}\n", apart(i))) else {
+        return;
+    };
+    let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
+    assert!(!a.pings("10.9.0.2", 56), "they meet by multicast");
+    for (i, other) in ["10.0.0.2", "fd00::1"].iter().enumerate() {
+        let config = lan.daemons[i].root().join("etc/fief");
+        let peers = config.join("peers");
+        std::fs::write(&peers, format!("{other}\n")).expect("the lab's directory is writable");
+        let text = format!("overlay: {{ {}, peers: \"{}\" }}\n", apart(i), peers.display());
+        std::fs::write(config.join("fiefd.yaml"), text).expect("the lab's directory is writable");
+        lan.daemons[i].restart();
+    }
+    a.reaches("10.9.0.2", 56);
+    b.reaches("10.9.0.1", 1472);
+}
+
+#[test]
+fn join_carries_frames_that_the_network_cuts_up() {
+    let Some(lan) = Lan::open("join-mtu", 2, "") else { return };
+    let guests = [0, 1].map(|host| {
+        let guest = Guest::new(&lan, host, (41_000 + host as u32, GROUP));
+        let said = guest.join(&["--mtu", "9000"]).ok().stdout;
+        assert!(said.contains("with MTU 9000"), "{said}");
+        let address = format!("10.9.0.{}/24", host + 1);
+        guest.run(&["ip", "addr", "add", &address, "dev", "eth0"]).ok();
+        guest
+    });
+    let [a, b] = &guests;
+    let whole = |from: &Guest, to: &str, size: &str| {
+        from.run(&["ping", "-c", "1", "-W", "2", "-M", "do", "-s", size, to]).success()
+    };
+    a.reaches("10.9.0.2", 56);
+    let wire = lan.wire_of(0, "eth0");
+    // Not to be cut up inside, and cut up outside.
+    assert!(whole(a, "10.9.0.2", "8972") && whole(b, "10.9.0.1", "8972"));
+    let fragments = |frame: &fief_testkit::Captured| {
+        frame.bytes.get(12..14) == Some(&[8, 0])
+            && frame.bytes.get(20..22).is_some_and(|at| at[0] & 0x3f | at[1] != 0)
+    };
+    assert!(wire.count(fragments) >= 14, "nothing was cut up");
+    // Who does not ask gets what passes in one piece: 1500 without Ethernet, VXLAN, UDP and IPv6.
+    let plain = Guest::new(&lan, 0, (41_005, GROUP));
+    let said = plain.join(&[]).ok().stdout;
+    assert!(said.contains("with MTU 1430"), "{said}");
+}

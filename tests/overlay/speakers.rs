@@ -93,4 +93,22 @@ fn vxvde_fast_path_honours_a_goodbye() {
         a.says(mac, "two");
         if peer.output().contains("group two\n") { Ok(()) } else { Err(peer.output()) }
     });
+    // And it says one itself, from the port that it sent from, in both families, when the last has gone.
+    let goodbye = b"\x08\0\0\0\0\x03\xe8\0";
+    let wire = lan.wire_of(0, "eth0");
+    let said = |port: [u8; 2], udp: usize| {
+        wire.count(|frame| {
+            frame.bytes.get(udp..udp + 2) == Some(&port) && frame.bytes.get(udp + 8..) == Some(goodbye)
+        })
+    };
+    let b = Guest::joined(&lan, 0, (41_001, GROUP), "10.9.0.2/24");
+    a.fief(&["leave"]).ok();
+    b.says(ALL, "still here");
+    peer.wait_for_output("group still here\n", SOON);
+    assert_eq!(said(14788_u16.to_be_bytes(), 34), 0, "somebody is still there");
+    b.fief(&["leave"]).ok();
+    fief_testkit::eventually(SOON, || {
+        let both = (said(14788_u16.to_be_bytes(), 34), said(14790_u16.to_be_bytes(), 54));
+        if both.0 > 0 && both.1 > 0 { Ok(()) } else { Err(format!("{both:?} goodbyes")) }
+    });
 }

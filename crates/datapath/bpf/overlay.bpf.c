@@ -40,7 +40,6 @@ const volatile __u32 fief_overlay_teeth;
 #define TOOTH_RATE 8
 #define TOOTH_PORT 16
 #define TOOTH_LOCAL 32
-#define TOOTH_AGE 64
 
 static __always_inline bool is_off(__u32 tooth)
 {
@@ -87,7 +86,7 @@ static __always_inline bool is_gone(__u32 vni, const struct place *place)
 
 static __always_inline bool is_valid(__u32 vni, const struct place *place, __u64 now)
 {
-	if (now - place->seen > MAX_AGE && !is_off(TOOTH_AGE))
+	if (now - place->seen > MAX_AGE)
 		return false;
 	return place->device || !is_gone(vni, place);
 }
@@ -259,7 +258,7 @@ static __always_inline bool is_limited(struct port *port, __u64 now)
 SEC("classifier")
 int from_port(struct __sk_buff *skb)
 {
-	__u32 zero = 0, here = skb->ifindex, device;
+	__u32 zero = 0, here = skb->ifindex, device, vni;
 	struct settings *settings = bpf_map_lookup_elem(&fief_ov_settings, &zero);
 	struct port *port = bpf_map_lookup_elem(&fief_ov_ports, &here);
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -272,7 +271,8 @@ int from_port(struct __sk_buff *skb)
 		count(COUNT_MALFORMED);
 		return TC_ACT_SHOT;
 	}
-	station.vni = port->vni;
+	vni = is_off(TOOTH_SEGMENT) ? 1000 : port->vni;
+	station.vni = vni;
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
 	/* Most frames are of the address that the one before was of. */
 	if (!is_same_mac(port->last_mac, frame.h_source) || now - port->last_seen > REFRESH) {
@@ -285,7 +285,7 @@ int from_port(struct __sk_buff *skb)
 		place = bpf_map_lookup_elem(&fief_ov_stations, &station);
 		if (place) {
 			at = *place;
-			if (is_valid(port->vni, &at, now)) {
+			if (is_valid(vni, &at, now)) {
 				if (at.device == here)
 					return TC_ACT_SHOT;
 				if (at.device) {
@@ -293,8 +293,8 @@ int from_port(struct __sk_buff *skb)
 					return bpf_redirect_peer(at.device, 0);
 				}
 				if (!is_sure(settings, place))
-					send_copy(skb, settings, port->vni, &at.address, settings->port);
-				device = set_tunnel(skb, settings, port->vni, &at.address, at.port);
+					send_copy(skb, settings, vni, &at.address, settings->port);
+				device = set_tunnel(skb, settings, vni, &at.address, at.port);
 				return device ? bpf_redirect(device, 0) : TC_ACT_SHOT;
 			}
 		}
@@ -386,13 +386,6 @@ int from_wire6(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	__builtin_memcpy(from.words, key.remote_ipv6, sizeof(from.words));
 	return deliver(skb, key.tunnel_id, &from);
-}
-
-/* At a port and at the vxlan devices: only what the programs send leaves, and they send past this. */
-SEC("classifier")
-int nothing_in(struct __sk_buff *skb)
-{
-	return TC_ACT_SHOT;
 }
 
 /* --- the underlay --- */

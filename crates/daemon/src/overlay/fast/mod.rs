@@ -11,6 +11,7 @@
 //! kernel's state is the record: it lasts as long as the interfaces do, whatever becomes of the daemon. With the last
 //! interface everything goes.
 
+mod goodbye;
 mod port;
 mod programs;
 mod underlay;
@@ -238,6 +239,7 @@ impl Fast {
             [IpAddr::V4(segment.group4(self.config.group4)), IpAddr::V6(segment.group6(self.config.group6))]
         });
         let groups: BTreeSet<IpAddr> = groups.collect();
+        programs.say_goodbye(&self.config, &surplus);
         programs.lead_only(|address| groups.contains(&address))?;
         let keep = |vni: u32| segments.contains_key(&vni);
         programs.maps().retain(|port| ports.contains(&port), keep).map_err(unavailable)
@@ -287,6 +289,10 @@ impl Fast {
 
     /// Nobody is on a segment: takes away all that is ours.
     fn withdraw(&mut self) -> Result<(), Refusal> {
+        if let Some(programs) = &mut self.programs {
+            let last = programs.maps().vnis();
+            programs.say_goodbye(&self.config, &last);
+        }
         let underlay = underlay::home(&self.config);
         programs::remove(self.programs.take(), &self.namespace, &self.pins, underlay)
     }

@@ -11,7 +11,9 @@ use fief_host::devices::{self, Build, Classifier, Direction, Named, NewLink, Set
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::{Route, sysctl};
+use fief_overlay::Segment;
 
+use super::goodbye;
 use super::underlay::{self, ALIAS4, ALIAS6, Underlay};
 use super::{Refusal, unavailable};
 use crate::config::overlay::Overlay as Config;
@@ -190,6 +192,24 @@ impl Programs {
             !address.is_multicast() || is_kept(address)
         };
         underlay::lead_no_more(&underlay.namespace, is_route_kept)
+    }
+
+    /// Tells the peers of these segments that nobody of this host is on them any more.
+    pub fn say_goodbye(&self, config: &Config, vnis: &[u32]) {
+        let Some(underlay) = &self.underlay else { return };
+        let Settings { own_port4, own_port6, .. } = self.settings;
+        for segment in vnis.iter().filter_map(|vni| Segment::of_group(*vni).ok()) {
+            let v4 = underlay.own4.map(|own| (own.into(), own_port4, segment.group4(config.group4).into()));
+            let v6 = underlay.own6.map(|own| (own.into(), own_port6, segment.group6(config.group6).into()));
+            for (own, port, group) in [v4, v6].into_iter().flatten() {
+                let (port, group) = (u16::from_be_bytes(port), SocketAddr::new(group, config.port));
+                let said =
+                    underlay.namespace.visit(|| goodbye::say(&segment, own, port, group, config.max_ttl));
+                if let Ok(Err(error)) = said {
+                    tracing::debug!(%error, %group, "no goodbye was said");
+                }
+            }
+        }
     }
 
     /// Lets one socket be in the groups of all segments; what the switch was is remembered beside the devices.
