@@ -128,6 +128,13 @@ def ring_send(data):
     return done
 
 
+def ring_zerocopy(data):
+    name, text = ctypes.create_string_buffer(sockaddr(to)), ctypes.create_string_buffer(data, len(data))
+    # IORING_OP_SEND_ZC
+    fields = struct.pack("=QQIIQHHHH", pointer(name), pointer(text), len(data), 0, 0, 0, 0, len(sockaddr(to)), 0)
+    return ring(47, fields)
+
+
 def ring_connect(at):
     name = ctypes.create_string_buffer(at)
     # IORING_OP_CONNECT

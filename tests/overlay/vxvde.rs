@@ -6,6 +6,7 @@ use fief_testkit::{Capture, eventually};
 use nix::sys::signal::Signal;
 
 use crate::lan::{Family, GROUP, Lan, OTHER, PORT};
+use crate::peers::{dnsmasq, peer};
 use crate::room::{NEVER, SOON, wait};
 use crate::vde::{Member, Vde};
 
@@ -47,7 +48,8 @@ fn vxvde_frames_go_both_ways() {
         reaches(&a, "fd05::2", 56);
         // What has an address goes to its peer alone.
         let group = lan.wire_of(0, "eth0");
-        assert!(a.says("192.168.5.2", "KNOWN!!!") && group.contains(b"KNOWN!!!"));
+        assert!(a.says("192.168.5.2", "KNOWN!!!"), "{}", a.plug.output());
+        assert!(group.wait_for(b"KNOWN!!!", SOON));
         assert_eq!(to_the_group(&group, family, b"KNOWN!!!"), 0, "a known address was asked of everybody");
     }
 }
@@ -71,6 +73,37 @@ fn vxvde_two_of_ours_meet_on_two_hosts_and_on_one() {
     }
 }
 
+/// A server of the group's on one host gives addresses to members on two others; who is of another group gets none.
+#[test]
+fn vxvde_three_hosts_and_dhcp() {
+    let Some(lan) = Lan::open("vxvde-dhcp", 3, "") else { return };
+    let Some(vde) = Vde::unpack(&lan.lab) else { return };
+    let range =
+        ["--port=0", "--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--leasefile-ro"];
+    let argv = dnsmasq(&[&range[..], &["--dhcp-range=192.168.5.50,192.168.5.60,1h"]].concat());
+    let (Some(argv), Some(busybox)) = (argv, peer("busybox")) else { return };
+    let (ours, stock) = urls(Family::V4);
+    let a = vde.member(&lan, 0, GROUP, ours, ("a", A));
+    let mut server = a.ns.spawn(&argv);
+    server.wait_for_output("DHCP, IP range", SOON);
+    let b = vde.stock(&lan.hosts[1], stock, "192.168.5.2/32");
+    let c = vde.member(&lan, 2, GROUP, ours, ("c", "192.168.5.3/32"));
+    let other = vde.member(&lan, 2, OTHER, ours, ("other", "192.168.5.4/32"));
+    let asks = |member: &Member, device: &str| {
+        let busybox = busybox.display().to_string();
+        let argv =
+            [&busybox, "udhcpc", "-i", device, "-f", "-n", "-q", "-t", "5", "-T", "1", "-s", "/bin/true"];
+        let said = member.ns.run(&argv);
+        format!("{}{}", said.stdout, said.stderr)
+    };
+    for (member, device) in [(&b, "tap0"), (&c, "eth0")] {
+        let said = asks(member, device);
+        assert!(said.contains("lease of 192.168.5.5"), "{said}{}", server.output());
+    }
+    let said = asks(&other, "eth0");
+    assert!(!said.contains("lease of"), "{said}");
+}
+
 #[test]
 fn vxvde_a_goodbye_is_said_and_understood() {
     let Some(lan) = Lan::open("vxvde-bye", 2, "") else { return };
@@ -86,6 +119,7 @@ fn vxvde_a_goodbye_is_said_and_understood() {
     // Whoever was there is now asked for by all: his address is still in a's table of neighbours.
     wire.clear();
     assert!(!a.says("192.168.5.2", "GONE!!!!"));
+    assert!(wire.wait_for(b"GONE!!!!", SOON));
     assert!(to_the_group(&wire, Family::V4, b"GONE!!!!") > 0, "who has gone was still sent to");
     wire.clear();
     a.plug.signal(Signal::SIGTERM);
@@ -102,11 +136,13 @@ fn vxvde_an_address_that_was_silent_is_asked_of_all() {
     reaches(&a, "192.168.5.2", 56);
     let wire = lan.wire_of(0, "eth0");
     assert!(a.says("192.168.5.2", "FRESH!!!"));
+    assert!(wire.wait_for(b"FRESH!!!", SOON));
     assert_eq!(to_the_group(&wire, Family::V4, b"FRESH!!!"), 0);
     // Nothing of b's on the wire, by which a would hear of him again.
     b.ns.ip("link set tap0 down\n");
     wait(Duration::from_secs(4));
     a.says("192.168.5.2", "STALE!!!");
+    assert!(wire.wait_for(b"STALE!!!", SOON));
     assert!(to_the_group(&wire, Family::V4, b"STALE!!!") > 0, "what is older than two seconds was believed");
 }
 
@@ -118,7 +154,7 @@ fn vxvde_nobody_hears_himself() {
     let (inside, wire) = (Capture::on(&a.ns, "eth0"), lan.wire_of(0, "eth0"));
     a.ns.sh("ping -c 2 -i 0.2 -W 1 -b 192.168.5.255 -p 45434f48").fails();
     a.pings("192.168.5.99", 56);
-    assert!(wire.count(|frame| !frame.bytes.is_empty()) > 0, "nothing left");
+    assert!(wire.wait_for(&[8, 0, 0, 0, 0, 3, 0xe8, 0], SOON), "nothing left");
     wait(NEVER);
     assert_eq!(inside.count(|frame| !frame.outgoing), 0, "it came back");
 }
@@ -139,6 +175,7 @@ fn vxvde_two_groups_on_one_host_never_meet() {
     a.ns.sh("ping -c 1 -W 1 -p 5345435245542121 192.168.5.2").ok();
     a.ns.sh("ping -c 1 -W 1 -p 5345435245542121 192.168.5.255 -b").fails();
     assert!(!a.pings("192.168.5.3", 56) && !other.pings("192.168.5.2", 56));
+    wait(NEVER);
     assert!(ears.iter().all(|ear| !ear.contains(b"SECRET!!")), "another group's frame came");
     drop(b);
 }

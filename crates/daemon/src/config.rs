@@ -183,6 +183,7 @@ mod tests {
             ("overlay: { minGid: 0 }", "between 1 and 16777215"),
             ("overlay: { minGid: 16777216 }", "between 1 and 16777215"),
             ("overlay: { maxTtl: 0 }", "stays on the LAN"),
+            ("overlay: { membersPerGroup: 0 }", "between 1 and 8192"),
             ("overlay: { rate: 0 }", "a frame a second"),
             ("overlay: { macsPerPort: 0 }", "between 1 and 65536"),
             ("overlay: { peers: /no/such/file }", "/no/such/file"),

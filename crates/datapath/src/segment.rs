@@ -30,7 +30,7 @@ const PROGRAMS: [(&str, bpf_attach_type); 10] = [
     ("segment_get", bpf_attach_type::BPF_CGROUP_GETSOCKOPT),
 ];
 
-/// What was refused, as `enum reason` numbers it.
+/// What was refused, as `enum reason` of bpf/lib/segment.h numbers it.
 pub const REASONS: [&str; 9] = [
     "not-locked",
     "foreign-out",
@@ -128,12 +128,28 @@ impl Guard {
     }
 
     /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears. It must have an address.
-    pub fn lock(&self, socket: BorrowedFd<'_>, may: &Sock) -> io::Result<()> {
+    /// Gives its cookie, which nobody can ask for afterwards.
+    pub fn lock(&self, socket: BorrowedFd<'_>, may: &Sock) -> io::Result<u64> {
         let (cookie, fd) = (rustix::net::sockopt::socket_cookie(socket)?, socket.as_raw_fd());
         if !is_off(16) {
             update(map(&self.programs, "segment_claimed")?, &cookie, &u64::from(fd.cast_unsigned()))?;
         }
-        update(map(&self.programs, "segment_socks")?, &fd, &Value::new(may))
+        update(map(&self.programs, "segment_socks")?, &fd, &Value::new(may))?;
+        Ok(cookie)
+    }
+
+    /// Is the socket with this cookie one of ours, and not closed yet?
+    pub fn has(&self, cookie: u64) -> bool {
+        let Ok(map) = map(&self.programs, "segment_claimed") else { return false };
+        let mut found = 0_u64;
+        let attr = ElementAttr {
+            map_fd: map.as_raw_fd().cast_unsigned(),
+            padding: 0,
+            key: (&raw const cookie) as u64,
+            value: (&raw mut found) as u64,
+            flags: 0,
+        };
+        syscall::call(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &attr).is_ok()
     }
 
     /// How often each of [`REASONS`] was one.
@@ -146,9 +162,9 @@ impl Guard {
     }
 }
 
-/// BPF_MAP_UPDATE_ELEM's part of `union bpf_attr`.
+/// BPF_MAP_UPDATE_ELEM's and BPF_MAP_LOOKUP_ELEM's part of `union bpf_attr`.
 #[repr(C)]
-struct UpdateAttr {
+struct ElementAttr {
     map_fd: u32,
     padding: u32,
     key: u64,
@@ -165,7 +181,7 @@ fn map<'a>(programs: &'a Ebpf, name: &str) -> io::Result<BorrowedFd<'a>> {
 }
 
 fn update<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
-    let attr = UpdateAttr {
+    let attr = ElementAttr {
         map_fd: map.as_raw_fd().cast_unsigned(),
         padding: 0,
         key: std::ptr::from_ref(key) as u64,
@@ -204,7 +220,7 @@ struct AttachAttr {
 /// Beside whatever is attached above (linux/bpf.h).
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
-/// `struct segment` of bpf/segment.bpf.c.
+/// `struct segment` of bpf/lib/segment.h.
 #[repr(C)]
 struct Value {
     header: [u8; 8],

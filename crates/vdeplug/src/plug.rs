@@ -92,6 +92,9 @@ fn refused(error: &io::Error) -> String {
             "groups of this number have no segment: it is below minGid, or from /etc/subgid"
         }
         Some(libc::ERANGE) => "the group's number has more than 24 bits",
+        Some(libc::EMFILE) => {
+            "the group has as many members on this host as it may (`overlay.membersPerGroup`)"
+        }
         Some(libc::ENODEV) => "the overlay's network card is not there",
         Some(libc::EADDRNOTAVAIL) => "the overlay's network card has no address of this family",
         Some(libc::ENOENT | libc::ECONNREFUSED) => "no fiefd runs here",

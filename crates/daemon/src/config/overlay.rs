@@ -26,6 +26,8 @@ pub struct Overlay {
     pub max_ttl: u8,
     /// May a user be on the segments of his supplementary groups too?
     pub supplementary_groups: bool,
+    /// How many members of a group may have sockets on this host at a time.
+    pub members_per_group: u32,
     /// Frames a second that a port may send to everybody.
     pub rate: u32,
     /// Ethernet addresses that a port may have.
@@ -45,6 +47,7 @@ impl Default for Overlay {
             min_gid: 1000,
             max_ttl: 1,
             supplementary_groups: false,
+            members_per_group: 1024,
             rate: 1000,
             macs_per_port: 1024,
             peers: None,
@@ -54,6 +57,8 @@ impl Default for Overlay {
 
 /// A card's name has 15 bytes (IFNAMSIZ).
 const LONGEST_NAME: usize = 15;
+/// Of the 65536 sockets that there is room for (`segment_claimed` in bpf/lib/segment.h), one group gets no more than a quarter.
+const MOST_MEMBERS: u32 = 8192;
 /// A file of hosts; a LAN with more has multicast.
 const MOST_PEERS: usize = 1024;
 
@@ -97,6 +102,11 @@ impl Overlay {
             self.min_gid
         );
         anyhow::ensure!(self.max_ttl > 0, "overlay.maxTtl must lie between 1 and 255; 1 stays on the LAN");
+        anyhow::ensure!(
+            (1..=MOST_MEMBERS).contains(&self.members_per_group),
+            "overlay.membersPerGroup {} must lie between 1 and {MOST_MEMBERS}",
+            self.members_per_group
+        );
         anyhow::ensure!(self.rate > 0, "overlay.rate must be a frame a second at least");
         anyhow::ensure!(
             (1..=65_536).contains(&self.macs_per_port),

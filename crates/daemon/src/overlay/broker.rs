@@ -4,6 +4,7 @@
 //! directory is removed: its sockets keep the group, and with it the programs, until the last of them is closed, and no new one
 //! can be made in it. So there is nothing to adopt, and what is left over is the kernel's to clear away.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
@@ -36,6 +37,9 @@ pub struct Broker {
 struct House {
     guard: Guard,
     procs: File,
+    /// The cookies of the sockets that were handed over, by group. A group and not a user: users have many numbers, those
+    /// from /etc/subuid, and the room is everybody's.
+    members: HashMap<u32, Vec<u64>>,
 }
 
 impl Broker {
@@ -56,7 +60,7 @@ impl Broker {
     /// The two sockets of a segment, for a caller: of his own group's, or of one that he names.
     ///
     /// Errors: EOPNOTSUPP, this host has no overlay. EACCES, the group has no segment. ERANGE, its number has more than 24
-    /// bits. EPERM, it is not his. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
+    /// bits. EPERM, it is not his. EMFILE, it has as many members here as it may. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
     pub fn open(&self, caller: &Caller, asked: Option<u32>, family: AddressFamily) -> Result<Pair, Errno> {
         let Some(device) = &self.overlay.device else { return Err(Errno::OPNOTSUPP) };
         let segment = who::segment(caller, asked, &self.overlay.rules()).map_err(|refused| {
@@ -64,10 +68,15 @@ impl Broker {
             errno(refused)
         })?;
         let mut house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
-        let House { guard, procs } = match &mut *house {
+        let House { guard, procs, members } = match &mut *house {
             Some(house) => house,
             empty => empty.insert(House::build(&self.place)?),
         };
+        let members = members.entry(segment.group()).or_default();
+        members.retain(|cookie| guard.has(*cookie));
+        if members.len() >= self.overlay.members_per_group as usize {
+            return Err(Errno::MFILE);
+        }
         let ask = sockets::Ask { overlay: &self.overlay, device, segment, family };
         let make = || ask.pair(guard, procs.as_fd());
         let made = match &self.overlay.namespace {
@@ -79,7 +88,10 @@ impl Broker {
                 })
             }
         };
-        made.inspect(|_| tracing::debug!(user = caller.user, group = segment.group(), "sockets of a segment"))
+        let pair = made?;
+        members.push(pair.cookie);
+        tracing::debug!(user = caller.user, group = segment.group(), "sockets of a segment");
+        Ok(pair)
     }
 }
 
@@ -106,7 +118,7 @@ impl House {
             // Ends with the process.
             std::thread::Builder::new().name("guard".into()).spawn(move || tell(news))?;
             let procs = File::options().write(true).open(place.join("cgroup.procs"))?;
-            Ok(House { guard, procs })
+            Ok(House { guard, procs, members: HashMap::new() })
         };
         build().map_err(|error| {
             tracing::error!("the guard of segments' sockets cannot be put up: {error:#}");

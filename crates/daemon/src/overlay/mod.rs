@@ -8,6 +8,6 @@ pub mod broker;
 pub mod fast;
 mod joins;
 mod sockets;
-mod who;
+pub mod who;
 
 pub use joins::Joins;

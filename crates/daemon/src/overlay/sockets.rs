@@ -27,6 +27,8 @@ pub struct Pair {
     pub group: OwnedFd,
     /// What stands before each frame.
     pub header: [u8; 8],
+    /// What the first is known by.
+    pub cookie: u64,
 }
 
 /// Which sockets.
@@ -72,9 +74,9 @@ impl Ask<'_> {
             mute: false,
             rate: self.overlay.rate,
         };
-        guard.lock(unicast.as_fd(), &may)?;
+        let cookie = guard.lock(unicast.as_fd(), &may)?;
         guard.lock(group.as_fd(), &Sock { mute: true, ..may })?;
-        Ok(Pair { unicast, group, header })
+        Ok(Pair { unicast, group, header, cookie })
     }
 
     fn group(&self) -> SocketAddr {
