@@ -99,6 +99,7 @@ mkdir -p "$teeth"
 
 say "building the programs with teeth that can be drawn"
 CARGO_TARGET_DIR="$teeth" cargo build --locked --bins -p fief-daemon -p fief -p fief-testkit --features fief-daemon/teeth
+CARGO_TARGET_DIR="$teeth" cargo build --locked -p fief-vdeplug
 cargo build --locked -p fief-testkit --bins
 cargo test --locked -p fief-tests --no-run --message-format=json-render-diagnostics >"$messages"
 [ -x "$target/peers/bin/nginx" ] || scripts/peers.sh

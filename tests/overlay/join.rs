@@ -88,15 +88,22 @@ fn join_is_for_ones_own_namespace() {
         let output = output.fails();
         assert!(output.stderr.contains(says), "{output}");
     };
-    refused(lan.hosts[0].command(&cli(&["join"])).user(41_000, GROUP).run(), "the host's own");
+    refused(
+        lan.hosts[0].command(&cli(&["join", "--dev", "lan0"])).user(41_000, GROUP).run(),
+        "the host's own",
+    );
     // In somebody else's, of the same group; he got there somehow.
     let pid = owner.pid().to_string();
     let thither =
         ["nsenter", "--target", &pid, "--net", "setpriv", "--reuid=41001", "--regid=1000", "--clear-groups"];
-    let argv: Vec<String> = thither.iter().map(|word| (*word).to_owned()).chain(cli(&["join"])).collect();
+    let argv: Vec<String> =
+        thither.iter().map(|word| (*word).to_owned()).chain(cli(&["join", "--dev", "lan0"])).collect();
     refused(lan.hosts[0].run(&argv), "belongs to user 41000");
     // In one that root made.
-    refused(lan.lab.ns("roots").command(&cli(&["join"])).user(41_000, GROUP).run(), "belongs to root");
+    refused(
+        lan.lab.ns("roots").command(&cli(&["join", "--dev", "lan0"])).user(41_000, GROUP).run(),
+        "belongs to root",
+    );
     // On a segment that is not his.
     refused(owner.join(&["--group", "1001"]), "not the caller's effective group");
     refused(owner.join(&["--dev", "a/b"]), "no name of an interface");
