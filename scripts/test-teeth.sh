@@ -87,6 +87,13 @@ guard-02                            guarded_socket_random_attacker
 guard-03                            guarded_socket_random_attacker
 guard-08                            guarded_socket_random_attacker
 guard-09                            guarded_socket_random_attacker
+overlay-owner                       join_is_for_ones_own_namespace
+overlay-segment                     join_three_hosts_and_two_groups
+overlay-macs                        join_bounds_a_hundred_thousand_addresses
+overlay-rate                        join_bounds_a_hundred_thousand_addresses
+overlay-port                        join_with_a_kernels_tunnel
+overlay-goodbye                     vxvde_fast_path_honours_a_goodbye
+overlay-local                       vxvde_fast_path_beside_plugs_of_all_kinds
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant
@@ -100,6 +107,7 @@ mkdir -p "$teeth"
 
 say "building the programs with teeth that can be drawn"
 CARGO_TARGET_DIR="$teeth" cargo build --locked --bins -p fief-daemon -p fief -p fief-testkit --features fief-daemon/teeth
+CARGO_TARGET_DIR="$teeth" cargo build --locked -p fief-vdeplug
 cargo build --locked -p fief-testkit --bins
 cargo test --locked -p fief-tests --no-run --message-format=json-render-diagnostics >"$messages"
 [ -x "$target/peers/bin/nginx" ] || scripts/peers.sh

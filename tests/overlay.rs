@@ -5,14 +5,20 @@ mod room;
 
 #[path = "overlay/broker.rs"]
 mod broker;
+#[path = "overlay/guest.rs"]
+mod guest;
 #[path = "overlay/holes.rs"]
 mod holes;
 #[path = "overlay/holes_in.rs"]
 mod holes_in;
+#[path = "overlay/join.rs"]
+mod join;
 #[path = "overlay/lan.rs"]
 mod lan;
 #[path = "overlay/random.rs"]
 mod random;
+#[path = "overlay/speakers.rs"]
+mod speakers;
 #[path = "overlay/vde.rs"]
 mod vde;
 #[path = "overlay/vxvde.rs"]

@@ -5,6 +5,7 @@ mod accept;
 mod alias;
 mod compare;
 mod daemon;
+mod fast;
 mod make;
 mod marks;
 mod networks;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     marks::run(&only, &mut tell);
     networks::run(&only, &mut tell);
     policy::run(&only, &mut tell);
+    fast::run(&only, &mut tell);
     if rows.len() == 1 {
         eprintln!("fief-bench: no benchmark's id begins with {only:?}");
         return ExitCode::from(2);

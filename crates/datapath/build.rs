@@ -9,7 +9,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("fief_marks.h"), fief_marks::header::programs()).expect("OUT_DIR can be written");
-    for name in ["fief", "ports", "segment"] {
+    for name in ["fief", "overlay", "ports", "segment"] {
         compile(&Path::new("bpf").join(format!("{name}.bpf.c")), &out.join(format!("{name}.bpf.o")));
     }
 }

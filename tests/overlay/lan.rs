@@ -124,11 +124,16 @@ impl Lan {
     /// Root of the host that is not ours, to the end of a program.
     #[track_caller]
     pub fn outside(&self, code: &str) -> Output {
+        self.outside_command(code).run().ok()
+    }
+
+    /// The same, with everything about it still open.
+    pub fn outside_command(&self, code: &str) -> Command {
         let head = "import socket, struct, sys, time\n\
             def frame(text): return b'\\xff' * 6 + b'\\x02\\0\\0\\0\\0\\x09' + b'\\x88\\xb5' + text.encode()\n\
             def vni(n, text): return bytes([8, 0, 0, 0]) + n.to_bytes(3, 'big') + b'\\0' + frame(text)\n\
             def sock(family=socket.AF_INET): return socket.socket(family, socket.SOCK_DGRAM)\n";
-        self.out.run(&["/usr/bin/python3", "-c", &format!("{head}{code}")]).ok()
+        self.out.command(&["/usr/bin/python3", "-c", &format!("{head}{code}")])
     }
 
     /// A program of root's on a host that prints what comes to UDP port 14789 of these multicast groups, and of its own

@@ -18,8 +18,8 @@ use wire::{Answer, Call};
 
 use crate::{
     AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, EndpointView, FieldView,
-    FlowView, IdentityView, MoveRequest, MoveResponse, NetworkView, Paths, PolicyTestRequest,
-    PolicyTestResponse, PolicyView, SocketView, TaskView, TenantView,
+    FlowView, IdentityView, JoinRequest, MoveRequest, MoveResponse, NetworkView, OverlayView, Paths,
+    PolicyTestRequest, PolicyTestResponse, PolicyView, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -173,6 +173,21 @@ impl Client {
     /// One process.
     pub fn process(&self, pid: u32) -> Result<TaskView, ClientError> {
         self.json(Call::get(format!("/v1/processes/{pid}")))
+    }
+
+    /// Gives the caller's network namespace an interface on a group's segment.
+    pub fn join(&self, request: &JoinRequest) -> Result<OverlayView, ClientError> {
+        self.json(Call::post("/v1/overlays", request)?)
+    }
+
+    /// Takes such an interface away.
+    pub fn leave(&self, device: &str) -> Result<OverlayView, ClientError> {
+        self.json(Call::new(Method::DELETE, format!("/v1/overlays/{}", escaped(device))))
+    }
+
+    /// The caller's interfaces on segments; all of them for who may see everything.
+    pub fn overlays(&self) -> Result<Vec<OverlayView>, ClientError> {
+        self.json(Call::get("/v1/overlays"))
     }
 
     /// Whom an alias of a UDP sender stands for.

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod overlays;
 pub mod paths;
 pub mod types;
 
 pub use client::{Client, ClientError};
+pub use overlays::{JoinRequest, OverlayView};
 pub use paths::Paths;
 pub use types::*;

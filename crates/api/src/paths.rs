@@ -43,6 +43,12 @@ impl Paths {
         self.root.join("run/fief/sockets.sock")
     }
 
+    /// The network namespace that the overlay's devices are in. Nobody is meant to enter it, so it is not among those
+    /// that have names.
+    pub fn overlay(&self) -> PathBuf {
+        self.run().join("overlay/net")
+    }
+
     /// Durable state.
     pub fn state(&self) -> PathBuf {
         self.root.join("var/lib/fief")

@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod flows;
 mod get;
+mod join;
 mod man;
 mod marks;
 mod policy;
@@ -27,6 +28,7 @@ pub use explain::ExplainArgs;
 pub use files::Files;
 pub use flows::FlowsArgs;
 pub use get::{GetArgs, GetKind};
+pub use join::{JoinArgs, LeaveArgs};
 pub use man::ManArgs;
 pub use marks::{MarksArgs, MarksCommand};
 pub use policy::{PolicyArgs, PolicyCommand, PolicyTestArgs};
@@ -90,6 +92,10 @@ pub enum Command {
     Doctor,
     /// Run a command whose sockets are a tenant's
     Exec(ExecArgs),
+    /// Give this network namespace an interface on the segment of a group
+    Join(JoinArgs),
+    /// Take such an interface away
+    Leave(LeaveArgs),
     /// List processes and threads with their tenants
     Ps(PsArgs),
     /// Say whose a process is

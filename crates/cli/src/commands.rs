@@ -9,6 +9,8 @@ pub mod exec;
 pub mod explain;
 pub mod flows;
 pub mod get;
+pub mod join;
+pub mod leave;
 pub mod man;
 pub mod marks;
 pub mod policy;

@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         Command::Status => commands::status::run(&mut context),
         Command::Doctor => commands::doctor::run(&mut context),
         Command::Exec(args) => commands::exec::run(args, &context),
+        Command::Join(args) => commands::join::run(args, &mut context),
+        Command::Leave(args) => commands::leave::run(args, &mut context),
         Command::Ps(args) => commands::processes::ps(args, &mut context),
         Command::Identify(args) => commands::processes::identify(args, &mut context),
         Command::Pids(args) => commands::processes::pids(args, &mut context),

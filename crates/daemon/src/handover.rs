@@ -87,7 +87,7 @@ impl Callers {
             return None;
         }
         *own += 1;
-        Some((Caller { user, groups }, Place { user, all: self.clone() }))
+        Some((Caller { user, groups, process: None }, Place { user, all: self.clone() }))
     }
 }
 

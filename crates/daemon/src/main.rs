@@ -34,7 +34,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::engine::{Engine, Handle};
+use crate::overlay::Joins;
 use crate::overlay::broker::Broker;
+use crate::overlay::fast::Fast;
 
 /// Keeps a host as its tenants' documents say.
 #[derive(Parser)]
@@ -88,6 +90,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => default_cgroup(root.as_deref())?,
     };
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (overlay, rules) = (Fast::new(&config.overlay, &paths), config.overlay.rules());
     let broker = Arc::new(Broker::new(config.overlay.clone(), &cgroup, paths.root()));
     let (mut engine, handle) = Engine::open(config, paths.clone(), cgroup, bell.clone())?;
     engine.begin().context("look at the host")?;
@@ -102,7 +105,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&paths, handle.clone(), broker))?;
+    runtime.block_on(serve(&paths, handle.clone(), broker, Joins::adopt(overlay, rules)))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;
@@ -124,7 +127,7 @@ fn watch_marks(
     })
 }
 
-async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>) -> anyhow::Result<()> {
+async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>, joins: Joins) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -132,6 +135,7 @@ async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>) -> anyhow::Re
     let listener = api::bind(&socket)?;
     let callers = api::bind(&paths.sockets())?;
     tokio::spawn(handover::serve(callers, handle.clone(), broker));
+    tokio::spawn(joins.clone().watch());
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(pid = std::process::id(), socket = %socket.display(), "ready");
@@ -158,7 +162,7 @@ async fn serve(paths: &Paths, handle: Handle, broker: Arc<Broker>) -> anyhow::Re
         let _ = told.send(());
     };
     tokio::select! {
-        done = api::serve(listener, handle, graceful) => done?,
+        done = api::serve(listener, handle, joins, graceful) => done?,
         () = async { let _ = wait.await; tokio::time::sleep(std::time::Duration::from_secs(1)).await; } => {}
     }
     for file in [&socket, &paths.sockets()] {

@@ -1,5 +1,8 @@
 //! Names of users and groups, and who asks.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use fief_model::TenantSpec;
 use nix::unistd::{Gid, Group, User};
 
@@ -39,12 +42,14 @@ fn resolve_lists(
 }
 
 /// Who asks, as the kernel saw it when the connection was made (SO_PEERCRED, SO_PEERGROUPS; unix(7)).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// Effective user id.
     pub user: u32,
     /// Effective group id and the supplementary ones.
     pub groups: Vec<u32>,
+    /// The process, by a descriptor that no other one ever gets; `None` if it cannot be had.
+    pub process: Option<Arc<OwnedFd>>,
 }
 
 impl Caller {
@@ -87,7 +92,7 @@ mod tests {
     #[test]
     fn members_are_known_by_user_or_by_any_group() {
         let ids = MemberIds { users: vec![1000], groups: vec![50] };
-        let caller = |user, groups: &[u32]| Caller { user, groups: groups.to_vec() };
+        let caller = |user, groups: &[u32]| Caller { user, groups: groups.to_vec(), process: None };
         assert!(caller(1000, &[]).is_member(&ids));
         assert!(caller(1001, &[7, 50]).is_member(&ids));
         assert!(!caller(1001, &[7]).is_member(&ids));

@@ -100,7 +100,7 @@ pub(crate) fn devices(
     errors
 }
 
-fn classifier(
+pub(crate) fn classifier(
     programs: &mut Ebpf,
     links: &Path,
     name: &'static str,

@@ -10,6 +10,7 @@ pub mod aliases;
 mod attach;
 pub mod maps;
 mod netfilter;
+pub mod overlay;
 pub mod policy;
 pub mod ports;
 mod raw;

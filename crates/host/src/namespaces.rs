@@ -10,6 +10,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::{HostError, sysctl};
 
 mod bound;
+mod owner;
+
+pub use owner::Owner;
 
 /// Where ip-netns(8) keeps names.
 const NAMED: &str = "/run/netns";

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -20,6 +20,29 @@ pub fn credentials(socket: impl AsFd) -> io::Result<(u32, Vec<u32>)> {
 /// The process at the other end, by number.
 pub fn process(socket: impl AsFd) -> io::Result<i32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.pid.as_raw_nonzero().get())
+}
+
+/// The process at the other end, as a descriptor that no other process ever gets (SO_PEERPIDFD, Linux 6.5).
+pub fn pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    /// include/uapi/asm-generic/socket.h.
+    const SO_PEERPIDFD: i32 = 77;
+    let mut number: i32 = -1;
+    let mut bytes = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointers and the length describe locals that outlive the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            std::ptr::from_mut(&mut number).cast(),
+            &mut bytes,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn supplementary(fd: i32) -> io::Result<Vec<u32>> {

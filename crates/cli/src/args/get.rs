@@ -39,6 +39,9 @@ pub enum GetKind {
     /// Numbers of endpoints that are the same to every policy
     #[value(alias = "identity")]
     Identities,
+    /// Interfaces on segments of groups
+    #[value(alias = "overlay")]
+    Overlays,
     /// Everything there is
     All,
 }

@@ -1,5 +1,6 @@
 //! `fief get`
 
+mod overlays;
 mod watch;
 
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ pub fn run(args: GetArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
             anyhow::bail!("-w watches tenants only, so far: fief get tenants -w");
         }
         return watch::run(&client, args.name.as_deref(), context);
+    }
+    if args.kind == GetKind::Overlays {
+        return overlays::run(&client, args.name.as_deref(), context);
     }
     let tenant = args.tenant.as_deref();
     if args.kind == GetKind::Identities {
@@ -99,6 +103,7 @@ fn one(client: &Client, kind: GetKind, name: &str) -> Result<Found, ClientError>
         GetKind::Endpoints => found.endpoints.push(client.endpoint(name)?),
         GetKind::Policies => found.policies.push(client.policy(name)?),
         GetKind::Identities => {}
+        GetKind::Overlays => {}
     }
     Ok(found)
 }

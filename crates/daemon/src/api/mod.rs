@@ -8,21 +8,24 @@ mod handlers;
 mod marks;
 mod networks;
 mod openapi;
+mod overlays;
 mod policies;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::Connected;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::IncomingStream;
+use axum::{Extension, Router};
 use tokio::net::UnixListener;
 
 use crate::engine::Handle;
 use crate::members::Caller;
+use crate::overlay::Joins;
 
 /// 32 MiB of documents, escaped as JSON strings.
 const LARGEST_BODY: usize = 80 * 1024 * 1024;
@@ -43,13 +46,14 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 pub async fn serve(
     listener: UnixListener,
     engine: Handle,
+    joins: Joins,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let service = router(engine).into_make_service_with_connect_info::<Caller>();
+    let service = router(engine, joins).into_make_service_with_connect_info::<Caller>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
-fn router(engine: Handle) -> Router {
+fn router(engine: Handle, joins: Joins) -> Router {
     Router::new()
         .route("/v1/apply", post(handlers::apply))
         .route("/v1/diff", post(handlers::diff))
@@ -69,6 +73,8 @@ fn router(engine: Handle) -> Router {
         )
         .route("/v1/identities", get(policies::identities))
         .route("/v1/flows", get(policies::flows))
+        .route("/v1/overlays", get(overlays::list).post(overlays::join))
+        .route("/v1/overlays/{device}", delete(overlays::leave))
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))
@@ -80,6 +86,7 @@ fn router(engine: Handle) -> Router {
         .route("/openapi.json", get(openapi::document))
         .fallback(handlers::unknown)
         .method_not_allowed_fallback(handlers::wrong_method)
+        .layer(Extension(joins))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(engine)
 }
@@ -87,9 +94,12 @@ fn router(engine: Handle) -> Router {
 impl Connected<IncomingStream<'_, UnixListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
         match fief_host::peer::credentials(stream.io()) {
-            Ok((user, groups)) => Caller { user, groups },
+            Ok((user, groups)) => {
+                let process = fief_host::peer::pidfd(stream.io()).ok().map(Arc::new);
+                Caller { user, groups, process }
+            }
             // Whoever cannot be known is nobody (65534, the overflow id of the kernel).
-            Err(_) => Caller { user: 65_534, groups: vec![65_534] },
+            Err(_) => Caller { user: 65_534, groups: vec![65_534], process: None },
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{handlers, marks, networks, policies};
+use super::{handlers, marks, networks, overlays, policies};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,6 +28,9 @@ use super::{handlers, marks, networks, policies};
         policies::identities,
         policies::flows,
         policies::test,
+        overlays::list,
+        overlays::join,
+        overlays::leave,
         handlers::status,
         handlers::doctor,
         handlers::sockets,

@@ -56,6 +56,7 @@ use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
+pub use space::carry_out;
 use switch::Trunks;
 pub use wanted::{Documents, Ground, Link, Wanted, wanted};
 use wanted::{Space, condition};
@@ -364,7 +365,7 @@ impl Networks {
         let there = devices::index_of(&mut socket, &device)?;
         if space.transit.is_empty() {
             if there.is_some() {
-                space::carry_out(&mut socket, &[Build::DeleteLink(Named::Name(device))])?;
+                carry_out(&mut socket, &[Build::DeleteLink(Named::Name(device))])?;
             }
             return Ok(standing);
         }
@@ -376,14 +377,14 @@ impl Networks {
                 Some(vrf) => vrf::link(&device, tenant, space.slot, vrf),
                 None => space::link(&device, space.slot, tenant, &standing.namespace),
             };
-            space::carry_out(&mut socket, &[link])?;
+            carry_out(&mut socket, &[link])?;
             let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
             // Whose a source is, the host's table says; the kernel would look through all rules for it, for each packet
             // (fib_validate_source).
             let [forwarding, filter, local, redirects] =
                 ["forwarding", "rp_filter", "accept_local", "send_redirects"].map(of);
             sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&local, "1"), (&redirects, "0")])?;
-            space::carry_out(&mut socket, &[Build::NoAddressGeneration(Named::Name(device.clone()))])?;
+            carry_out(&mut socket, &[Build::NoAddressGeneration(Named::Name(device.clone()))])?;
         }
         let Some(index) = devices::index_of(&mut socket, &device)? else {
             return Err(HostError::Missing(format!("device {device}")));
@@ -392,7 +393,7 @@ impl Networks {
             let address = (*address).into();
             Build::SetNeighbour(Neighbour { device: index, address, mac: SPACE_MAC })
         });
-        space::carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
+        carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
         match standing.vrf {
             Some(vrf) => vrf::connect(space, vrf)?,
             None => space::connect(&standing, watch.filter(|watch| !is_there || !watch.is_at_home()))?,
@@ -415,8 +416,7 @@ impl Networks {
         if down.is_empty() {
             return false;
         }
-        let opened =
-            Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| space::carry_out(&mut socket, &down));
+        let opened = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| carry_out(&mut socket, &down));
         if let Err(error) = opened {
             tracing::warn!(%error, "a link to a tenant's namespace stays down");
         }

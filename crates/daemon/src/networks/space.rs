@@ -421,7 +421,7 @@ fn route(prefix: IpNet, device: u32) -> Route {
 }
 
 /// Makes all of these; what is there already is no failure.
-pub(super) fn carry_out(socket: &mut Socket, builds: &[Build]) -> Result<(), HostError> {
+pub fn carry_out(socket: &mut Socket, builds: &[Build]) -> Result<(), HostError> {
     let answers = devices::carry_out(socket, builds);
     let is_done = |error: &HostError| error.errno() == Some(libc::EEXIST);
     answers.into_iter().filter(|answer| !answer.as_ref().is_err_and(is_done)).collect()

@@ -25,6 +25,7 @@ pub use tree::Tree;
 
 use crate::networks::Link;
 use crate::observed::Observed;
+use crate::overlay::fast::is_overlays;
 
 /// What is to be done, in order: switches, entries, `add`, `remove`, entries that go.
 #[derive(Debug, Default)]
@@ -246,7 +247,8 @@ fn compare_routes(
             want(Route { table, ..route.clone() }, plan);
         }
     }
-    let mut surplus: Vec<&Route> = observed.routes().filter(|r| !wanted.contains(&r.key())).collect();
+    let is_surplus = |route: &&Route| !wanted.contains(&route.key()) && !is_overlays(route);
+    let mut surplus: Vec<&Route> = observed.routes().filter(is_surplus).collect();
     surplus.sort_by_key(|r| r.key());
     plan.remove.extend(surplus.into_iter().cloned().map(Change::DeleteRoute));
 }

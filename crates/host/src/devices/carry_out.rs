@@ -67,6 +67,14 @@ impl Work<'_> {
             Build::AddBridge(bridge) => bridge.message(what),
             Build::AddVrf(vrf) => vrf.message(what),
             Build::AddVlan(vlan) => vlan.message(what),
+            Build::AddVxlan(vxlan) => {
+                let namespace = vxlan.namespace.as_ref().map(|ns| ns.descriptor()).transpose()?;
+                let message = vxlan.message(what, namespace.as_ref());
+                self.waiting.descriptors.extend(namespace);
+                message
+            }
+            Build::AddVni(vni) => vni.add(what),
+            Build::DeleteVni(vni) => vni.delete(what),
             Build::AddVeth(Veth {
                 link: NewLink { index: None, .. },
                 peer: NewLink { index: Some(_), .. },

@@ -181,14 +181,28 @@ impl NewLink {
         kind: &str,
         data: impl FnOnce(&mut Vec<u8>),
     ) -> Message {
+        let attributes = |body: &mut Vec<u8>| {
+            if let Some(parent) = parent {
+                push(body, libc::IFLA_LINK, &parent.to_ne_bytes());
+            }
+        };
+        self.message_with(attributes, what, kind, data)
+    }
+
+    /// The request with these attributes beside the device's own.
+    pub(super) fn message_with(
+        &self,
+        attributes: impl FnOnce(&mut Vec<u8>),
+        what: String,
+        kind: &str,
+        data: impl FnOnce(&mut Vec<u8>),
+    ) -> Message {
         // Without NLM_F_EXCL it would change a device that is there already.
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         Message::new(libc::RTM_NEWLINK, flags, what, |body| {
             body.extend(self.header().as_slice());
             self.attributes(body);
-            if let Some(parent) = parent {
-                push(body, libc::IFLA_LINK, &parent.to_ne_bytes());
-            }
+            attributes(body);
             if let Some(master) = self.master {
                 push(body, libc::IFLA_MASTER, &master.to_ne_bytes());
             }

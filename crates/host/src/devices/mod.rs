@@ -23,6 +23,7 @@ mod neighbour;
 mod port;
 mod settings;
 mod vrf;
+mod vxlan;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use neighbour::{Fdb, FdbState, Neighbour};
 pub use port::Port;
 pub use settings::Settings;
 pub use vrf::has_vrf;
+pub use vxlan::{Vni, Vxlan};
 
 use crate::Route;
 use crate::namespaces::Namespace;
@@ -66,6 +68,12 @@ pub enum Build {
     AddVrf(Vrf),
     /// A new VLAN device. Refused with EOPNOTSUPP by a kernel without 802.1Q.
     AddVlan(Vlan),
+    /// A new VXLAN device. Refused with EADDRINUSE, when it goes up, if its port is taken.
+    AddVxlan(Vxlan),
+    /// Has a VXLAN device hear a VNI; its group is not changed if it does.
+    AddVni(Vni),
+    /// Has it hear a VNI no more.
+    DeleteVni(Vni),
     /// Makes a pair of veth devices. Refused with EEXIST if a name is taken.
     AddVeth(Veth),
     /// Changes a device.
@@ -127,6 +135,9 @@ impl std::fmt::Display for Build {
                 write!(f, "add VLAN device {} for VLAN {} of #{}", vlan.link.name, vlan.id, vlan.parent)
             }
             Build::AddVrf(vrf) => write!(f, "add VRF {}", vrf.link.name),
+            Build::AddVxlan(vxlan) => write!(f, "add vxlan {} at port {}", vxlan.link.name, vxlan.port),
+            Build::AddVni(vni) => write!(f, "add VNI {} to device #{}", vni.vni, vni.device),
+            Build::DeleteVni(vni) => write!(f, "delete VNI {} of device #{}", vni.vni, vni.device),
             Build::AddVeth(veth) => write!(f, "add veth {} with peer {}", veth.link.name, veth.peer.name),
             Build::Set { device, settings } => write!(f, "set device {device}{settings}"),
             Build::NoAddressGeneration(device) => write!(f, "set device {device} addrgenmode none"),
