@@ -103,6 +103,17 @@ answer=$(in_ns blue python3 scripts/demo/client.py get 192.0.2.2 8080) || fail "
 [ "$answer" = "200 OK  front of shop" ] || fail "the port map led to: $answer"
 row "outside" http://192.0.2.2:8080/ "$answer" ""
 
+step "A policy about shop's labels, in Kubernetes' words: its front is called by HTTP, and calls nobody outside."
+shown fief apply -f examples/policy.yaml
+shown fief policy test --from 192.0.2.101 --to shop/front --port 80/tcp
+answer=$(in_ns blue python3 scripts/demo/client.py get 192.0.2.2 8080) || fail "no answer by the port map: $answer"
+row "outside" http://192.0.2.2:8080/ "$answer" ""
+outcome=$(in_ns front python3 scripts/demo/client.py get 192.0.2.101 80) && fail "the front called out: $outcome"
+row "front" http://192.0.2.101/ "$outcome" ""
+shown fief flows --verdict dropped
+fief -o json flows | jq -e '.[] | select(.endpoint == "shop/front" and .port == 80 and (.rule.file | endswith("policy.yaml")))' >/dev/null ||
+	fail "nothing is known of the packets that did not pass"
+
 step "The tenants are deleted. What is left of them on the host: nothing."
 shown fief delete tenant blue red shop lab
 after=$(inventory)
