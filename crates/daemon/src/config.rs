@@ -206,4 +206,10 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn the_example_is_a_configuration() {
+        let config = Config::parse(include_str!("../../../examples/fiefd/overlay.yaml")).unwrap();
+        assert_eq!(config.overlay.device.as_deref(), Some("eth0"));
+    }
 }
