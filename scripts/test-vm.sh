@@ -12,7 +12,7 @@ SUITES="smoke vm"
 # With FIEF_TEST_ISOLATION=vrf, in a machine of their own, which has FIEF_VM_SECONDS: the suite, and a part of the names
 # of its tests.
 NETWORKS="networks"
-SCENARIOS="evenet::"
+SCENARIOS="evenet::|policies::who_is|policies::one_address"
 GUEST="tests networks evenet::guest::evenet_e09_and_e10_with_a_guest_of_qemu"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
 
@@ -72,7 +72,7 @@ has_test() {
 	shift
 	for suite in "$@"; do
 		"$stage/$suite" --list --format terse | sed "s/^/fief $suite /"
-	done | grep -F -- "$part" | grep -F -- "$name" >/dev/null
+	done | grep -F -- "$(echo "$part" | tr '|' '\n')" | grep -F -- "$name" >/dev/null
 }
 
 # shellcheck disable=SC2086

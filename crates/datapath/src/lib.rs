@@ -137,13 +137,7 @@ impl Datapath {
     ) -> Result<Datapath, DatapathError> {
         let maps = pins.join(format!("maps-{}", digest(&[ABI.as_bytes()])));
         let links = pins.join("links");
-        for directory in [&maps, &links] {
-            std::fs::create_dir_all(directory).map_err(|source| DatapathError::Pin {
-                what: "create directory",
-                path: directory.clone(),
-                source,
-            })?;
-        }
+        [&maps, &links].into_iter().try_for_each(|path| directory(path))?;
         let kernel = Btf::from_sys_fs().map_err(|e| DatapathError::Load(chain(&e)))?;
         // Linux 6.12 gives task storage to tracing programs only, Linux 6.18 to those of control groups as well. The
         // verifier tells, and does not look at what a constant switches off.
@@ -161,7 +155,7 @@ impl Datapath {
         let tasks = programs.take_map("fief_tasks").and_then(Tasks::new);
         let tasks = tasks.ok_or_else(|| DatapathError::Load("no map of tasks".into()))?;
         let aliases = Aliases::open(&mut programs, settings.aliases)?;
-        remove_other_maps(pins, &digest_of_maps());
+        remove_others(pins, "maps-", &digest_of_maps());
         Ok(Datapath { programs, maps, tasks, follows_tasks, aliases, raw, links, digest })
     }
 
@@ -296,11 +290,18 @@ pub fn remove_pins(pins: &Path) -> Result<(), DatapathError> {
     }
 }
 
-fn remove_other_maps(pins: &Path, ours: &str) {
+/// A directory for pins, made if missing.
+fn directory(path: &Path) -> Result<(), DatapathError> {
+    let failed = |source| DatapathError::Pin { what: "create directory", path: path.into(), source };
+    std::fs::create_dir_all(path).map_err(failed)
+}
+
+/// Removes maps that an earlier version has pinned, by the beginning of the directories' names.
+fn remove_others(pins: &Path, kind: &str, ours: &str) {
     let Ok(entries) = std::fs::read_dir(pins) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("maps-") && name != ours {
+        if name.starts_with(kind) && name != ours {
             tracing::info!(directory = name, "removing the maps of an earlier version");
             let _ = std::fs::remove_dir_all(entry.path());
         }

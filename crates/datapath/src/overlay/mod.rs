@@ -14,7 +14,7 @@ use aya::programs::tc::TcAttachType;
 use aya::{Ebpf, EbpfLoader};
 
 use crate::attach::{classifier, unpin_others};
-use crate::{DatapathError, Device, chain, digest};
+use crate::{DatapathError, Device, chain, digest, directory, remove_others};
 use maps::Maps;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlay.bpf.o"));
@@ -50,13 +50,7 @@ impl Overlay {
     pub fn load(pins: &Path) -> Result<Overlay, DatapathError> {
         let maps = pins.join(format!("maps-{}", digest(&[ABI.as_bytes()])));
         let links = pins.join("links");
-        for directory in [&maps, &links] {
-            std::fs::create_dir_all(directory).map_err(|source| DatapathError::Pin {
-                what: "create directory",
-                path: directory.clone(),
-                source,
-            })?;
-        }
+        [&maps, &links].into_iter().try_for_each(|path| directory(path))?;
         #[cfg(feature = "teeth")]
         let teeth = teeth();
         #[cfg(not(feature = "teeth"))]
@@ -70,7 +64,7 @@ impl Overlay {
             program.load().map_err(|e| failed(&e))?;
         }
         let opened = Maps::open(&mut programs)?;
-        crate::remove_other_maps(pins, &format!("maps-{}", digest(&[ABI.as_bytes()])));
+        remove_others(pins, "maps-", &format!("maps-{}", digest(&[ABI.as_bytes()])));
         let digest = digest(&[OBJECT, &teeth.to_ne_bytes()]);
         Ok(Overlay { programs, maps: opened, links, digest })
     }

@@ -21,7 +21,7 @@ use fief_policy::{Delta, Identity, Sizes};
 use crate::maps::{map_error, take};
 use crate::ports::{self, Hash, JUDGING, Ports};
 use crate::table::Table;
-use crate::{DatapathError, digest};
+use crate::{DatapathError, digest, directory, remove_others};
 use entries::{Block, Last, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
 use generation::{Generations, SLOTS, wait_for_programs};
 pub use judged::Judged;
@@ -88,10 +88,11 @@ impl Policy {
             sizes.push((name, most.map_err(|_| DatapathError::Load(format!("{name} is too large")))?));
         }
         sizes.extend(JUDGING);
-        let known = pins.map(|pins| pins.join(format!("known-{}", digest(&[ABI.as_bytes()]))));
-        if let Some(path) = &known {
-            let failed = |source| DatapathError::Pin { what: "create directory", path: path.clone(), source };
-            std::fs::create_dir_all(path).map_err(failed)?;
+        let name = format!("known-{}", digest(&[ABI.as_bytes()]));
+        let known = pins.map(|pins| pins.join(&name));
+        if let (Some(pins), Some(known)) = (pins, &known) {
+            directory(known)?;
+            remove_others(pins, "known-", &name);
         }
         // Another number each time: the numbers of generations begin anew.
         let this = RandomState::new().hash_one(room.subjects) as u32;

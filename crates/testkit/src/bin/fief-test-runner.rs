@@ -86,12 +86,16 @@ fn suites(messages: &str) -> BTreeSet<Suite> {
     values.filter_map(suite).collect()
 }
 
+fn has(name: &str, part: &str) -> bool {
+    part.split('|').any(|part| name.contains(part))
+}
+
 impl Suite {
-    /// Its tests with all of these in their names.
+    /// Its tests with all of these in their names; `a|b` is either of them.
     fn tests(&self, parts: &[String]) -> Result<Vec<Test>, String> {
         let ignored: HashSet<String> = self.list(&["--ignored"])?.into_iter().collect();
         let test = |name: String| Test { suite: self.clone(), ignored: ignored.contains(&name), name };
-        let has_all = |test: &Test| parts.iter().all(|part| test.to_string().contains(part.as_str()));
+        let has_all = |test: &Test| parts.iter().all(|part| has(&test.to_string(), part));
         Ok(self.list(&[])?.into_iter().map(test).filter(has_all).collect())
     }
 
