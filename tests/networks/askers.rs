@@ -146,3 +146,41 @@ fn who_has_no_address_of_this_network_is_told_nothing() {
     assert!(said.ends_with("404") && !said.contains("ni1.a"), "an address that nobody was given: {said}");
     assert_eq!(ask("10.10.1.11"), "ni1.a 200");
 }
+
+#[test]
+fn other_labels_are_heard_of_at_once_and_nothing_is_made_anew() {
+    let Some(node) = Node::open("labels", 1) else { return };
+    node.apply(&[tenant("ni1"), network("ni1", "10.10.1.0/24", &[])]);
+    let app = node.place("ni1", "app", A);
+    let b = node.place("ni1", "b", Ipv4Addr::new(10, 10, 1, 12));
+    let labels = || -> Result<serde_json::Value, String> {
+        let said = app.fetch("http://169.254.169.254/fief/v1/endpoint")?;
+        let said: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+        Ok(said["labels"].clone())
+    };
+    assert_eq!(attempt(SOON, labels), Ok(serde_json::json!({})));
+    let ports = || node.run_inside("ni1", &["ip", "-o", "link", "show", "type", "veth"]).ok().stdout;
+    let before = ports();
+    // A port that is made as it is already says so to whoever listens.
+    let mut heard = node.town.host.spawn(&[
+        "nsenter",
+        &format!("--net={}", node.inside("ni1").display()),
+        "ip",
+        "monitor",
+        "link",
+    ]);
+    wait(Duration::from_millis(300));
+    for role in ["front", "back"] {
+        let plain = endpoint("ni1", "app", &[crate::node::at(A)], &app.attach());
+        let labelled = plain.replace("tenant: ni1 }", &format!("tenant: ni1, labels: {{ role: {role} }} }}"));
+        assert_ne!(plain, labelled);
+        node.apply(&[labelled]);
+        assert_eq!(labels(), Ok(serde_json::json!({ "role": role })));
+    }
+    assert_eq!(ports(), before);
+    assert_eq!(heard.output(), "");
+    // Of one that goes it is told.
+    node.daemon.cli(&["delete", "endpoint", "ni1/b"]).ok();
+    heard.wait_for_output("Deleted", SOON);
+    drop(b);
+}
