@@ -114,9 +114,38 @@ static __always_inline bool read_flow(struct __sk_buff *skb, struct flow *flow)
 	return skb->protocol == bpf_htons(ETH_P_IPV6) && read_flow6(skb, ETH_HLEN, flow);
 }
 
+/* To everybody on this network, and to nobody beyond: 255.255.255.255 (RFC 919), ff02::/16 (RFC 4291). */
+static __always_inline bool is_to_all(const struct flow *flow)
+{
+	if (flow->family == FAMILY_4)
+		return flow->destination[0] == 0xffffffff;
+	return (flow->destination[0] & bpf_htonl(0xffff0000)) == bpf_htonl(0xff020000);
+}
+
+static __always_inline bool is_the_networks(const struct port *port, __u32 family, const __u32 *whose)
+{
+	struct address address = { .slot = port->space, .family = family };
+
+	__builtin_memcpy(address.address, whose, sizeof(address.address));
+	return device_of(&address) == 0;
+}
+
+/* Are these the ports of a lease that the endpoint asks for, or gets? */
+static __always_inline bool is_lease(const struct flow *flow, bool sends)
+{
+	if (flow->protocol != IPPROTO_UDP)
+		return false;
+	if (flow->family == FAMILY_4)
+		return sends ? flow->source_port == DHCP_CLIENT && flow->port == DHCP_SERVER
+			     : flow->source_port == DHCP_SERVER && flow->port == DHCP_CLIENT;
+	return sends ? flow->source_port == DHCP6_CLIENT && flow->port == DHCP6_SERVER
+		     : flow->source_port == DHCP6_SERVER && flow->port == DHCP6_CLIENT;
+}
+
 /* Without these nobody is reachable: who has which address (RFC 4861; a hop limit of 255 says that no router passed it
- * on), who listens to which group (RFC 2710 and 3810, a hop limit of 1), and leases of one's own. */
-static __always_inline bool is_groundwork(const struct flow *flow, int direction)
+ * on), who listens to which group (RFC 2710 and 3810, a hop limit of 1), and leases of one's own, from the network's
+ * server; where that is not fief's, from whoever answers. */
+static __always_inline bool is_groundwork(const struct flow *flow, const struct port *port, int direction)
 {
 	bool sends = direction == POLICY_EGRESS;
 
@@ -125,16 +154,14 @@ static __always_inline bool is_groundwork(const struct flow *flow, int direction
 	if (flow->protocol == IPPROTO_ICMPV6 && flow->family == FAMILY_6) {
 		if (flow->hops == 255)
 			return flow->icmp_type >= ROUTER_SOLICITATION && flow->icmp_type <= NEIGHBOUR_ADVERTISEMENT;
-		return flow->hops == 1 &&
+		return flow->hops == 1 && is_to_all(flow) &&
 		       ((flow->icmp_type >= 130 && flow->icmp_type <= 132) || flow->icmp_type == 143);
 	}
-	if (flow->protocol != IPPROTO_UDP)
+	if (!is_lease(flow, sends))
 		return false;
-	if (flow->family == FAMILY_4)
-		return sends ? flow->source_port == DHCP_CLIENT && flow->port == DHCP_SERVER
-			     : flow->source_port == DHCP_SERVER && flow->port == DHCP_CLIENT;
-	return sends ? flow->source_port == DHCP6_CLIENT && flow->port == DHCP6_SERVER
-		     : flow->source_port == DHCP6_SERVER && flow->port == DHCP6_CLIENT;
+	if (sends)
+		return is_to_all(flow) || is_the_networks(port, flow->family, flow->destination);
+	return !(port->flags & PORT_GUARDED) || is_the_networks(port, flow->family, flow->source);
 }
 
 /* Is it an error about a packet of a conversation that goes on? (RFC 792; RFC 4443: types below 128 are errors) */
@@ -275,7 +302,7 @@ static __noinline int judge(struct __sk_buff *skb, int direction)
 	}
 	if (is_guarded && lies(skb, &desk->flow, &desk->port))
 		goto lie;
-	if (!fief_judges || is_groundwork(&desk->flow, direction))
+	if (!fief_judges || is_groundwork(&desk->flow, &desk->port, direction))
 		return TC_ACT_UNSPEC;
 	if (!goes_on(skb, desk, direction, now, stamp))
 		return TC_ACT_SHOT;

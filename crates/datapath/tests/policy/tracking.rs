@@ -125,6 +125,45 @@ fn a_ping_is_answered_and_no_other() {
 }
 
 #[test]
+fn leases_and_groups_need_no_rule_and_lead_nowhere_else() {
+    let Some(mut port) = Port::new(CLOSED) else { return };
+    let gateways = [ROUTER[0], ROUTER[1], "fe80::1"].map(|address| address.parse::<IpAddr>().unwrap());
+    for gateway in gateways {
+        port.machine.policy.ports().hold(slot().into(), gateway, 0).unwrap();
+    }
+    for family in [0, 1] {
+        port.of(family);
+        let identity = port.machine.host.at[&SERVER[family].parse::<IpAddr>().unwrap()];
+        let guarded = crate::machine::occupant(slot().into(), identity);
+        let guarded = fief_datapath::ports::Occupant { is_guarded: true, ..guarded };
+        port.machine.policy.ports().place(DEVICE, &guarded).unwrap();
+        let (client, server) = if family == 0 { (68, 67) } else { (546, 547) };
+        let own = SERVER[family].parse::<IpAddr>().unwrap();
+        let all: IpAddr = ["255.255.255.255", "ff02::1:2"][family].parse().unwrap();
+        let (gateway, other) = (gateways[family], CLIENT[family].parse::<IpAddr>().unwrap());
+        for (to, passes) in [(all, true), (gateway, true), (other, false)] {
+            let asks = from_to(own, to).udp(client, server, b"discover");
+            assert_eq!(port.asks(Egress, &asks), passes, "to {to}");
+            assert!(!port.asks(Egress, &from_to(own, to).udp(client, 69, b"something else")), "to {to}");
+        }
+        assert!(port.asks(Ingress, &from_to(gateway, own).udp(server, client, b"offer")));
+        assert!(!port.asks(Ingress, &from_to(other, own).udp(server, client, b"offer")));
+        assert!(!port.asks(Ingress, &from_to(gateway, own).udp(53, client, b"something else")));
+        // On a switch the server is somebody's.
+        let free = fief_datapath::ports::Occupant { is_guarded: false, ..guarded };
+        port.machine.policy.ports().place(DEVICE, &free).unwrap();
+        assert!(port.asks(Ingress, &from_to(other, own).udp(server, client, b"offer")));
+        assert!(!port.asks(Egress, &from_to(own, other).udp(client, server, b"request")));
+    }
+    let report = |to: &str, hops| {
+        let to = to.parse::<IpAddr>().unwrap();
+        from_to(SERVER[1].parse().unwrap(), to).hops(hops).icmp(143, 0, &[0; 4])
+    };
+    assert!(port.asks(Egress, &report("ff02::16", 1)));
+    assert!(!port.asks(Egress, &report("ff02::16", 2)) && !port.asks(Egress, &report(CLIENT[1], 1)));
+}
+
+#[test]
 fn rules_that_change_count_for_what_goes_on() {
     let Some(mut port) = Port::new(CALLED) else { return };
     for family in [0, 1] {
