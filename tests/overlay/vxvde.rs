@@ -80,7 +80,7 @@ fn vxvde_three_hosts_and_dhcp() {
     let Some(vde) = Vde::unpack(&lan.lab) else { return };
     let range =
         ["--port=0", "--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--leasefile-ro"];
-    let argv = dnsmasq(&[&range[..], &["--dhcp-range=192.168.5.50,192.168.5.60,1h"]].concat());
+    let argv = dnsmasq(&[&range[..], &["--dhcp-range=192.168.5.50,192.168.5.59,1h"]].concat());
     let (Some(argv), Some(busybox)) = (argv, peer("busybox")) else { return };
     let (ours, stock) = urls(Family::V4);
     let a = vde.member(&lan, 0, GROUP, ours, ("a", A));
