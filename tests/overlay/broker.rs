@@ -39,7 +39,7 @@ fn segment_sockets_are_for_the_effective_group() {
         assert_eq!(asks(&lan, (41_000, group), &[], ""), "EACCES 0", "{group}");
     }
     assert_eq!(asks(&lan, (41_000, 165_536), &[], ""), "0 2 080000000286a000");
-    for group in [1 << 24, 0x0100_03e8, 0x7fff_fffe, 0x8000_0001] {
+    for group in [0x80_0000, 1 << 24, 0x0100_03e8, 0x7fff_fffe, 0x8000_0001] {
         assert_eq!(asks(&lan, (41_000, group), &[], ""), "ERANGE 0", "{group}");
     }
     assert_eq!(asks(&lan, (41_000, 1000), &[], "no number"), "EINVAL 0");

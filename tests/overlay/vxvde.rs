@@ -230,7 +230,7 @@ fn vxvde_what_is_not_the_users_to_choose_is_refused_in_words() {
         assert!(said.contains(says), "{url}: {said}");
     }
     assert!(plug(999, "vxvdex://").contains("below minGid"));
-    assert!(plug(1 << 24, "vxvdex://").contains("24 bits"));
+    assert!(plug(1 << 24, "vxvdex://").contains("above 8388607"));
 }
 
 /// Datagrams to the multicast group with these bytes in them.

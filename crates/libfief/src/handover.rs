@@ -78,7 +78,7 @@ pub struct Segment {
 ///
 /// # Errors
 /// EOPNOTSUPP: this host has no overlay. EPERM: the group is not the caller's. EACCES: groups of this number have no segment.
-/// ERANGE: its number has more than 24 bits. EMFILE: it has as many members on this host as it may. ENODEV: the network card is not there. EADDRNOTAVAIL: it has no address of this
+/// ERANGE: its number is above 8388607 (0x7fffff). EMFILE: it has as many members on this host as it may. ENODEV: the network card is not there. EADDRNOTAVAIL: it has no address of this
 /// family. Those of connect(2), where no daemon runs.
 pub fn segment(family: i32, group: Option<u32>) -> io::Result<Segment> {
     segment_by(Path::new(SOCKETS), family, group)

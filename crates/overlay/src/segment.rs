@@ -10,6 +10,9 @@ pub const GROUP4: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 1);
 /// As [`GROUP4`], for IPv6.
 pub const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff05, 0x56de, 0, 0, 0, 0, 0, 1);
 
+/// The last group that has a segment. The other half of the numbers is for tenants' networks, so that they never meet.
+pub const LAST_GROUP: u32 = 0x7f_ffff;
+
 /// A segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Segment {
@@ -19,12 +22,12 @@ pub struct Segment {
 impl Segment {
     /// The segment of a group of users.
     ///
-    /// Errors: a number with more than 24 bits, which a header cannot carry. Cut off, it would be another group's.
+    /// Errors: a number above [`LAST_GROUP`]. A header cannot carry more than 24 bits: cut off, it would be another group's.
     pub fn of_group(gid: u32) -> Result<Segment, Refused> {
         match Header::new(gid) {
-            Some(header) if gid > 0 => Ok(Segment { header }),
-            Some(_) => Err(Refused::TooSmall { gid, least: 1 }),
-            None => Err(Refused::TooLarge { gid }),
+            Some(_) if gid == 0 => Err(Refused::TooSmall { gid, least: 1 }),
+            Some(header) if gid <= LAST_GROUP => Ok(Segment { header }),
+            _ => Err(Refused::TooLarge { gid }),
         }
     }
 
@@ -77,12 +80,13 @@ mod tests {
         assert_eq!(Segment::of_group(0x0100_03e8), Err(Refused::TooLarge { gid: 0x0100_03e8 }));
         assert_eq!(Segment::of_group(u32::MAX), Err(Refused::TooLarge { gid: u32::MAX }));
         assert!(Segment::of_group(0).is_err());
-        assert!(Segment::of_group(0xff_ffff).is_ok());
+        assert!(Segment::of_group(LAST_GROUP).is_ok());
+        assert_eq!(Segment::of_group(LAST_GROUP + 1), Err(Refused::TooLarge { gid: LAST_GROUP + 1 }));
     }
 
     proptest! {
         #[test]
-        fn two_groups_share_nothing(a in 1_u32..1 << 24, b in 1_u32..1 << 24) {
+        fn two_groups_share_nothing(a in 1..=LAST_GROUP, b in 1..=LAST_GROUP) {
             prop_assume!(a != b);
             let [a, b] = [a, b].map(|gid| Segment::of_group(gid).unwrap());
             prop_assert_ne!(a.vni(), b.vni());

@@ -91,7 +91,7 @@ fn refused(error: &io::Error) -> String {
         Some(libc::EACCES) => {
             "groups of this number have no segment: it is below minGid, or from /etc/subgid"
         }
-        Some(libc::ERANGE) => "the group's number has more than 24 bits",
+        Some(libc::ERANGE) => "the group's number is above 8388607, the last that has a segment",
         Some(libc::EMFILE) => {
             "the group has as many members on this host as it may (`overlay.membersPerGroup`)"
         }

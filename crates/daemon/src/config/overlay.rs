@@ -97,8 +97,8 @@ impl Overlay {
         );
         anyhow::ensure!(self.port > 0, "overlay.port must lie between 1 and 65535");
         anyhow::ensure!(
-            (1..1 << 24).contains(&self.min_gid),
-            "overlay.minGid {} must lie between 1 and 16777215: a segment's number has 24 bits, and group 0 has none",
+            (1..1 << 23).contains(&self.min_gid),
+            "overlay.minGid {} must lie between 1 and 8388607: groups above have no segment, and group 0 has none",
             self.min_gid
         );
         anyhow::ensure!(self.max_ttl > 0, "overlay.maxTtl must lie between 1 and 255; 1 stays on the LAN");
