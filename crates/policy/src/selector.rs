@@ -2,7 +2,7 @@
 
 use fief_model::policy::{LabelExpression, LabelOperator, LabelSelector, NAMESPACE_LABEL};
 
-use crate::identity::{Labels, Workload};
+use crate::identity::{LabelSet, Workload};
 
 /// Workloads of one tenant, by their labels and those of their namespace. Without requirements: all that have labels.
 ///
@@ -79,11 +79,12 @@ impl Selector {
 }
 
 impl Requirement {
-    fn holds(&self, labels: &Labels) -> bool {
+    fn holds(&self, labels: &LabelSet) -> bool {
         let value = labels.get(&self.key);
+        let is_among = |values: &[String]| value.is_some_and(|value| values.iter().any(|v| v == value));
         match &self.test {
-            Test::In(values) => value.is_some_and(|value| values.contains(value)),
-            Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Test::In(values) => is_among(values),
+            Test::NotIn(values) => !is_among(values),
             Test::Exists => value.is_some(),
             Test::DoesNotExist => value.is_none(),
         }

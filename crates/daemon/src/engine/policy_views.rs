@@ -64,10 +64,10 @@ fn identity_view(known: Known<'_>) -> IdentityView {
         tenant: tenant.to_owned(),
         identity: identity.0,
         namespace: workload.namespace().to_owned(),
-        namespace_labels: workload.namespace_labels().clone(),
-        labels: workload.labels().clone(),
+        namespace_labels: workload.namespace_labels().clone().into(),
+        labels: workload.labels().clone().into(),
         ports: ports.collect(),
-        endpoints: endpoints.iter().cloned().collect(),
+        endpoints: endpoints.into_iter().map(str::to_owned).collect(),
         since,
     }
 }

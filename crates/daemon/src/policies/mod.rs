@@ -13,7 +13,7 @@ mod plan;
 mod question;
 mod refused;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use fief_model::{Endpoint, Namespace, NetworkPolicy, Places, PolicyMode, Slot, Tenant};
 use fief_policy::identity::{NamedPort, Settings, Usage};
@@ -83,8 +83,8 @@ struct Facts {
 struct Given {
     /// When, in seconds of the Unix epoch.
     since: u64,
-    /// The endpoints that have it, by `TENANT/NAME`.
-    users: BTreeSet<String>,
+    /// How many endpoints have it.
+    users: usize,
 }
 
 /// An identity, for whoever wants to see it.
@@ -97,7 +97,7 @@ pub struct Known<'a> {
     /// What it stands for.
     pub workload: &'a Workload,
     /// The endpoints that have it, by `TENANT/NAME`.
-    pub endpoints: &'a BTreeSet<String>,
+    pub endpoints: Vec<&'a str>,
     /// Since when it stands for that, in seconds of the Unix epoch.
     pub since: u64,
 }
@@ -159,7 +159,7 @@ impl Policies {
         let users = member.given.iter().filter_map(|(identity, given)| {
             let workload = member.identities.workload(*identity)?;
             let is_there = workload.namespace() == policy.metadata.namespace;
-            (is_there && selector.selects(workload)).then_some(given.users.len())
+            (is_there && selector.selects(workload)).then_some(given.users)
         });
         users.sum()
     }
@@ -174,13 +174,19 @@ impl Policies {
 
     /// The identities of all tenants, or of one.
     pub fn known<'a>(&'a self, tenant: Option<&'a str>) -> impl Iterator<Item = Known<'a>> {
+        let mut users = HashMap::<(&str, Identity), Vec<&str>>::new();
+        for (endpoint, identity) in &self.endpoints {
+            let tenant = endpoint.split_once('/').map_or("", |(tenant, _)| tenant);
+            users.entry((tenant, *identity)).or_default().push(endpoint);
+        }
         let of = self.tenants.iter().filter(move |(name, _)| tenant.is_none_or(|tenant| tenant == *name));
-        of.flat_map(|(tenant, member)| {
-            member.given.iter().filter_map(|(identity, given)| {
-                let workload = member.identities.workload(*identity)?;
-                let (identity, endpoints, since) = (*identity, &given.users, given.since);
-                Some(Known { tenant, identity, workload, endpoints, since })
-            })
+        let all =
+            of.flat_map(|(tenant, member)| member.given.iter().map(move |given| (tenant, member, given)));
+        all.filter_map(move |(tenant, member, (identity, given))| {
+            let workload = member.identities.workload(*identity)?;
+            let mut endpoints = users.remove(&(tenant.as_str(), *identity)).unwrap_or_default();
+            endpoints.sort_unstable();
+            Some(Known { tenant, identity: *identity, workload, endpoints, since: given.since })
         })
     }
 

@@ -198,7 +198,7 @@ impl Policies {
             if let Some(member) = self.tenants.get_mut(&tenant) {
                 let given = member.given.entry(identity).or_default();
                 given.since = if given.since == 0 { now.unix } else { given.since };
-                given.users.insert(endpoint.clone());
+                given.users += 1;
             }
             self.endpoints.insert(endpoint, identity);
         }
@@ -225,7 +225,7 @@ impl Policies {
         let Some(member) = self.tenants.get_mut(tenant) else { return };
         member.identities.release(identity, now.seconds);
         if let Some(given) = member.given.get_mut(&identity) {
-            given.users.remove(endpoint);
+            given.users = given.users.saturating_sub(1);
         }
     }
 

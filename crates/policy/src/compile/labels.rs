@@ -62,7 +62,7 @@ impl<T> Default for ByLabel<T> {
 pub(super) fn labels_of(workload: &Workload) -> impl Iterator<Item = (Scope, &str, &str)> {
     let namespace = workload.namespace_labels().iter().map(|(key, value)| (Scope::Namespace, key, value));
     let own = workload.labels().iter().map(|(key, value)| (Scope::Workload, key, value));
-    own.chain(namespace).map(|(scope, key, value)| (scope, key.as_str(), value.as_str()))
+    own.chain(namespace)
 }
 
 /// The labels of which a selector wants one of several values: those of workloads first, for they tell more.

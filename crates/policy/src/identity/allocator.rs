@@ -4,12 +4,12 @@
 //! finds its number, and packets that are under way are not taken for another's. Only then may it be given again, and
 //! numbers that were free for the longest time go first. Time is told by the caller, in seconds that never go back.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, LabelFilter, Workload};
+use super::{Identity, LabelFilter, LabelSet, Workload};
 
 /// How numbers are given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct Identities {
     free: VecDeque<Identity>,
     /// The first number that was never given.
     fresh: Identity,
+    /// The labels of namespaces, once each.
+    namespaces: HashSet<LabelSet>,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +106,7 @@ impl Identities {
             waiting: BTreeSet::new(),
             free: VecDeque::new(),
             fresh: Identity::FIRST,
+            namespaces: HashSet::new(),
         }
     }
 
@@ -111,7 +114,7 @@ impl Identities {
     pub fn restore(settings: Settings, snapshot: Snapshot, now: u64) -> Identities {
         let mut identities = Identities::new(settings);
         for (identity, workload) in snapshot.numbers {
-            let workload = Arc::new(workload);
+            let workload = Arc::new(workload.beside(&mut identities.namespaces));
             identities.numbers.insert(workload.clone(), identity);
             identities.holders.insert(identity, Holder { workload, uses: 0, since: now });
             identities.waiting.insert((now, identity));
@@ -140,7 +143,7 @@ impl Identities {
             return Ok(Acquired { identity, workload: holder.workload.clone(), is_new: false });
         }
         let identity = self.next()?;
-        let workload = Arc::new(workload);
+        let workload = Arc::new(workload.beside(&mut self.namespaces));
         self.numbers.insert(workload.clone(), identity);
         self.holders.insert(identity, Holder { workload: workload.clone(), uses: 1, since: 0 });
         Ok(Acquired { identity, workload, is_new: true })
@@ -199,6 +202,9 @@ impl Identities {
             }
             self.free.push_back(*identity);
         }
+        if !over.is_empty() {
+            self.namespaces.retain(|labels| !labels.is_alone());
+        }
         over
     }
 
@@ -255,10 +261,10 @@ mod tests {
         let again = identities.acquire(workload("a", &[("pod-template-hash", "7f"), ("uid", "1")])).unwrap();
         assert_eq!((again.identity, again.is_new), (a.identity, false), "labels that do not count");
         assert!(identities.acquire(workload("a", &[("tier", "1")])).unwrap().is_new, "one that does");
-        let elsewhere = Workload::new("bank", Labels::new(), a.workload.labels().clone(), []);
+        let elsewhere = Workload::new("bank", Labels::new(), a.workload.labels().clone().into(), []);
         assert!(identities.acquire(elsewhere).unwrap().is_new, "another namespace");
         let port = crate::identity::NamedPort { name: "http".into(), protocol: 6, port: 80 };
-        let named = Workload::new("shop", Labels::new(), a.workload.labels().clone(), [port]);
+        let named = Workload::new("shop", Labels::new(), a.workload.labels().clone().into(), [port]);
         assert!(identities.acquire(named).unwrap().is_new, "another port");
     }
 

@@ -18,6 +18,7 @@
 
 mod allocator;
 mod filter;
+mod labels;
 mod workload;
 
 use std::fmt;
@@ -26,7 +27,8 @@ use serde::{Deserialize, Serialize};
 
 pub use allocator::{Acquired, Exhausted, Identities, Settings, Snapshot, Usage};
 pub use filter::LabelFilter;
-pub use workload::{Labels, NamedPort, Workload};
+pub use labels::{LabelSet, Labels};
+pub use workload::{NamedPort, Workload};
 
 /// The number of an identity, in its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,12 +1,11 @@
 //! What policies know of a workload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use fief_model::policy::NAMESPACE_LABEL;
 use serde::{Deserialize, Serialize};
 
-/// Labels by their names.
-pub type Labels = BTreeMap<String, String>;
+use super::labels::{LabelSet, Labels};
 
 /// What policies know of a workload: the labels of its namespace, its own, and what it calls its ports.
 ///
@@ -14,8 +13,8 @@ pub type Labels = BTreeMap<String, String>;
 /// numbers behind `http` are different to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Workload {
-    namespace: Labels,
-    labels: Labels,
+    namespace: LabelSet,
+    labels: LabelSet,
     ports: BTreeSet<NamedPort>,
 }
 
@@ -39,21 +38,22 @@ impl Workload {
         ports: impl IntoIterator<Item = NamedPort>,
     ) -> Workload {
         namespace_labels.insert(NAMESPACE_LABEL.to_owned(), namespace.to_owned());
-        Workload { namespace: namespace_labels, labels, ports: ports.into_iter().collect() }
+        let ports = ports.into_iter().collect();
+        Workload { namespace: namespace_labels.into(), labels: labels.into(), ports }
     }
 
     /// The name of its namespace.
     pub fn namespace(&self) -> &str {
-        self.namespace.get(NAMESPACE_LABEL).map_or("", String::as_str)
+        self.namespace.get(NAMESPACE_LABEL).unwrap_or("")
     }
 
     /// The labels of its namespace.
-    pub fn namespace_labels(&self) -> &Labels {
+    pub fn namespace_labels(&self) -> &LabelSet {
         &self.namespace
     }
 
     /// Its own labels.
-    pub fn labels(&self) -> &Labels {
+    pub fn labels(&self) -> &LabelSet {
         &self.labels
     }
 
@@ -69,7 +69,20 @@ impl Workload {
 
     /// Without the labels that a filter leaves out.
     pub(super) fn filtered(mut self, filter: &super::LabelFilter) -> Workload {
-        self.labels.retain(|key, _| filter.keeps(key));
+        if self.labels.iter().any(|(key, _)| !filter.keeps(key)) {
+            let mut labels = Labels::from(self.labels);
+            labels.retain(|key, _| filter.keeps(key));
+            self.labels = labels.into();
+        }
+        self
+    }
+
+    /// With the labels of its namespace where others have the same.
+    pub(super) fn beside(mut self, namespaces: &mut HashSet<LabelSet>) -> Workload {
+        match namespaces.get(&self.namespace) {
+            Some(same) => self.namespace = same.clone(),
+            None => drop(namespaces.insert(self.namespace.clone())),
+        }
         self
     }
 }
