@@ -11,7 +11,7 @@ MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
 	nf_tables nft_ct nft_counter nft_log nft_reject_inet nft_masq nft_nat nft_fib_inet nft_chain_nat nft_meta_bridge
 	nf_conntrack_netlink
 	inet_diag tcp_diag udp_diag netlink_diag
-	cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
+	cls_bpf cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
 	wireguard xfrm_user esp4 echainiv seqiv gcm ghash-generic openvswitch
 	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"

@@ -95,8 +95,13 @@ pub(super) fn attach(
     if let Some(watch) = watch {
         watch.place(slot, segment, port, index)?;
         let equipped = if watch.is_at(name, index) { Ok(()) } else { equip(socket, index, watch.pair()) };
-        if watch.is_judging() {
-            equipped.map_err(refused)?;
+        if let Err(error) = equipped
+            && watch.is_judging()
+        {
+            // Nobody would judge what passes there.
+            let down = Settings { up: Some(false), ..Settings::default() };
+            devices::carry_out(socket, &[Build::Set { device: Named::Index(index), settings: down }]);
+            return Err(refused(error));
         }
     }
     let state = if is_off("switch-sticky") { FdbState::Static } else { FdbState::Sticky };
