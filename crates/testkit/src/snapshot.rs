@@ -101,13 +101,16 @@ fn ask(argv: &[&str]) -> String {
     }
 }
 
-/// Without what runs down or up by itself: `gc_timer 12.00`, `expires 99sec`, `valid_lft 99sec`, `promiscuity 1`.
+/// Without what runs down or up by itself: `gc_timer 12.00`, `expires 99sec`, `valid_lft 99sec`, `promiscuity 1`; and without
+/// the numbers that the kernel gives to programs when they are loaded.
 fn steady(text: &str) -> String {
-    let restless = |word: &str| {
-        word.ends_with("_timer")
-            || ["expires", "valid_lft", "preferred_lft", "promiscuity", "ageing"].contains(&word)
-    };
     let line = |line: &str| {
+        let is_program = line.contains(" bpf ") && line.contains(" direct-action ");
+        let restless = |word: &str| {
+            word.ends_with("_timer")
+                || ["expires", "valid_lft", "preferred_lft", "promiscuity", "ageing"].contains(&word)
+                || (is_program && word == "id")
+        };
         let mut previous = "";
         let mut kept = Vec::new();
         for word in line.split(' ') {
@@ -173,6 +176,8 @@ mod tests {
     fn what_runs_by_itself_is_left_out() {
         let text = "    gc_timer 12.3 topology\n valid_lft 99sec preferred_lft forever\n";
         assert_eq!(steady(text), "    gc_timer ~ topology\n valid_lft ~ preferred_lft forever\n");
+        let filter = "filter protocol all pref 1 bpf fief-way-in direct-action not_in_hw id 846 name gate_in";
+        assert_eq!(steady(filter), filter.replace("846", "~") + "\n");
     }
 
     #[test]
