@@ -48,7 +48,7 @@ impl Snapshot {
         for device in devices() {
             for hook in ["ingress", "egress"] {
                 let argv = ["tc", "filter", "show", "dev", &device, hook];
-                sections.push((argv.join(" "), ask(&argv)));
+                sections.push((argv.join(" "), steady(&ask(&argv))));
             }
         }
         let mut sysctls = String::new();
