@@ -90,9 +90,9 @@ struct slot_key {
 	__u32 slot;
 };
 
+/* An Ethernet address as one word, so that one of several processors wins the slot. */
 struct slot {
-	__u8 mac[6];
-	__u16 pad;
+	__u64 mac;
 };
 
 struct endpoint {

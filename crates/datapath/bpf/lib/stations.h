@@ -75,30 +75,39 @@ static __always_inline __u32 owner_of(__u32 vni, const struct place *place)
 	return place->device ? place->device : REMOTE | vni;
 }
 
-/* A slot of the owner's for a new address. What has it makes room, so that nobody has more entries than slots. */
-static __always_inline bool take_slot(const struct station *new, __u32 owner, __u32 limit, __u64 now)
+static __always_inline __u64 word_of(const __u8 *mac)
+{
+	__u64 word = 0;
+
+	__builtin_memcpy(&word, mac, ETH_ALEN);
+	return word;
+}
+
+/* A slot of the owner's for a new address. What has it makes room, so that nobody has more entries than slots. None if another
+ * processor was quicker: the next frame asks again. */
+static __always_inline struct slot *claim_slot(const struct station *new, __u32 owner, __u32 limit, __u64 now)
 {
 	struct slot_key key = { .owner = owner };
 	struct station there = { .vni = new->vni };
 	__u32 hash = new->mac[5] | new->mac[4] << 8 | new->mac[3] << 16 | (__u32)new->mac[2] << 24;
-	struct slot *slot, mine = {};
+	struct slot *slot, mine = { .mac = word_of(new->mac) };
 	struct place *place;
 	__u32 chosen;
+	__u64 had;
 
 	if (!limit)
-		return false;
-	if (is_off(TOOTH_MACS))
-		return true;
+		return NULL;
 	hash = (hash ^ (__u32)new->mac[1] << 8 ^ new->mac[0]) * 0x9e3779b1;
 	chosen = hash % limit;
 	for (int i = 0; i < WAYS; i++) {
 		key.slot = (hash + i) % limit;
 		slot = bpf_map_lookup_elem(&fief_ov_slots, &key);
-		if (!slot || is_same_mac(slot->mac, new->mac)) {
+		if (!slot || slot->mac == mine.mac) {
 			chosen = key.slot;
 			break;
 		}
-		__builtin_memcpy(there.mac, slot->mac, ETH_ALEN);
+		had = slot->mac;
+		__builtin_memcpy(there.mac, &had, ETH_ALEN);
 		place = bpf_map_lookup_elem(&fief_ov_stations, &there);
 		if (!place || owner_of(new->vni, place) != owner || !is_valid(new->vni, place, now)) {
 			chosen = key.slot;
@@ -107,21 +116,29 @@ static __always_inline bool take_slot(const struct station *new, __u32 owner, __
 	}
 	key.slot = chosen;
 	slot = bpf_map_lookup_elem(&fief_ov_slots, &key);
-	if (slot && !is_same_mac(slot->mac, new->mac)) {
-		__builtin_memcpy(there.mac, slot->mac, ETH_ALEN);
-		place = bpf_map_lookup_elem(&fief_ov_stations, &there);
-		if (place && owner_of(new->vni, place) == owner) {
-			bpf_map_delete_elem(&fief_ov_stations, &there);
-			count(COUNT_EVICTED);
-		}
+	if (!slot) {
+		if (bpf_map_update_elem(&fief_ov_slots, &key, &mine, BPF_NOEXIST))
+			return NULL;
+		return bpf_map_lookup_elem(&fief_ov_slots, &key);
 	}
-	__builtin_memcpy(mine.mac, new->mac, ETH_ALEN);
-	return !bpf_map_update_elem(&fief_ov_slots, &key, &mine, BPF_ANY);
+	had = slot->mac;
+	if (had == mine.mac)
+		return slot;
+	if (__sync_val_compare_and_swap(&slot->mac, had, mine.mac) != had)
+		return NULL;
+	__builtin_memcpy(there.mac, &had, ETH_ALEN);
+	place = bpf_map_lookup_elem(&fief_ov_stations, &there);
+	if (place && owner_of(new->vni, place) == owner) {
+		bpf_map_delete_elem(&fief_ov_stations, &there);
+		count(COUNT_EVICTED);
+	}
+	return slot;
 }
 
 static __always_inline void learn(const struct station *station, struct place *place, __u32 limit, __u64 now)
 {
 	struct place *there = bpf_map_lookup_elem(&fief_ov_stations, station);
+	struct slot *slot;
 
 	if (there && there->device == place->device && there->port == place->port &&
 	    is_same_address(&there->address, &place->address)) {
@@ -131,12 +148,21 @@ static __always_inline void learn(const struct station *station, struct place *p
 		return;
 	}
 	place->seen = now;
-	if (there && owner_of(station->vni, there) == owner_of(station->vni, place)) {
+	if (is_off(TOOTH_MACS)) {
 		bpf_map_update_elem(&fief_ov_stations, station, place, BPF_ANY);
 		return;
 	}
-	if (take_slot(station, owner_of(station->vni, place), limit, now))
-		bpf_map_update_elem(&fief_ov_stations, station, place, BPF_ANY);
+	if (there && owner_of(station->vni, there) == owner_of(station->vni, place)) {
+		/* Only what is there still: who evicted it gave its slot away. */
+		bpf_map_update_elem(&fief_ov_stations, station, place, BPF_EXIST);
+		return;
+	}
+	slot = claim_slot(station, owner_of(station->vni, place), limit, now);
+	if (!slot || bpf_map_update_elem(&fief_ov_stations, station, place, BPF_ANY))
+		return;
+	/* Whoever took the slot in between found no entry to delete. */
+	if (*(volatile __u64 *)&slot->mac != word_of(station->mac))
+		bpf_map_delete_elem(&fief_ov_stations, station);
 }
 
 #endif

@@ -237,8 +237,10 @@ impl Maps {
 
     /// How many Ethernet addresses are known behind each port, by its number; 0 is all other hosts.
     pub fn addresses(&self) -> Counted<u32, u32> {
+        // A walk begins anew when the entry it stands at goes (bpf_map_get_next_key), so each is counted by its key.
+        let known: Counted<_, _> = self.stations.iter().filter_map(Result::ok).collect();
         let mut counted = Counted::new();
-        for (_, place) in self.stations.iter().filter_map(Result::ok) {
+        for place in known.into_values() {
             // `device` of `struct place`.
             let [_, _, _, _, _, _, _, _, d0, d1, d2, d3, ..] = place;
             *counted.entry(u32::from_ne_bytes([d0, d1, d2, d3])).or_default() += 1;
