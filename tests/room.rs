@@ -159,7 +159,8 @@ pub fn echo(address: &str) -> Echo {
     let address = address.parse().expect("an address");
     // Right after a fork elsewhere in this process the port may be held by a copy for an instant.
     eventually(SOON, || {
-        Echo::listen(address, EchoOptions { pktinfo: true, verbose: false }).map_err(|e| e.to_string())
+        Echo::listen(address, EchoOptions { pktinfo: true, ..EchoOptions::default() })
+            .map_err(|e| e.to_string())
     })
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes an initramfs for one kernel: scripts/vm/initramfs.sh SERIES OUTPUT FILE...
-# In /opt/fief are the files, which are programs or end in .json. Beside them: libraries, a shell, ip, tc, nft, wg and
+# In /opt/fief are the files, which are programs or end in .json or .xz. Beside them: libraries, a shell, ip, tc, nft, wg and
 # ovs-dpctl; and the kernel modules that they need. With FIEF_VM_PEERS=yes the programs of the networks' tests as well.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -14,7 +14,7 @@ MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
 	cls_bpf cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
 	wireguard xfrm_user esp4 echainiv seqiv gcm ghash-generic openvswitch
-	ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"
+	sctp ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"
 
 series="$1"
 output="$2"
@@ -59,7 +59,7 @@ for file in "$@"; do
 	put "$file" "$program"
 	# Most of a debug build is for debuggers.
 	case "$file" in
-	*.json) ;;
+	*.json | *.xz) ;;
 	*) strip --strip-debug "$program" ;;
 	esac
 done

@@ -108,7 +108,7 @@ fn a_hundred_thousand_packets_keep_their_foreign_bits_and_give_none_away() {
         let _asks = room.server();
         // One that is told aliases of senders: its answers take the way through the programs of routes.
         let _told = room.inside(room.host(), || {
-            let plain = EchoOptions { pktinfo: false, verbose: false };
+            let plain = EchoOptions::default();
             Echo::listen("[::]:8001".parse().expect("an address"), plain).expect("free")
         });
         for tenant in [0, 1] {

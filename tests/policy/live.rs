@@ -5,7 +5,7 @@
 //!     └────────┴────────┴────────┴── net 192.168.1.0/24 ──┴────────┴────────┘
 //! ```
 //!
-//! Each workload serves TCP and UDP on ports 80 and 81. SCTP needs a kernel module and is the virtual machine's.
+//! Each workload serves TCP and UDP on ports 80 and 81, and SCTP where the kernel has it: the virtual machine's does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,10 +19,32 @@ use fief_tests::scene::soak;
 
 use crate::shop::Shop;
 
-/// What is allowed is answered long before, however busy the machine is with the 287 others.
-const ANSWERED: Duration = Duration::from_secs(3);
-/// What is denied is waited for so long. Whatever crosses namespaces takes microseconds.
-const NEVER: Duration = Duration::from_millis(400);
+/// Which protocols are asked about, and how long is waited.
+#[derive(Clone, Copy)]
+struct Asking {
+    protocols: &'static [u8],
+    /// What is allowed is answered long before, however busy the machine is with the 287 others.
+    answered: Duration,
+    /// What is denied is waited for so long. Whatever crosses namespaces takes microseconds.
+    never: Duration,
+    /// One case of so many is asked.
+    stride: usize,
+}
+
+const USUAL: Asking = Asking {
+    protocols: &[6, 17],
+    answered: Duration::from_secs(3),
+    never: Duration::from_millis(400),
+    stride: 9,
+};
+/// Emulated processors, and an association that is asked for again after three seconds (RFC 9260, section 16).
+const EMULATED: Asking = Asking {
+    protocols: &[132],
+    answered: Duration::from_secs(30),
+    never: Duration::from_secs(2),
+    stride: 10,
+};
+
 /// Addresses of pods are the table's; the gateway is beside them.
 const NETWORK: &str = "---\napiVersion: fief/v1alpha1\nkind: Network\nmetadata: { name: net, tenant: matrix }\n\
                        spec: { subnets: [192.168.1.0/24], gateways: [192.168.1.254] }\n";
@@ -36,7 +58,7 @@ struct Workloads {
 impl Workloads {
     /// Those of a scene that are not there yet.
     #[track_caller]
-    fn add(&mut self, shop: &Shop, scene: &Scene) {
+    fn add(&mut self, shop: &Shop, scene: &Scene, options: EchoOptions) {
         for pod in &scene.pods {
             let name = pod.endpoint();
             if self.spaces.contains_key(&name) {
@@ -45,7 +67,7 @@ impl Workloads {
             let ns = shop.lab.ns(&name);
             for port in [80, 81] {
                 let all = SocketAddr::from(([0, 0, 0, 0], port));
-                let server = ns.enter(|| Echo::listen(all, EchoOptions::default())).expect("a free port");
+                let server = ns.enter(|| Echo::listen(all, options)).expect("a free port");
                 self.servers.push(server);
             }
             self.spaces.insert(name, (ns, pod.address));
@@ -67,15 +89,21 @@ fn passes(from: &Ns, to: IpAddr, protocol: u8, port: u16, patience: Duration) ->
     let dial = Dial::to(SocketAddr::new(to, port)).timeout(patience);
     from.enter(|| match protocol {
         6 => dial.tcp(b"matrix").is_ok(),
+        132 => dial.sctp(b"matrix").is_ok(),
         _ => dial.udp(b"matrix").is_ok(),
     })
 }
 
 /// Every question of a step at once; what was answered otherwise than expected.
-fn ask(workloads: &Workloads, scene: &Scene, expected: &[Expected]) -> (usize, usize, String) {
+fn ask(
+    workloads: &Workloads,
+    scene: &Scene,
+    expected: &[Expected],
+    asking: Asking,
+) -> (usize, usize, String) {
     let questions: Vec<_> = expected
         .iter()
-        .filter(|one| one.trip.protocol != 132)
+        .filter(|one| asking.protocols.contains(&one.trip.protocol))
         .filter_map(|one| match (one.trip.from, one.trip.to) {
             (End::Pod(from), End::Pod(to)) if from != to => Some((one, from, to)),
             _ => None,
@@ -88,7 +116,7 @@ fn ask(workloads: &Workloads, scene: &Scene, expected: &[Expected]) -> (usize, u
                 let (from, _) = &workloads.spaces[&scene.pods[*from].endpoint()];
                 let (to, allowed) = (scene.pods[*to].address, one.combined);
                 let (protocol, port) = (one.trip.protocol, one.trip.port);
-                let patience = if allowed { ANSWERED } else { NEVER };
+                let patience = if allowed { asking.answered } else { asking.never };
                 scope.spawn(move || passes(from, to, protocol, port, patience))
             })
             .collect();
@@ -108,15 +136,30 @@ fn ask(workloads: &Workloads, scene: &Scene, expected: &[Expected]) -> (usize, u
 
 #[test]
 fn networkpolicy_matrix_live() {
+    matrix_live("policy-live", USUAL);
+}
+
+/// The same over SCTP, which is a kernel's module and seldom there.
+#[test]
+fn networkpolicy_matrix_live_sctp() {
+    if let Err(error) = fief_testkit::sctp(&SocketAddr::from(([127, 0, 0, 1], 80))) {
+        assert!(std::env::var_os("FIEF_TEST_VM").is_none(), "the virtual machine has SCTP: {error}");
+        return fief_testkit::skip(&format!("this kernel has no SCTP ({error}); `make test-vm` runs it"));
+    }
+    matrix_live("policy-sctp", EMULATED);
+}
+
+fn matrix_live(lab: &str, asking: Asking) {
+    let options = EchoOptions { sctp: asking.protocols.contains(&132), ..EchoOptions::default() };
     let Some(cases) = matrix::load() else { return };
-    let Some(shop) = Shop::open("policy-live", DaemonOptions::default()) else { return };
+    let Some(shop) = Shop::open(lab, DaemonOptions::default()) else { return };
     let mut workloads = Workloads { servers: Vec::new(), spaces: BTreeMap::new() };
-    let stride = if soak() { 1 } else { 9 };
+    let stride = if soak() { 1 } else { asking.stride };
     let (mut steps, mut asked, mut allowed, mut wrong) = (0, 0, 0, String::new());
     for (number, case) in cases.iter().enumerate().step_by(stride) {
         for (scene, expected) in matrix::steps(case) {
             steps += 1;
-            workloads.add(&shop, &scene);
+            workloads.add(&shop, &scene, options);
             shop.apply(&["--set", "matrix", "--prune"], &workloads.documents(&scene)).ok();
             eventually(Duration::from_secs(20), || {
                 let views = shop.daemon.cli(&["get", "endpoints", "-o", "json"]).ok().json();
@@ -124,7 +167,7 @@ fn networkpolicy_matrix_live() {
                 let waits = views.iter().find(|view| view["status"]["phase"] != "Ready");
                 waits.map_or(Ok(()), |view| Err(format!("{view}")))
             });
-            let (questions, of_them, said) = ask(&workloads, &scene, &expected);
+            let (questions, of_them, said) = ask(&workloads, &scene, &expected, asking);
             asked += questions;
             allowed += of_them;
             if !said.is_empty() {

@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use crate::socket::{bind_device, set_mark};
+use crate::socket::{bind_device, sctp, set_mark};
 
 /// A client with everything about its socket still open. It acts in the namespace of the calling thread.
 #[derive(Debug, Clone)]
@@ -76,9 +76,21 @@ impl Dial {
         Ok(answer)
     }
 
+    /// Says `payload` over SCTP and hears as much back. An association has no half that could end alone.
+    pub fn sctp(&self, payload: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = self.connected(self.furnished(sctp(&self.to)?)?)?;
+        stream.write_all(payload)?;
+        let mut answer = vec![0; payload.len()];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    }
+
     /// A TCP connection.
     pub fn connect(&self) -> io::Result<TcpStream> {
-        let socket = self.socket(SockType::Stream)?;
+        self.connected(self.socket(SockType::Stream)?)
+    }
+
+    fn connected(&self, socket: OwnedFd) -> io::Result<TcpStream> {
         // Bounds connect(2) as well.
         setsockopt(&socket, sockopt::SendTimeout, &time_val(self.timeout))?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(self.to)).map_err(|error| match error {
@@ -104,7 +116,10 @@ impl Dial {
     /// A socket with all options set, not yet connected.
     pub fn socket(&self, kind: SockType) -> io::Result<OwnedFd> {
         let family = if self.to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        self.furnished(socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?)
+    }
+
+    fn furnished(&self, socket: OwnedFd) -> io::Result<OwnedFd> {
         if let Some(mark) = self.mark {
             set_mark(&socket, mark)?;
         }

@@ -1,24 +1,23 @@
-//! A server that says everything back, over TCP and UDP, and remembers whom it spoke to.
+//! A server that says everything back, over TCP, UDP and SCTP, and remembers whom it spoke to.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+    Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, bind, listen, recvmsg, sendmsg,
+    setsockopt, sockopt,
 };
 
-use crate::socket::mark;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::socket::{mark, sctp};
 
 /// Bytes that wait to be answered.
 const QUEUE: usize = 16 << 20;
-
-/// How often a thread looks whether it should end.
-const TICK: Duration = Duration::from_millis(20);
 
 /// What differs from a plain server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +26,8 @@ pub struct EchoOptions {
     pub pktinfo: bool,
     /// Print a line for each connection and datagram.
     pub verbose: bool,
+    /// Listen for associations of SCTP too, at the same port.
+    pub sctp: bool,
 }
 
 /// A running server. It ends on drop.
@@ -35,17 +36,19 @@ pub struct EchoOptions {
 pub struct Echo {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// Closed, it ends the threads.
+    ends: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    end: AtomicBool,
+    ended: PipeReader,
     heard: Mutex<Vec<String>>,
     options: EchoOptions,
 }
 
 impl Echo {
-    /// Listens on `address`, TCP and UDP; port 0 chooses one. `[::]` serves IPv4 as well.
+    /// Listens on `address`, TCP and UDP and what else the options say; port 0 chooses one. `[::]` serves IPv4 as well.
     pub fn listen(address: SocketAddr, options: EchoOptions) -> io::Result<Echo> {
         let tcp = TcpListener::bind(address)?;
         let address = tcp.local_addr()?;
@@ -60,14 +63,24 @@ impl Echo {
             }
         }
         tcp.set_nonblocking(true)?;
-        udp.set_read_timeout(Some(TICK))?;
-        let shared = Arc::new(Shared { end: AtomicBool::new(false), heard: Mutex::default(), options });
+        // What was announced may turn out to be damaged (recvmsg(2) then waits on).
+        udp.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let (ended, ends) = io::pipe()?;
+        let shared = Arc::new(Shared { ended, heard: Mutex::default(), options });
         let (streams, datagrams) = (shared.clone(), shared.clone());
-        let threads = vec![
-            std::thread::spawn(move || streams.serve_tcp(&tcp)),
+        let mut threads = vec![
+            std::thread::spawn(move || streams.serve("tcp", &tcp)),
             std::thread::spawn(move || datagrams.serve_udp(&udp)),
         ];
-        Ok(Echo { address, shared, threads })
+        if options.sctp {
+            let (associations, socket) = (shared.clone(), sctp(&address)?);
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+            listen(&socket, Backlog::MAXCONN)?;
+            let listener = TcpListener::from(socket);
+            listener.set_nonblocking(true)?;
+            threads.push(std::thread::spawn(move || associations.serve("sctp", &listener)));
+        }
+        Ok(Echo { address, shared, ends: Some(ends), threads })
     }
 
     /// Where it listens.
@@ -84,7 +97,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        self.shared.end.store(true, Ordering::Relaxed);
+        drop(self.ends.take());
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
@@ -92,40 +105,36 @@ impl Drop for Echo {
 }
 
 impl Shared {
-    fn serve_tcp(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.end.load(Ordering::Relaxed) {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    let shared = self.clone();
-                    std::thread::spawn(move || drop(shared.converse(stream, peer)));
-                }
-                // Nothing there, or a connection that went before it was accepted.
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+    fn serve(self: &Arc<Self>, protocol: &'static str, listener: &TcpListener) {
+        while self.waits(listener) {
+            // A connection may have gone before it is accepted.
+            if let Ok((stream, peer)) = listener.accept() {
+                let shared = self.clone();
+                std::thread::spawn(move || drop(shared.converse(protocol, stream, peer)));
             }
         }
     }
 
-    fn converse(&self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn converse(&self, protocol: &str, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let (peer, local, mark) = (plain(peer), plain(stream.local_addr()?), mark(&stream)?);
-        self.note(format!("tcp from {peer} to {local} mark {mark:#x}"));
+        self.note(format!("{protocol} from {peer} to {local} mark {mark:#x}"));
         stream.set_nonblocking(false)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TICK))?;
+        if protocol == "tcp" {
+            stream.set_nodelay(true)?;
+        }
         let mut buffer = [0; 65_536];
-        while !self.end.load(Ordering::Relaxed) {
-            match stream.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => stream.write_all(&buffer[..length])?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(error) => return Err(error),
+        while self.waits(&stream) {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                length => stream.write_all(&buffer[..length])?,
             }
         }
         Ok(())
     }
 
     fn serve_udp(&self, socket: &UdpSocket) {
-        while !self.end.load(Ordering::Relaxed) {
-            // Errors are time-outs, or ICMP answers to what we sent; neither ends a server.
+        while self.waits(socket) {
+            // Errors are ICMP answers to what we sent, which end no server.
             let served =
                 if self.options.pktinfo { self.answer_carefully(socket) } else { self.answer(socket) };
             drop(served);
@@ -180,6 +189,21 @@ impl Shared {
         };
         sendmsg(fd, &[IoSlice::new(&buffer[..length])], source.as_slice(), MsgFlags::empty(), Some(&peer))?;
         Ok(())
+    }
+
+    /// Until there is something to read, or an error to hear of. False when the server ends.
+    fn waits(&self, socket: &impl AsFd) -> bool {
+        loop {
+            let mut both = [PollFd::new(socket, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
+            let polled = poll(&mut both, None);
+            let [socket, ended] = both.map(|fd| !fd.revents().is_empty());
+            match polled {
+                Ok(_) if ended => return false,
+                Ok(_) if socket => return true,
+                Ok(_) | Err(rustix::io::Errno::INTR) => (),
+                Err(_) => return false,
+            }
+        }
     }
 
     fn note(&self, line: String) {

@@ -54,5 +54,5 @@ pub use ns::Ns;
 pub use poll::{attempt, eventually, slowness};
 pub use privilege::{missing, skip};
 pub use snapshot::Snapshot;
-pub use socket::{bind_device, mark, set_mark};
+pub use socket::{bind_device, mark, sctp, set_mark};
 pub use street::{Families, Street};

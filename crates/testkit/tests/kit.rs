@@ -336,7 +336,7 @@ fn clients_and_servers_talk() {
         "addr add 192.0.2.2/24 dev eth0\naddr add 192.0.2.3/24 dev eth0\naddr add fd00::2/64 dev eth0 nodad\n\
           addr add fd00::3/64 dev eth0 nodad",
     );
-    let options = EchoOptions { pktinfo: true, verbose: false };
+    let options = EchoOptions { pktinfo: true, ..EchoOptions::default() };
     let echo = b.enter(|| Echo::listen(([0_u16; 8], 7007).into(), options)).expect("it listens");
     for address in ["192.0.2.2:7007", "192.0.2.3:7007", "[fd00::2]:7007", "[fd00::3]:7007"] {
         let to: SocketAddr = address.parse().expect("an address");

@@ -119,8 +119,6 @@ fn is_reached_by_the_device(scene: &Evenet, ask: &[&str]) {
     // The address is app1's in NI1 only: in NI3, with the same subnet, nobody has it, and outside of VRFs neither.
     of("ni3", ask, "--interface").fails();
     host.run(ask).fails();
-    let told = node.daemon.cli(&[&["exec", "ni1", "--"], ask].concat()).fails();
-    assert!(told.stderr.contains(&format!("ip vrf exec {}", node.vrf("ni1"))), "{told}");
 }
 
 #[test]
@@ -129,13 +127,14 @@ pub fn evenet_e18() {
     let (node, url) = (&scene.node, http(scene.one.address));
     let curl = node.town.tools.curl.display().to_string();
     let ask = [curl.as_str(), "-sS", "--fail", "--noproxy", "*", "--max-time", "2", url.as_str()];
-    if in_vrfs() {
-        return is_reached_by_the_device(&scene, &ask);
-    }
     let by_fief = node.daemon.cli(&[&["exec", "ni1", "--"], &ask[..]].concat()).ok();
     assert!(by_fief.stdout.starts_with("app1 sees "), "{by_fief}");
-    let by_hand = node.run_inside("ni1", &ask).ok();
-    assert_eq!(by_hand.stdout, by_fief.stdout);
+    if in_vrfs() {
+        is_reached_by_the_device(&scene, &ask);
+    } else {
+        let by_hand = node.run_inside("ni1", &ask).ok();
+        assert_eq!(by_hand.stdout, by_fief.stdout);
+    }
     let ping = ["ping", "-n", "-c", "1", "-W", "1", &scene.one.address.to_string()].map(str::to_owned);
     let ping = ping.each_ref().map(String::as_str);
     node.daemon.cli(&[&["exec", "ni1", "--"], &ping[..]].concat()).ok();

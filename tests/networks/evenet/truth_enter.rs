@@ -17,19 +17,18 @@ fn who_enters_and_by_which_door() {
     const NOBODY: u32 = 65_534;
     let curl = node.town.tools.curl.display().to_string();
     let ask = [curl.as_str(), "-sS", "--noproxy", "*", "--max-time", "5", &http(Town::SITE)];
-    if in_vrfs() {
-        let vrf = node.vrf("ni1");
-        let told = exec(0, &ask);
-        let says = format!(
-            "the networks of tenant ni1 are in VRF {vrf}; an administrator enters it by: ip vrf exec {vrf}"
-        );
-        assert!(told.code() == 125 && told.stderr.contains(&says), "{told}");
-    } else {
-        assert_eq!(exec(0, &ask).ok().stdout.trim(), format!("site sees {}", Town::host_address(0)));
-        let told = exec(NOBODY, &ask);
-        let says = "tenant ni1 has a network namespace, which only an administrator of the host may enter";
-        assert!(told.code() == 125 && told.stderr.contains(says), "{told}");
-    }
+    assert_eq!(exec(0, &ask).ok().stdout.trim(), format!("site sees {}", Town::host_address(0)));
+    let told = exec(NOBODY, &ask);
+    let says = match in_vrfs() {
+        true => format!(
+            "the networks of tenant ni1 are in VRF {}, which only an administrator of the host may enter",
+            node.vrf("ni1")
+        ),
+        false => {
+            "tenant ni1 has a network namespace, which only an administrator of the host may enter".to_owned()
+        }
+    };
+    assert!(told.code() == 125 && told.stderr.contains(&says), "{told}");
     // No option of a socket, a thread or a process reaches there, and none is changed by trying.
     for whose in [libfief::Whose::Socket, libfief::Whose::Thread, libfief::Whose::Process] {
         let refused = crate::room::seen(node.town.lab.cgroup(), &node.town.host, || {

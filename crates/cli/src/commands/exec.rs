@@ -1,5 +1,6 @@
 //! `fief exec`: becomes a tenant, then the command.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -24,13 +25,18 @@ const NOT_FOUND: u8 = 127;
 pub fn run(args: ExecArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let tenant = args.tenant.unwrap_or_default();
     let namespace = context.namespace_of(&tenant);
+    let mut command = args.command;
     let entered = match Namespace::at(&namespace) {
         Ok(namespace) if !tenant.is_empty() => {
             namespace.enter().map_err(|error| reason_of_namespace(&tenant, &error))
         }
-        _ => libfief::any_socket()
-            .and_then(|any| libfief::set(&any, Whose::Process, &tenant))
-            .map_err(|error| reason_of_vrf(&tenant, &error).unwrap_or_else(|| reason(&tenant, &error))),
+        _ => libfief::any_socket().and_then(|any| libfief::set(&any, Whose::Process, &tenant)).or_else(
+            |error| {
+                let vrf = vrf_of(&tenant, &error).ok_or_else(|| reason(&tenant, &error))?;
+                command = in_vrf(&tenant, &vrf, command.split_off(0))?;
+                Ok(())
+            },
+        ),
     };
     if let Err(reason) = entered {
         eprintln!("error: {reason}");
@@ -39,7 +45,7 @@ pub fn run(args: ExecArgs, context: &Context) -> anyhow::Result<ExitCode> {
     if args.all {
         raise_descriptors();
     }
-    let (program, words) = args.command.split_first().expect("the parser demands a command");
+    let (program, words) = command.split_first().expect("the parser demands a command");
     // Only comes back if it fails.
     let error = Command::new(program).args(words).exec();
     eprintln!("error: cannot run {}: {error}", program.display());
@@ -69,8 +75,8 @@ fn reason_of_namespace(tenant: &str, error: &HostError) -> String {
     }
 }
 
-/// A tenant with networks in a VRF is none that the kernel's programs know.
-fn reason_of_vrf(tenant: &str, error: &io::Error) -> Option<String> {
+/// The VRF of a tenant with networks, which is none that the kernel's programs know.
+fn vrf_of(tenant: &str, error: &io::Error) -> Option<String> {
     let is_unknown = [Some(libc::ENOENT), Some(libc::ENOPROTOOPT), Some(libc::EOPNOTSUPP)];
     if tenant.is_empty() || !is_unknown.contains(&error.raw_os_error()) {
         return None;
@@ -79,10 +85,17 @@ fn reason_of_vrf(tenant: &str, error: &io::Error) -> Option<String> {
     let is_its =
         |device: &Device| device.kind.as_deref() == Some("vrf") && device.alias.as_ref() == Some(&alias);
     let listed = Socket::open(libc::NETLINK_ROUTE).and_then(|mut socket| devices::list(&mut socket)).ok()?;
-    let vrf = listed.into_iter().find(is_its)?.name;
-    Some(format!(
-        "the networks of tenant {tenant} are in VRF {vrf}; an administrator enters it by: ip vrf exec {vrf}"
-    ))
+    Some(listed.into_iter().find(is_its)?.name)
+}
+
+/// A command whose sockets are a VRF's, as ip-vrf(8) has them be: by a program at a control group of its own.
+fn in_vrf(tenant: &str, vrf: &str, command: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(format!(
+            "the networks of tenant {tenant} are in VRF {vrf}, which only an administrator of the host may enter"
+        ));
+    }
+    Ok(["ip", "vrf", "exec", vrf].map(OsString::from).into_iter().chain(command).collect())
 }
 
 fn reason(tenant: &str, error: &io::Error) -> String {

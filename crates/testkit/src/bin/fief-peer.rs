@@ -54,7 +54,7 @@ fn serve(address: &str, options: &[&str]) -> Result<(), Failure> {
     if let Some(unknown) = options.iter().find(|option| **option != "--pktinfo") {
         return Err(Failure::Usage(format!("unknown option {unknown}")));
     }
-    let options = EchoOptions { pktinfo: !options.is_empty(), verbose: true };
+    let options = EchoOptions { pktinfo: !options.is_empty(), verbose: true, ..EchoOptions::default() };
     let echo = Echo::listen(parsed(address)?, options)?;
     println!("ready {}", echo.address());
     loop {
