@@ -15,8 +15,8 @@ pub(super) enum Scope {
 /// Something for each value of each label.
 #[derive(Debug)]
 pub(super) struct ByLabel<T> {
-    namespace: HashMap<String, HashMap<String, T>>,
-    workload: HashMap<String, HashMap<String, T>>,
+    namespace: HashMap<Box<str>, HashMap<Box<str>, T>>,
+    workload: HashMap<Box<str>, HashMap<Box<str>, T>>,
 }
 
 impl<T: Default> ByLabel<T> {
@@ -33,7 +33,7 @@ impl<T: Default> ByLabel<T> {
             Scope::Namespace => &mut self.namespace,
             Scope::Workload => &mut self.workload,
         };
-        all.entry(key.to_owned()).or_default().entry(value.to_owned()).or_default()
+        all.entry(key.into()).or_default().entry(value.into()).or_default()
     }
 
     /// Takes it out if it is empty now.

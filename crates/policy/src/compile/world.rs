@@ -14,7 +14,13 @@ use crate::tables::{PeersId, RuleNumber, Sets};
 
 /// The number of a selector in its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SelectorId(usize);
+pub(super) struct SelectorId(u32);
+
+impl SelectorId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// The workloads of one tenant, and who selects them.
 #[derive(Debug, Default)]
@@ -22,9 +28,9 @@ pub(super) struct World {
     pub(super) identities: HashMap<Identity, Known>,
     pub(super) subjects: BTreeSet<Identity>,
     pub(super) names: Names,
-    by_label: ByLabel<BTreeSet<Identity>>,
+    by_label: ByLabel<Holders>,
     selectors: Vec<Option<Selecting>>,
-    vacant: Vec<usize>,
+    vacant: Vec<SelectorId>,
     numbers: HashMap<Selector, SelectorId>,
     /// Selectors by one label that they want.
     anchored: ByLabel<Vec<SelectorId>>,
@@ -40,6 +46,24 @@ pub(super) struct Known {
     pub(super) workload: Arc<Workload>,
     pub(super) selectors: Vec<SelectorId>,
     pub(super) sets: Sets,
+}
+
+/// Identities that have a label, ascending. Most labels have one, for which the node of a tree is four times as large.
+#[derive(Debug, Default)]
+struct Holders(Vec<Identity>);
+
+impl Holders {
+    fn insert(&mut self, identity: Identity) {
+        if let Err(place) = self.0.binary_search(&identity) {
+            self.0.insert(place, identity);
+        }
+    }
+
+    fn remove(&mut self, identity: Identity) {
+        if let Ok(place) = self.0.binary_search(&identity) {
+            self.0.remove(place);
+        }
+    }
 }
 
 /// A selector that somebody uses.
@@ -74,11 +98,11 @@ struct Named {
 
 impl World {
     pub(super) fn selecting(&self, id: SelectorId) -> Option<&Selecting> {
-        self.selectors.get(id.0).and_then(Option::as_ref)
+        self.selectors.get(id.index()).and_then(Option::as_ref)
     }
 
     pub(super) fn selecting_mut(&mut self, id: SelectorId) -> Option<&mut Selecting> {
-        self.selectors.get_mut(id.0).and_then(Option::as_mut)
+        self.selectors.get_mut(id.index()).and_then(Option::as_mut)
     }
 
     /// The subjects that a selector matches.
@@ -106,6 +130,7 @@ impl World {
             }
         }
         selectors.sort_unstable();
+        selectors.shrink_to_fit();
         self.names.add(identity, &workload);
         self.identities.insert(identity, Known { workload, selectors, sets: Sets::default() });
     }
@@ -114,8 +139,8 @@ impl World {
     pub(super) fn remove(&mut self, identity: Identity) -> Option<Known> {
         let known = self.identities.remove(&identity)?;
         for (scope, key, value) in labels_of(&known.workload) {
-            self.by_label.entry(scope, key, value).remove(&identity);
-            self.by_label.tidy(scope, key, value, BTreeSet::is_empty);
+            self.by_label.entry(scope, key, value).remove(identity);
+            self.by_label.tidy(scope, key, value, |holders| holders.0.is_empty());
         }
         for id in &known.selectors {
             if let Some(selecting) = self.selecting_mut(*id) {
@@ -131,7 +156,7 @@ impl World {
         if let Some(id) = self.numbers.get(selector) {
             return *id;
         }
-        let id = SelectorId(self.vacant.pop().unwrap_or(self.selectors.len()));
+        let id = self.vacant.pop().unwrap_or(SelectorId(self.selectors.len() as u32));
         let matched: BTreeSet<Identity> = self.candidates(selector).collect();
         for identity in &matched {
             if let Some(known) = self.identities.get_mut(identity)
@@ -148,7 +173,7 @@ impl World {
         }
         self.numbers.insert(selector.clone(), id);
         let selecting = Selecting { selector: selector.clone(), matched, ..Selecting::default() };
-        match self.selectors.get_mut(id.0) {
+        match self.selectors.get_mut(id.index()) {
             Some(vacant) => *vacant = Some(selecting),
             None => self.selectors.push(Some(selecting)),
         }
@@ -167,8 +192,8 @@ impl World {
             if self.selecting(id).is_none_or(is_used) {
                 continue;
             }
-            let Some(gone) = self.selectors.get_mut(id.0).and_then(Option::take) else { continue };
-            self.vacant.push(id.0);
+            let Some(gone) = self.selectors.get_mut(id.index()).and_then(Option::take) else { continue };
+            self.vacant.push(id);
             self.numbers.remove(&gone.selector);
             for identity in &gone.matched {
                 if let Some(known) = self.identities.get_mut(identity) {
@@ -195,9 +220,9 @@ impl World {
 
     fn candidates<'a>(&'a self, selector: &'a Selector) -> Box<dyn Iterator<Item = Identity> + 'a> {
         let having = |(scope, key, values): (_, &'a str, &'a [String])| {
-            values.iter().filter_map(move |value| self.by_label.get(scope, key, value))
+            values.iter().filter_map(move |value| self.by_label.get(scope, key, value)).map(|holders| &holders.0)
         };
-        let rarest = wanted(selector).min_by_key(|label| having(*label).map(BTreeSet::len).sum::<usize>());
+        let rarest = wanted(selector).min_by_key(|label| having(*label).map(Vec::len).sum::<usize>());
         let selects = |identity: &Identity| {
             self.identities.get(identity).is_some_and(|known| selector.selects(&known.workload))
         };

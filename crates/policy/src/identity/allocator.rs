@@ -42,7 +42,7 @@ pub struct Identities {
 #[derive(Debug, Clone)]
 struct Holder {
     workload: Arc<Workload>,
-    uses: u64,
+    uses: u32,
     /// Since when nobody uses it; only while `uses` is 0.
     since: u64,
 }
