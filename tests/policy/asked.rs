@@ -72,6 +72,15 @@ fn a_verdict_names_the_line_that_decided() {
     }
 }
 
+/// The positive half of what a host is told that could judge nothing.
+#[test]
+fn the_doctor_says_whether_policies_are_possible() {
+    let Some(shop) = Shop::open("policy-doctor", DaemonOptions::default()) else { return };
+    let checks = shop.daemon.cli(&["doctor", "-o", "json"]).ok().json();
+    let check = checks.as_array().and_then(|all| all.iter().find(|check| check["name"] == "policies"));
+    assert_eq!(check.expect("a line of the doctor's")["verdict"], "ok", "{checks}");
+}
+
 #[test]
 fn each_side_is_asked_by_the_policies_of_its_tenant() {
     let Some(shop) = Shop::furnished("policy-sides") else { return };

@@ -1,6 +1,7 @@
 //! What this host has and lacks, in lines that a person can act on.
 
 use fief_api::{Check, Verdict};
+use fief_host::kernel::Classifiers;
 use fief_host::{cgroup, kernel};
 
 use crate::engine::Engine;
@@ -16,6 +17,7 @@ pub fn examine(engine: &Engine) -> Vec<Check> {
         capabilities(),
     ];
     checks.extend(backends(engine));
+    checks.push(classifiers());
     checks.push(marks(engine));
     checks.extend(engine.daemon_status().conditions.into_iter().map(|c| Check {
         name: c.reason,
@@ -117,6 +119,19 @@ fn netns() -> Check {
         let seen =
             "possible, but packets between endpoints of one network have no records in connection tracking";
         warn(&name, seen.into(), "modprobe br_netfilter, before the tenant's first network")
+    }
+}
+
+fn classifiers() -> Check {
+    const NAME: &str = "policies";
+    match kernel::classifiers() {
+        Classifiers::Ready => ok(NAME, "possible: programs at ports (cls_bpf)".into()),
+        Classifiers::Loadable => ok(NAME, "possible: the kernel loads cls_bpf when a port wants it".into()),
+        Classifiers::Missing => warn(
+            NAME,
+            "not possible: this kernel has no cls_bpf; ports that policies are about stay down".into(),
+            "install the kernel's modules, or run one with CONFIG_NET_CLS_BPF",
+        ),
     }
 }
 

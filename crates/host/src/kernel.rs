@@ -33,6 +33,40 @@ pub fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
 }
 
+/// What there is of programs that judge at a port's end (cls_bpf).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classifiers {
+    /// They are in the kernel.
+    Ready,
+    /// They are a module, which the kernel loads when they are wanted.
+    Loadable,
+    /// There are none.
+    Missing,
+}
+
+/// Looks for classifiers, in what runs and in what this kernel could load.
+pub fn classifiers() -> Classifiers {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let modules = format!("/lib/modules/{}/modules.dep", uname().release().to_string_lossy());
+    classifiers_in(&symbols, &std::fs::read_to_string(modules).unwrap_or_default())
+}
+
+fn classifiers_in(symbols: &str, modules: &str) -> Classifiers {
+    let is_module = |line: &str| {
+        line.split(':')
+            .next()
+            .and_then(|path| path.rsplit('/').next())
+            .is_some_and(|name| name.starts_with("cls_bpf.ko"))
+    };
+    if symbols.lines().any(|line| line.split_whitespace().nth(2) == Some("cls_bpf_classify")) {
+        Classifiers::Ready
+    } else if modules.lines().any(is_module) {
+        Classifiers::Loadable
+    } else {
+        Classifiers::Missing
+    }
+}
+
 /// The capabilities fief needs and this process lacks (capabilities(7)), by name.
 pub fn missing_capabilities() -> Vec<&'static str> {
     const NEEDED: [(u32, &str); 4] =
@@ -109,5 +143,17 @@ mod tests {
     fn versions_compare_as_numbers() {
         assert_eq!(parse("6.12.43+deb12-amd64"), (6, 12));
         assert!(parse("6.9.1") < FLOOR && parse("6.12-rc1") >= FLOOR && parse("7.0") > FLOOR);
+    }
+
+    #[test]
+    fn classifiers_are_in_the_kernel_or_a_module_or_nowhere() {
+        let symbols = "0000000000000000 T cls_bpf_exec\n0000000000000000 t cls_bpf_classify\t[cls_bpf]\n";
+        let modules = "kernel/net/sched/act_bpf.ko.xz:\nkernel/net/sched/cls_bpf.ko.xz: kernel/lib/x.ko\n";
+        assert_eq!(classifiers_in(symbols, ""), Classifiers::Ready);
+        assert_eq!(classifiers_in("", modules), Classifiers::Loadable);
+        assert_eq!(
+            classifiers_in("0 t cls_bpf_classify_not\n", "kernel/net/sched/act_bpf.ko: cls_bpf.ko\n"),
+            Classifiers::Missing
+        );
     }
 }

@@ -294,8 +294,5 @@ fn every_cell_of_tenants_made_of_networks() {
 
 #[test]
 fn every_cell_of_tenants_made_of_networks_without_marks() {
-    if in_vrfs() {
-        return fief_testkit::skip("an emulated processor has no time to ask twice");
-    }
     fief_testkit::without_marks(every_cell_of_tenants_made_of_networks);
 }

@@ -220,7 +220,10 @@ impl World {
 
     fn candidates<'a>(&'a self, selector: &'a Selector) -> Box<dyn Iterator<Item = Identity> + 'a> {
         let having = |(scope, key, values): (_, &'a str, &'a [String])| {
-            values.iter().filter_map(move |value| self.by_label.get(scope, key, value)).map(|holders| &holders.0)
+            values
+                .iter()
+                .filter_map(move |value| self.by_label.get(scope, key, value))
+                .map(|holders| &holders.0)
         };
         let rarest = wanted(selector).min_by_key(|label| having(*label).map(Vec::len).sum::<usize>());
         let selects = |identity: &Identity| {
