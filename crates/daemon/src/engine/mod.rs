@@ -134,6 +134,8 @@ pub struct Engine {
     last_reconcile: Duration,
     wake_at: Option<Instant>,
     verify_at: Option<Instant>,
+    /// When memory goes back: what was applied needed for a moment a multiple of what stays.
+    rest_at: Option<Instant>,
     /// When to look for idle aliases, while there are any.
     sweep_at: Option<Instant>,
     jobs: Receiver<Job>,
@@ -325,6 +327,7 @@ impl Engine {
             last_reconcile: Duration::ZERO,
             wake_at: None,
             verify_at: None,
+            rest_at: None,
             jobs,
             views,
             bell,
@@ -382,7 +385,8 @@ impl Engine {
             if told || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
                 self.reconcile();
             }
-            if verify {
+            if self.rest_at.is_some_and(|at| at <= now) {
+                self.rest_at = None;
                 fief_host::memory::give_back();
             }
         }
@@ -419,6 +423,7 @@ impl Engine {
         }
         if busy {
             self.verify_at = Some(Instant::now() + QUIET);
+            self.rest_at = self.verify_at;
         }
         if busy || moved {
             self.touch();
@@ -474,8 +479,14 @@ impl Engine {
     }
 
     fn wait(&self) -> std::io::Result<()> {
-        let due =
-            [self.wake_at, self.verify_at, self.sweep_at, self.progress.look_at, self.segments.look_at()];
+        let due = [
+            self.wake_at,
+            self.verify_at,
+            self.rest_at,
+            self.sweep_at,
+            self.progress.look_at,
+            self.segments.look_at(),
+        ];
         let more = [self.observed.doubts_until(), self.judges.look_at];
         let due = due.into_iter().chain(more).flatten().min();
         let pause = due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
