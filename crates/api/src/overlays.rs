@@ -1,5 +1,7 @@
 //! Interfaces of namespaces on the segments of groups.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The interface that somebody's namespace has, if he does not name another.
@@ -40,4 +42,22 @@ pub struct OverlayView {
     pub flooded: u64,
     /// Frames to everybody that were above the rate, and dropped.
     pub limited: u64,
+}
+
+/// What was counted for all segments of a host together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayCounters {
+    /// Datagrams and frames without sense, or of no segment of this host.
+    pub malformed: u64,
+    /// Ethernet addresses that were forgotten for new ones of the same owner.
+    pub evicted: u64,
+    /// Goodbyes of peers that were believed.
+    pub goodbyes: u64,
+    /// Goodbyes of peers that had just said one, and were not.
+    pub goodbyes_ignored: u64,
+    /// Ethernet addresses of other hosts that are remembered.
+    pub remote_addresses: u32,
+    /// What guarded sockets that this daemon has made were refused, by kind.
+    pub refused: BTreeMap<String, u64>,
 }

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use fief_datapath::overlay::maps::PEERS;
 use fief_overlay::{GROUP4, GROUP6, PORT, Rules};
 use serde::Deserialize;
 
@@ -30,6 +32,8 @@ pub struct Overlay {
     pub members_per_group: u32,
     /// Frames a second that a port may send to everybody.
     pub rate: u32,
+    /// Seconds that an Ethernet address is remembered on the fast path.
+    pub expire_time: u32,
     /// Ethernet addresses that a port may have.
     pub macs_per_port: u32,
     /// A file of the other hosts, `ADDRESS[:PORT]` a line, where there is no multicast.
@@ -49,6 +53,7 @@ impl Default for Overlay {
             supplementary_groups: false,
             members_per_group: 1024,
             rate: 1000,
+            expire_time: 128,
             macs_per_port: 1024,
             peers: None,
         }
@@ -59,13 +64,18 @@ impl Default for Overlay {
 const LONGEST_NAME: usize = 15;
 /// Of the 65536 sockets that there is room for (`segment_claimed` in bpf/lib/segment.h), one group gets no more than a quarter.
 const MOST_MEMBERS: u32 = 8192;
-/// A file of hosts; a LAN with more has multicast.
-const MOST_PEERS: usize = 1024;
+/// The guard of sockets forgets who was silent for longer (SILENCE in bpf/lib/segment.h).
+const LONGEST_MEMORY: u32 = 600;
 
 impl Overlay {
     /// Whose segment somebody may be on.
     pub fn rules(&self) -> Rules {
         Rules { least: self.min_gid, supplementary: self.supplementary_groups }
+    }
+
+    /// How long an Ethernet address is remembered.
+    pub fn expire_time(&self) -> Duration {
+        Duration::from_secs(self.expire_time.into())
     }
 
     /// The other hosts, by the file; none without one.
@@ -113,6 +123,11 @@ impl Overlay {
             "overlay.macsPerPort {} must lie between 1 and 65536",
             self.macs_per_port
         );
+        anyhow::ensure!(
+            (1..=LONGEST_MEMORY).contains(&self.expire_time),
+            "overlay.expireTime {} must lie between 1 and {LONGEST_MEMORY} seconds",
+            self.expire_time
+        );
         self.read_peers()?;
         Ok(())
     }
@@ -145,8 +160,8 @@ fn read_peers(text: &str, port: u16, path: &Path) -> anyhow::Result<Vec<SocketAd
         }
     }
     anyhow::ensure!(
-        peers.len() <= MOST_PEERS,
-        "overlay.peers: {} has {} hosts, {MOST_PEERS} at most",
+        peers.len() <= PEERS,
+        "overlay.peers: {} has {} hosts, {PEERS} at most; a LAN with more needs multicast",
         path.display(),
         peers.len()
     );
@@ -176,6 +191,15 @@ mod tests {
             let error = read(&format!("192.0.2.9\n{bad}\n")).unwrap_err().to_string();
             assert!(error.contains("peers:2: ") && error.contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn no_more_hosts_are_taken_than_the_programs_hold() {
+        let file = |hosts: usize| (0..hosts).map(|i| format!("192.0.2.1:{}\n", i + 1)).collect::<String>();
+        let read = |hosts: usize| read_peers(&file(hosts), PORT, Path::new("peers"));
+        assert_eq!(read(PEERS).unwrap().len(), PEERS);
+        let error = read(PEERS + 1).unwrap_err().to_string();
+        assert!(error.contains("peers has 257 hosts, 256 at most"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! directory is removed: its sockets keep the group, and with it the programs, until the last of them is closed, and no new one
 //! can be made in it. So there is nothing to adopt, and what is left over is the kernel's to clear away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
@@ -93,13 +93,19 @@ impl Broker {
         tracing::debug!(user = caller.user, group = segment.group(), "sockets of a segment");
         Ok(pair)
     }
+
+    /// How often each kind of refusal was one, of the sockets that this daemon has made.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
+        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        house.as_ref().map(House::refused).unwrap_or_default()
+    }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(house) = house.take() {
-            let counts = REASONS.into_iter().zip(house.guard.refused()).filter(|(_, count)| *count > 0);
+            let counts = house.refused().into_iter().filter(|(_, count)| *count > 0);
             let counts: Vec<String> = counts.map(|(reason, count)| format!("{reason} {count}")).collect();
             if !counts.is_empty() {
                 tracing::info!("guarded sockets were refused: {}", counts.join(", "));
@@ -110,6 +116,10 @@ impl Drop for Broker {
 }
 
 impl House {
+    fn refused(&self) -> BTreeMap<String, u64> {
+        REASONS.into_iter().map(str::to_owned).zip(self.guard.refused()).collect()
+    }
+
     fn build(place: &Path) -> Result<House, Errno> {
         let build = || -> anyhow::Result<House> {
             cgroup::create(place)?;

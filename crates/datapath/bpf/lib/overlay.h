@@ -4,8 +4,8 @@
 
 #pragma once
 
-/* Entries older than this are ignored, as vxvde does; in nanoseconds. */
-#define MAX_AGE (128 * 1000000000ULL)
+/* Goodbyes of one peer that come closer together are forged: who has gone has no more to say. */
+#define GOODBYES_APART (10 * 1000000000ULL)
 /* How often an entry in use is renewed. */
 #define REFRESH 1000000000ULL
 /* Ports of a segment on one host, and peers of the configuration. */
@@ -111,7 +111,8 @@ struct peer {
 #define COUNT_MALFORMED 0
 #define COUNT_EVICTED 1
 #define COUNT_GOODBYES 2
-#define COUNTS 3
+#define COUNT_IGNORED 3
+#define COUNTS 4
 
 /* A datagram of UDP at the underlay. */
 struct datagram {

@@ -140,6 +140,8 @@ pub struct Counts {
     pub evicted: u64,
     /// Goodbyes of peers.
     pub goodbyes: u64,
+    /// Those of peers that had just said one.
+    pub ignored: u64,
 }
 
 /// The maps.
@@ -175,7 +177,7 @@ impl Maps {
         self.settings.set(0, settings, 0).map_err(|e| failed(SETTINGS, &e))
     }
 
-    /// Sets the peers; those behind the last that fits are left out.
+    /// Sets the peers, [`PEERS`] at most.
     pub fn set_peers(&mut self, peers: &[Peer]) -> Result<(), DatapathError> {
         for index in 0..PEERS {
             let peer = peers.get(index).copied().unwrap_or_default();
@@ -251,7 +253,7 @@ impl Maps {
     /// What was counted, over all processors.
     pub fn counts(&self) -> Counts {
         let sum = |index: u32| self.counts.get(&index, 0).map_or(0, |values| values.iter().sum());
-        Counts { malformed: sum(0), evicted: sum(1), goodbyes: sum(2) }
+        Counts { malformed: sum(0), evicted: sum(1), goodbyes: sum(2), ignored: sum(3) }
     }
 }
 

@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fief_api::{OverlayView, Paths};
+use fief_api::{OverlayCounters, OverlayView, Paths};
 use fief_datapath::overlay::maps::{GROUP4, GROUP6, MEMBERS, Port, Segment as Entry};
 use fief_host::devices::{self, Build, Vni};
 use fief_host::namespaces::{Namespace, Owner};
@@ -192,6 +192,22 @@ impl Fast {
         Ok(self.standing()?.iter().map(|standing| self.view(standing, addresses(standing))).collect())
     }
 
+    /// What was counted for all of them.
+    pub fn counters(&self) -> OverlayCounters {
+        let Some(tables) = self.programs.as_ref().map(Programs::tables) else {
+            return OverlayCounters::default();
+        };
+        let counts = tables.counts();
+        OverlayCounters {
+            malformed: counts.malformed,
+            evicted: counts.evicted,
+            goodbyes: counts.goodbyes,
+            goodbyes_ignored: counts.ignored,
+            remote_addresses: tables.addresses().get(&0).copied().unwrap_or(0),
+            ..OverlayCounters::default()
+        }
+    }
+
     /// Makes everything as the interfaces that there are want it.
     pub fn refresh(&mut self) -> Result<(), Refusal> {
         let there = self.standing()?;
@@ -309,7 +325,7 @@ impl Fast {
     fn programs(&mut self, underlay: &Underlay) -> Result<(), Refusal> {
         if self.programs.is_none() {
             fief_host::kernel::mount_bpffs(&self.bpffs).map_err(unavailable)?;
-            self.programs = Some(Programs::load(&self.namespace, &self.pins)?);
+            self.programs = Some(Programs::load(&self.namespace, &self.pins, self.config.expire_time())?);
         }
         let peers = self.config.read_peers().map_err(|e| Refusal::Unavailable(format!("{e:#}")))?;
         self.programs.as_mut().ok_or_else(gone)?.set(&self.config, underlay, &peers)

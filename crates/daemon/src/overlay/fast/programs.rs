@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fief_datapath::Device;
 use fief_datapath::overlay::maps::{Maps, Peer, Settings};
@@ -42,9 +43,9 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads the programs; those that an earlier daemon left go on until they are replaced.
-    pub fn load(namespace: &Path, pins: &Path) -> Result<Programs, Refusal> {
+    pub fn load(namespace: &Path, pins: &Path, age: Duration) -> Result<Programs, Refusal> {
         let namespace = Arc::new(Namespace::create(namespace).map_err(unavailable)?);
-        let overlay = Overlay::load(pins).map_err(unavailable)?;
+        let overlay = Overlay::load(pins, age).map_err(unavailable)?;
         let inside = overlay.inside().map_err(unavailable)?;
         Ok(Programs {
             namespace,
