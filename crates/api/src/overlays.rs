@@ -14,6 +14,9 @@ pub struct JoinRequest {
     /// The group, by name or number; the caller's effective one if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Which of the group's networks; 0, the first, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<u8>,
     /// The interface's name; `eth0` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -26,8 +29,12 @@ pub struct JoinRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OverlayView {
-    /// The group, which is the VNI as well.
+    /// The group.
     pub group: u32,
+    /// Which of its networks.
+    pub network: u8,
+    /// The number on the wire.
+    pub vni: u32,
     /// Who asked for it.
     pub user: u32,
     /// What it was called then.

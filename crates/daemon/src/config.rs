@@ -193,6 +193,8 @@ mod tests {
             ("overlay: { membersPerGroup: 0 }", "between 1 and 8192"),
             ("overlay: { rate: 0 }", "a frame a second"),
             ("overlay: { macsPerPort: 0 }", "between 1 and 65536"),
+            ("overlay: { networksPerGroup: 0 }", "between 1 and 8"),
+            ("overlay: { networksPerGroup: 9 }", "between 1 and 8"),
             ("overlay: { expireTime: 0 }", "between 1 and 600 seconds"),
             ("overlay: { expireTime: 601 }", "between 1 and 600 seconds"),
             ("overlay: { peers: /no/such/file }", "/no/such/file"),

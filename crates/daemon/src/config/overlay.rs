@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fief_datapath::overlay::maps::PEERS;
-use fief_overlay::{GROUP4, GROUP6, PORT, Rules};
+use fief_overlay::{GROUP4, GROUP6, MOST_NETWORKS, PORT, Rules};
 use serde::Deserialize;
 
 /// The overlay of this host.
@@ -28,6 +28,8 @@ pub struct Overlay {
     pub max_ttl: u8,
     /// May a user be on the segments of his supplementary groups too?
     pub supplementary_groups: bool,
+    /// How many networks a group has.
+    pub networks_per_group: u8,
     /// How many members of a group may have sockets on this host at a time.
     pub members_per_group: u32,
     /// Frames a second that a port may send to everybody.
@@ -51,6 +53,7 @@ impl Default for Overlay {
             min_gid: 1000,
             max_ttl: 1,
             supplementary_groups: false,
+            networks_per_group: 1,
             members_per_group: 1024,
             rate: 1000,
             expire_time: 128,
@@ -70,7 +73,11 @@ const LONGEST_MEMORY: u32 = 600;
 impl Overlay {
     /// Whose segment somebody may be on.
     pub fn rules(&self) -> Rules {
-        Rules { least: self.min_gid, supplementary: self.supplementary_groups }
+        Rules {
+            least: self.min_gid,
+            supplementary: self.supplementary_groups,
+            networks: self.networks_per_group,
+        }
     }
 
     /// How long an Ethernet address is remembered.
@@ -112,6 +119,11 @@ impl Overlay {
             self.min_gid
         );
         anyhow::ensure!(self.max_ttl > 0, "overlay.maxTtl must lie between 1 and 255; 1 stays on the LAN");
+        anyhow::ensure!(
+            (1..=MOST_NETWORKS).contains(&self.networks_per_group),
+            "overlay.networksPerGroup {} must lie between 1 and {MOST_NETWORKS}",
+            self.networks_per_group
+        );
         anyhow::ensure!(
             (1..=MOST_MEMBERS).contains(&self.members_per_group),
             "overlay.membersPerGroup {} must lie between 1 and {MOST_MEMBERS}",
@@ -209,6 +221,6 @@ mod tests {
         let said = "{ device: eth0, supplementaryGroups: true, minGid: 5000 }";
         let overlay: Overlay = serde_saphyr::from_str(said).unwrap();
         assert_eq!(overlay.device.as_deref(), Some("eth0"));
-        assert_eq!(overlay.rules(), Rules { least: 5000, supplementary: true });
+        assert_eq!(overlay.rules(), Rules { least: 5000, supplementary: true, networks: 1 });
     }
 }

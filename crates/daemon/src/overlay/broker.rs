@@ -60,10 +60,16 @@ impl Broker {
     /// The two sockets of a segment, for a caller: of his own group's, or of one that he names.
     ///
     /// Errors: EOPNOTSUPP, this host has no overlay. EACCES, the group has no segment. ERANGE, its number has more than 24
-    /// bits. EPERM, it is not his. EMFILE, it has as many members here as it may. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
-    pub fn open(&self, caller: &Caller, asked: Option<u32>, family: AddressFamily) -> Result<Pair, Errno> {
+    /// bits. ENXIO, it has no such network. EPERM, it is not his. EMFILE, it has as many members here as it may. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
+    pub fn open(
+        &self,
+        caller: &Caller,
+        asked: Option<u32>,
+        network: u8,
+        family: AddressFamily,
+    ) -> Result<Pair, Errno> {
         let Some(device) = &self.overlay.device else { return Err(Errno::OPNOTSUPP) };
-        let segment = who::segment(caller, asked, &self.overlay.rules()).map_err(|refused| {
+        let segment = who::segment(caller, asked, network, &self.overlay.rules()).map_err(|refused| {
             tracing::debug!(user = caller.user, %refused, "no socket of a segment");
             errno(refused)
         })?;
@@ -148,17 +154,20 @@ fn tell(mut news: News) {
                 return;
             }
         }
-        for (reason, group) in &mut news {
-            tracing::warn!(reason, group, "a guarded socket was refused; this kind is counted from now on");
+        for (reason, vni) in &mut news {
+            tracing::warn!(reason, vni, "a guarded socket was refused; this kind is counted from now on");
         }
     }
 }
 
 fn errno(refused: fief_overlay::Refused) -> Errno {
-    use fief_overlay::Refused::{NotYours, OnlySupplementary, Subordinate, TooLarge, TooSmall};
+    use fief_overlay::Refused::{
+        NoSuchNetwork, NotYours, OnlySupplementary, Subordinate, TooLarge, TooSmall,
+    };
     match refused {
         TooSmall { .. } | Subordinate { .. } => Errno::ACCESS,
         TooLarge { .. } => Errno::RANGE,
+        NoSuchNetwork { .. } => Errno::NXIO,
         NotYours { .. } | OnlySupplementary { .. } => Errno::PERM,
     }
 }

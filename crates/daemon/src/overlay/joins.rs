@@ -59,8 +59,8 @@ impl Joins {
                 Some(group) if caller.user == 0 => Caller { groups: vec![group], ..caller.clone() },
                 _ => caller.clone(),
             };
-            let segment =
-                who::segment(&asker, asked, &rules).map_err(|e| Refusal::Forbidden(e.to_string()))?;
+            let segment = who::segment(&asker, asked, request.network.unwrap_or(0), &rules)
+                .map_err(|e| Refusal::Forbidden(e.to_string()))?;
             let device = request.device.unwrap_or_else(|| fief_api::overlays::DEVICE.into());
             fast.join(&Wish { segment, user: caller.user, device, mtu: request.mtu }, namespace)
         });

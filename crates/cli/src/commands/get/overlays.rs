@@ -39,11 +39,21 @@ pub fn counters(client: &Client, context: &mut Context) -> anyhow::Result<ExitCo
 }
 
 fn table(views: &[OverlayView]) -> Table {
-    let mut table =
-        Table::new(&[">GROUP", ">USER", "DEVICE", ">MTU", ">ADDRESSES", ">FLOODED", ">LIMITED", "NAMESPACE"]);
+    let mut table = Table::new(&[
+        ">GROUP",
+        ">NET",
+        ">USER",
+        "DEVICE",
+        ">MTU",
+        ">ADDRESSES",
+        ">FLOODED",
+        ">LIMITED",
+        "NAMESPACE",
+    ]);
     for view in views {
         table.row([
             view.group.to_string(),
+            view.network.to_string(),
             view.user.to_string(),
             view.device.clone(),
             view.mtu.to_string(),

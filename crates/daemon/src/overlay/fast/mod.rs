@@ -126,20 +126,23 @@ impl Fast {
             );
             return Err(Refusal::Forbidden(text));
         }
-        let members = there.iter().filter(|standing| standing.origin.group == wish.segment.group()).count();
-        if members >= MEMBERS {
+        let Wish { segment, .. } = wish;
+        let (group, network) = (segment.group(), segment.network());
+        let members = there.iter().filter(|standing| standing.is_on(segment));
+        if members.clone().any(|standing| standing.origin.group != group) {
             let text = format!(
-                "the segment of group {} has {MEMBERS} interfaces on this host already",
-                wish.segment.group()
+                "number {} is another segment's as long as somebody is on it (overlay.networksPerGroup)",
+                segment.vni()
             );
             return Err(Refusal::Unavailable(text));
         }
-        let origin = Origin {
-            group: wish.segment.group(),
-            user: wish.user,
-            namespace: identity,
-            device: wish.device.clone(),
-        };
+        if members.count() >= MEMBERS {
+            let text =
+                format!("network {network} of group {group} has {MEMBERS} interfaces on this host already");
+            return Err(Refusal::Unavailable(text));
+        }
+        let origin =
+            Origin { group, network, user: wish.user, namespace: identity, device: wish.device.clone() };
         let home = self.home()?;
         self.programs(&underlay)?;
         let inside = self.programs.as_ref().ok_or_else(gone)?.inside();
@@ -223,19 +226,20 @@ impl Fast {
 
     fn enter(&mut self, near: u32, segment: &Segment, there: &[Standing]) -> Result<(), Refusal> {
         let mut members: Vec<u32> =
-            there.iter().filter(|s| s.origin.group == segment.group()).map(|s| s.index).collect();
+            there.iter().filter(|standing| standing.is_on(segment)).map(|s| s.index).collect();
         members.push(near);
         self.set_segment(segment, &members)
     }
 
     fn enter_all(&mut self, there: &[Standing]) -> Result<(), Refusal> {
-        let mut segments: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut segments: BTreeMap<u32, (Segment, Vec<u32>)> = BTreeMap::new();
         for standing in there {
-            segments.entry(standing.origin.group).or_default().push(standing.index);
+            let Some(segment) = standing.origin.segment() else { continue };
+            let (_, members) = segments.entry(segment.vni()).or_insert_with(|| (segment, Vec::new()));
+            members.push(standing.index);
         }
-        for (group, members) in &segments {
-            let segment = Segment::of_group(*group).map_err(|e| Refusal::Forbidden(e.to_string()))?;
-            self.set_segment(&segment, members)?;
+        for (segment, members) in segments.values() {
+            self.set_segment(segment, members)?;
         }
         let ports: BTreeSet<u32> = there.iter().map(|standing| standing.index).collect();
         let programs = self.programs.as_mut().ok_or_else(gone)?;
@@ -250,8 +254,7 @@ impl Fast {
         let mut socket = Socket::open_in(programs.namespace(), libc::NETLINK_ROUTE).map_err(unavailable)?;
         // One that was not heard is none the less gone.
         let _ = devices::carry_out(&mut socket, &builds);
-        let of = |group: &u32| Segment::of_group(*group).ok();
-        let groups = segments.keys().filter_map(of).flat_map(|segment| {
+        let groups = segments.values().flat_map(|(segment, _)| {
             [IpAddr::V4(segment.group4(self.config.group4)), IpAddr::V6(segment.group6(self.config.group6))]
         });
         let groups: BTreeSet<IpAddr> = groups.collect();
@@ -325,7 +328,12 @@ impl Fast {
     fn programs(&mut self, underlay: &Underlay) -> Result<(), Refusal> {
         if self.programs.is_none() {
             fief_host::kernel::mount_bpffs(&self.bpffs).map_err(unavailable)?;
-            self.programs = Some(Programs::load(&self.namespace, &self.pins, self.config.expire_time())?);
+            let programs = Programs::load(&self.namespace, &self.pins, self.config.expire_time())?;
+            let home = self.home()?;
+            for standing in self.standing()? {
+                port::renew(&home, standing.index, programs.inside())?;
+            }
+            self.programs = Some(programs);
         }
         let peers = self.config.read_peers().map_err(|e| Refusal::Unavailable(format!("{e:#}")))?;
         self.programs.as_mut().ok_or_else(gone)?.set(&self.config, underlay, &peers)
@@ -344,6 +352,8 @@ impl Fast {
         let port = port.unwrap_or_default();
         OverlayView {
             group: standing.origin.group,
+            network: standing.origin.network,
+            vni: standing.origin.segment().map_or(0, Segment::vni),
             user: standing.origin.user,
             device: standing.origin.device.clone(),
             namespace: standing.origin.namespace,
