@@ -9,10 +9,10 @@ NAMES = errno.errorcode
 SIX = FAMILY == socket.AF_INET6
 
 
-def ask(family=FAMILY, group=GROUP):
+def ask(family=FAMILY, group=GROUP, network=0):
     stream = socket.socket(socket.AF_UNIX)
     stream.connect(AT)
-    stream.sendall(struct.pack("=iii64s", family, 0x10000, 0, group.encode()))
+    stream.sendall(struct.pack("=iii64s", family, 0x10000, network, group.encode()))
     answer, fds, _, _ = socket.recv_fds(stream, 12, 4)
     number = struct.unpack("=i", answer[:4])[0]
     if number:
