@@ -177,6 +177,16 @@ impl Lan {
         plug(&self.wires[0], ns, device, number);
     }
 
+    /// Lets longer packets pass everywhere.
+    #[track_caller]
+    pub fn set_mtu(&self, bytes: u32) {
+        let ports = "ip -o link show type veth | sed 's/^[0-9]*: //; s/@.*//'";
+        self.wires[0].ns.sh(&format!("for port in $({ports}); do ip link set $port mtu {bytes}; done")).ok();
+        for ns in self.hosts.iter().chain([&self.out]) {
+            ns.ip(&format!("link set eth0 mtu {bytes}\n"));
+        }
+    }
+
     /// Everything that crosses a host's card.
     pub fn wire_of(&self, host: usize, device: &str) -> Capture {
         Capture::on(&self.hosts[host], device)

@@ -50,7 +50,10 @@ fn join_several_networks_of_a_group() {
     let of = |field: &str| -> Vec<u64> {
         all.as_array().expect("a list").iter().filter_map(|it| it[field].as_u64()).collect()
     };
-    assert_eq!((of("group"), of("network"), of("vni")), (vec![1000, 1000], vec![0, 1], vec![1000, SECOND.into()]));
+    assert_eq!(
+        (of("group"), of("network"), of("vni")),
+        (vec![1000, 1000], vec![0, 1], vec![1000, SECOND.into()])
+    );
     // There are four, and nobody's group has the number of one of them.
     let other = Guest::new(&lan, 0, (41_050, GROUP));
     let said = other.join(&["--network", "4"]).fails();
@@ -95,8 +98,14 @@ tries('answer', lambda: u.sendto(mine('EVIL'), v.getsockname()))
 ";
         let said = lan.attack(family, &code.replace("SECOND", second));
         assert!(said.contains("second 080000001003e800 True\n"), "{said}");
-        outcomes(&said, &["foreign header", "foreign group", "both", "back", "answer"].map(|what| (what, "EPERM")));
-        outcomes(&said, &[("third", "ENXIO"), ("large", "ENXIO"), ("first", "did 26"), ("its own", "did 26")]);
+        outcomes(
+            &said,
+            &["foreign header", "foreign group", "both", "back", "answer"].map(|what| (what, "EPERM")),
+        );
+        outcomes(
+            &said,
+            &[("third", "ENXIO"), ("large", "ENXIO"), ("first", "did 26"), ("its own", "did 26")],
+        );
         assert!(wire.wait_for(b"GOOD", SOON) && wire.wait_for(b"ALSO", SOON));
         wait(crate::room::NEVER);
         assert!(!wire.contains(b"EVIL"));

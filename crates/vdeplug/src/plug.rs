@@ -190,7 +190,7 @@ impl Plug {
         }
         match payload {
             Payload::Goodbye => {
-                lock(&self.macs).forget(from);
+                lock(&self.macs).forget(from, Instant::now());
                 None
             }
             Payload::Frame(frame) => {
