@@ -105,6 +105,12 @@ impl Lan {
         command.user(group + 40_000, group)
     }
 
+    /// One on the first host whose sockets nobody guards.
+    pub fn bare(&self, family: Family, code: &str) -> Command {
+        let argv = ["/usr/bin/python3", &self.attacker.display().to_string(), "bare"];
+        self.hosts[0].command(&argv).arg(family.number().to_string()).arg("").arg(code)
+    }
+
     /// One on the first host, to his end.
     #[track_caller]
     pub fn attack(&self, family: Family, code: &str) -> String {
