@@ -23,6 +23,8 @@ mod ovs;
 mod random;
 #[path = "overlay/speakers.rs"]
 mod speakers;
+#[path = "overlay/storm.rs"]
+mod storm;
 #[path = "overlay/traffic.rs"]
 mod traffic;
 #[path = "overlay/vde.rs"]
