@@ -95,6 +95,7 @@ guard-10                            guarded_socket_random_attacker
 guard-12                            guarded_socket_random_attacker
 overlay-owner                       join_is_for_ones_own_namespace
 overlay-segment                     join_three_hosts_and_two_groups
+overlay-segment                     join_two_users_attack_each_other_on_one_host_and_on_two
 overlay-macs                        join_bounds_a_hundred_thousand_addresses
 overlay-rate                        join_bounds_a_hundred_thousand_addresses
 overlay-port                        join_with_a_kernels_tunnel

@@ -1,15 +1,17 @@
 # Appended to attacker.py: calls of the kernel, chosen at random from a grammar of what goes with a UDP socket.
-# SEED and COUNT are set before. Whatever is sent has MARK in it; the test looks at the wire. What only the caller can see
+# SEED and COUNT are set before; MARK, which is in whatever is sent, and THEIRS, ports of others, may be. The test looks at
+# the wire. What only the caller can see
 # is printed: options that were set, headers in pages that were taken, and what was heard.
 import random
 
 rnd = random.Random(SEED)
+MARK, THEIRS = globals().get("MARK", "MARK"), globals().get("THEIRS", [])
 pick, number = rnd.choice, lambda n: struct.pack("=i", n)
-ADDRESSES = ["ff05:56de::3e8", "ff05:56de::3e9", "ff02::1", "fd00::9", "fd00::1", "fd00::77", "::1", "fd01::9", "::",
+ADDRESSES = ["ff05:56de::3e8", "ff05:56de::3e9", "ff02::1", "fd00::9", "fd00::1", "fd00::77", "fd00::2", "::1", "fd01::9", "::",
              "::ffff:10.0.0.9"] if SIX else \
-    ["239.0.3.232", "239.0.3.233", "224.0.0.1", "10.0.0.9", "10.0.0.1", "10.0.0.77", "127.0.0.1", "10.1.0.9",
+    ["239.0.3.232", "239.0.3.233", "224.0.0.1", "10.0.0.9", "10.0.0.1", "10.0.0.77", "10.0.0.2", "127.0.0.1", "10.1.0.9",
      "10.0.0.255", "255.255.255.255", "0.0.0.0"]
-PORTS = [14789, 5555, 5556, 53, 0, 65535, own[1]]
+PORTS = [14789, 5555, 5556, 53, 0, 65535, own[1], *THEIRS, *THEIRS]
 LEVELS = [0, 1, 17, 41, 58, 136, 263, 6]
 LISTED = {(1, 7), (1, 8), (1, 20), (1, 21), (1, 66), (1, 67), (0, 8), (41, 49)}
 # Options that a UDP socket has and a user may set, or has once had: SO_*, IP_*, IPV6_*, UDP_*.
@@ -31,6 +33,9 @@ def head():
     kind = rnd.random()
     if kind < 0.5:
         return header
+    if kind < 0.6:
+        # The next group's, and the one before.
+        return bytes.fromhex(pick(["080000000003e900", "080000000003e800"]))
     if kind < 0.7:
         other = bytearray(header)
         other[rnd.randrange(8)] ^= 1 << rnd.randrange(8)
@@ -39,10 +44,10 @@ def head():
 
 
 def datagram():
-    one = head() + frame("MARK" * pick([1, 1, 1, 5, 500, 3000]))
+    one = head() + frame(MARK * pick([1, 1, 1, 5, 500, 3000]))
     while rnd.random() < 0.2:
         # Cut up by UDP_SEGMENT, each is one.
-        one = one[:60].ljust(60, b".") + (head() + frame("MARK")).ljust(60, b".")
+        one = one[:60].ljust(60, b".") + (head() + frame(MARK)).ljust(60, b".")
     return one
 
 
@@ -66,7 +71,7 @@ def message_of_control():
 
 # A valid one for the card to cut up.
 def segments():
-    parts = [pick([header, header, theirs("")[:8]]) + frame("MARK") for _ in range(rnd.randrange(2, 5))]
+    parts = [pick([header, header, theirs("")[:8]]) + frame(MARK) for _ in range(rnd.randrange(2, 5))]
     size = struct.pack("=H", 30)
     u.sendmsg([b"".join(part.ljust(30, b".") for part in parts)], [(17, 103, size)], socket.MSG_DONTWAIT, to)
 
