@@ -21,6 +21,8 @@ mod neighbours;
 mod networks;
 #[path = "overlay/ovs.rs"]
 mod ovs;
+#[path = "overlay/pam.rs"]
+mod pam;
 #[path = "overlay/random.rs"]
 mod random;
 #[path = "overlay/speakers.rs"]
