@@ -15,6 +15,8 @@ mod holes_in;
 mod join;
 #[path = "overlay/lan.rs"]
 mod lan;
+#[path = "overlay/limits.rs"]
+mod limits;
 #[path = "overlay/neighbours.rs"]
 mod neighbours;
 #[path = "overlay/networks.rs"]

@@ -190,7 +190,7 @@ mod tests {
             ("overlay: { minGid: 0 }", "between 1 and 8388607"),
             ("overlay: { minGid: 8388608 }", "between 1 and 8388607"),
             ("overlay: { maxTtl: 0 }", "stays on the LAN"),
-            ("overlay: { membersPerGroup: 0 }", "between 1 and 8192"),
+            ("overlay: { membersPerGroup: 8193 }", "and 8192"),
             ("overlay: { rate: 0 }", "a frame a second"),
             ("overlay: { macsPerPort: 0 }", "between 1 and 65536"),
             ("overlay: { networksPerGroup: 0 }", "between 1 and 8"),

@@ -30,7 +30,7 @@ pub struct Overlay {
     pub supplementary_groups: bool,
     /// How many networks a group has.
     pub networks_per_group: u8,
-    /// How many members of a group may have sockets on this host at a time.
+    /// How many members of a group may have sockets on this host at a time; with 0 there are interfaces only.
     pub members_per_group: u32,
     /// Frames a second that a port may send to everybody.
     pub rate: u32,
@@ -125,8 +125,8 @@ impl Overlay {
             self.networks_per_group
         );
         anyhow::ensure!(
-            (1..=MOST_MEMBERS).contains(&self.members_per_group),
-            "overlay.membersPerGroup {} must lie between 1 and {MOST_MEMBERS}",
+            self.members_per_group <= MOST_MEMBERS,
+            "overlay.membersPerGroup {} must lie between 0, for interfaces only, and {MOST_MEMBERS}",
             self.members_per_group
         );
         anyhow::ensure!(self.rate > 0, "overlay.rate must be a frame a second at least");

@@ -1,0 +1,112 @@
+//! What the configuration allows, on both ways to a segment.
+
+use std::time::Instant;
+
+use fief_testkit::{Capture, Captured, eventually};
+
+use crate::guest::{ALL, Guest};
+use crate::lan::{Family, GROUP, Lan, outcomes};
+use crate::room::{NEVER, SOON, wait};
+
+/// Hops of a packet that carries this, if it is one.
+fn hops(frame: &Captured, text: &[u8]) -> Option<u8> {
+    match frame.bytes.get(12..).filter(|_| frame.contains(text))? {
+        [8, 0, ip @ ..] => ip.get(8).copied(),
+        [0x86, 0xdd, ip @ ..] => ip.get(7).copied(),
+        _ => None,
+    }
+}
+
+fn all_hops(wire: &Capture, text: &[u8]) -> Vec<u8> {
+    wire.frames().iter().filter(|frame| frame.outgoing).filter_map(|frame| hops(frame, text)).collect()
+}
+
+#[test]
+fn overlay_limits_max_ttl_is_what_leaves() {
+    let Some(lan) = Lan::open("limit-ttl", 2, ", maxTtl: 3") else { return };
+    let wire = lan.wire_of(0, "eth0");
+    for family in Family::BOTH {
+        let code = r"
+hops = lambda n: [(41, 52, struct.pack('=i', n))] if SIX else [(0, 2, struct.pack('=i', n))]
+for n in 1, 2, 3, 4, 64:
+    tries(f'hops {n}', lambda: u.sendmsg([mine(f'HOPS{n}')], hops(n), 0, to))
+tries('as made', lambda: u.sendto(mine('PLAIN'), to))
+";
+        let said = lan.attack(family, code);
+        outcomes(&said, &["hops 1", "hops 2", "hops 3", "as made"].map(|what| (what, "did")));
+        outcomes(&said, &["hops 4", "hops 64"].map(|what| (what, "EPERM")));
+        assert!(wire.wait_for(b"PLAIN", SOON));
+        assert_eq!(all_hops(&wire, b"PLAIN"), [3], "{family:?}");
+        assert!(!wire.contains(b"HOPS4") && !wire.contains(b"HOPS64"));
+        wire.clear();
+    }
+    // By interfaces: to everybody, in both families, and to one.
+    let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
+    a.reaches("10.9.0.2", 56);
+    a.says(ALL, "to everybody");
+    eventually(SOON, || match all_hops(&wire, b"to everybody").as_slice() {
+        [3, 3] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    a.run(&["ping", "-c", "1", "-p", "544f5f4f4e4521", "10.9.0.2"]).ok();
+    eventually(SOON, || match all_hops(&wire, b"TO_ONE!").as_slice() {
+        [3] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    drop(b);
+}
+
+#[test]
+fn overlay_limits_min_gid_and_subordinate_groups_for_interfaces() {
+    let Some(lan) = Lan::open("limit-gid", 1, ", minGid: 2000") else { return };
+    let subgid = lan.lab.dir().join("subgid");
+    std::fs::write(&subgid, "ada:100000:65536\n").expect("the lab's directory is writable");
+    lan.hosts[0].run(&["mount", "--bind", &subgid.display().to_string(), "/etc/subgid"]).ok();
+    for (user, group, says) in [
+        (41_000, 1999, "below 2000"),
+        (41_001, 100_000, "/etc/subgid"),
+        (41_002, 0x80_0000, "above 8388607"),
+        (41_003, 0x0100_07d0, "above 8388607"),
+    ] {
+        let said = Guest::new(&lan, 0, (user, group)).join(&[]).fails();
+        assert!(said.stderr.contains(says), "{group}: {said}");
+    }
+    Guest::new(&lan, 0, (41_004, 2000)).join(&[]).ok();
+}
+
+#[test]
+fn overlay_limits_rate_for_interfaces() {
+    let Some(lan) = Lan::open("limit-rate", 2, ", rate: 50") else { return };
+    let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
+    a.reaches("10.9.0.2", 56);
+    let hears = b.listens();
+    let began = Instant::now();
+    let code = "import socket\ns = socket.socket(17, 3); s.bind(('eth0', 0))\n\
+        for i in range(1000): s.send(b'\\xff' * 6 + s.getsockname()[4] + b'\\x88\\xb5' + b'many')\n";
+    a.run(&["/usr/bin/python3", "-c", code]).ok();
+    let most = 51.0 + 50.0 * began.elapsed().as_secs_f64();
+    wait(NEVER);
+    let heard = hears.output().matches("many").count();
+    assert!(heard > 0 && heard as f64 <= most, "{heard} of 1000, {most} at most");
+    // What is for one is not limited.
+    let said = a.run(&["ping", "-q", "-c", "300", "-i", "0.002", "10.9.0.2"]).ok().stdout;
+    assert!(said.contains(" 300 received") || said.contains(" 299 received"), "{said}");
+    let all = a.fief(&["-o", "json", "get", "overlays"]).ok().json();
+    assert!(all[0]["limited"].as_u64() > Some(800), "{all}");
+}
+
+/// Who gets no sockets sees no interfaces by them (attack 14), and is on the segment all the same.
+#[test]
+fn overlay_limits_interfaces_only() {
+    let Some(lan) = Lan::open("limit-sockets", 1, ", membersPerGroup: 0") else { return };
+    let code = "import socket, struct, sys\n\
+        s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n\
+        s.sendall(struct.pack('=iii64s', 2, 0x10000, 0, b''))\n\
+        said, fds, _, _ = socket.recv_fds(s, 12, 4)\nprint(struct.unpack('=i', said[:4])[0], len(fds))\n";
+    let at = lan.sockets(0).display().to_string();
+    let said = lan.hosts[0].command(&["/usr/bin/python3", "-c", code, &at]).user(41_000, GROUP).run().ok();
+    assert_eq!(said.stdout, format!("{} 0\n", libc::EMFILE));
+    Guest::new(&lan, 0, (41_000, GROUP)).join(&[]).ok();
+}
