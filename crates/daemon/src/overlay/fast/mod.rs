@@ -16,6 +16,7 @@ mod port;
 mod programs;
 mod underlay;
 mod watch;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,9 +26,8 @@ use std::sync::Arc;
 use fief_api::{OverlayCounters, OverlayView, Paths};
 use fief_datapath::overlay::maps::{GROUP4, GROUP6, MEMBERS, Port, Segment as Entry};
 use fief_host::devices::{self, Build, Vni};
-use fief_host::namespaces::{Namespace, Owner};
+use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
-use fief_host::teeth::is_off;
 use fief_overlay::Segment;
 
 use crate::config::overlay::Overlay as Config;
@@ -37,6 +37,7 @@ use programs::Programs;
 use underlay::Underlay;
 pub use underlay::is_overlays;
 pub use watch::watch;
+pub use wish::Wish;
 
 /// Interfaces that one user has on one host, at most.
 const PER_USER: usize = 16;
@@ -65,19 +66,6 @@ pub enum Refusal {
     /// There is nothing of that kind.
     #[error("{0}")]
     Missing(String),
-}
-
-/// What is asked for, checked.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    /// The segment.
-    pub segment: Segment,
-    /// Who asks.
-    pub user: u32,
-    /// The interface's name.
-    pub device: String,
-    /// Its MTU.
-    pub mtu: Option<u32>,
 }
 
 /// The fast path of this host.
@@ -112,7 +100,7 @@ impl Fast {
 
     /// Gives a namespace that the caller is in an interface on a segment.
     pub fn join(&mut self, wish: &Wish, namespace: Namespace) -> Result<OverlayView, Refusal> {
-        check(wish, &namespace)?;
+        wish.check(&namespace)?;
         let Some(identity) = namespace.inode() else {
             return Err(Refusal::Unavailable("the caller's network namespace cannot be looked at".into()));
         };
@@ -361,42 +349,6 @@ impl Fast {
             addresses,
             flooded: port.flooded,
             limited: port.limited,
-        }
-    }
-}
-
-/// May this namespace have that interface?
-fn check(wish: &Wish, namespace: &Namespace) -> Result<(), Refusal> {
-    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
-    let device = &wish.device;
-    if device.is_empty() || device.len() > 15 || !device.bytes().all(fits) || device == "." || device == ".."
-    {
-        return Err(Refusal::Wrong(format!(
-            "`{device}` is no name of an interface: 1 to 15 letters and digits, as eth0"
-        )));
-    }
-    if wish.mtu.is_some_and(|mtu| !(SMALLEST_MTU..=LARGEST_MTU).contains(&mtu)) {
-        return Err(Refusal::Wrong(format!("an MTU lies between {SMALLEST_MTU} and {LARGEST_MTU}")));
-    }
-    if wish.user == 0 || is_off("overlay-owner") {
-        return Ok(());
-    }
-    if namespace.identity() == Namespace::current().identity() {
-        let text =
-            "this is the host's own network namespace; make one of your own: unshare --map-root-user --net";
-        return Err(Refusal::Forbidden(text.into()));
-    }
-    match namespace.owner().map_err(unavailable)? {
-        Owner::User(owner) if owner == wish.user => Ok(()),
-        Owner::User(owner) => {
-            let text =
-                format!("this network namespace belongs to user {owner}, and not to user {}", wish.user);
-            Err(Refusal::Forbidden(text))
-        }
-        Owner::Root => {
-            let text = "this network namespace belongs to root; root can join it, or make one of your own: \
-                        unshare --map-root-user --net";
-            Err(Refusal::Forbidden(text.into()))
         }
     }
 }
