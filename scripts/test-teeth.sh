@@ -93,11 +93,14 @@ guard-08                            guarded_socket_random_attacker
 guard-09                            guarded_socket_random_attacker
 guard-10                            guarded_socket_random_attacker
 guard-12                            guarded_socket_random_attacker
+guard-01                            guarded_socket_of_one_network_is_not_on_another
+guard-08                            overlay_limits_max_ttl_is_what_leaves
 overlay-owner                       join_is_for_ones_own_namespace
 overlay-segment                     join_three_hosts_and_two_groups
 overlay-segment                     join_two_users_attack_each_other_on_one_host_and_on_two
 overlay-macs                        join_bounds_a_hundred_thousand_addresses
 overlay-rate                        join_bounds_a_hundred_thousand_addresses
+overlay-rate                        overlay_limits_rate_for_interfaces
 overlay-port                        join_with_a_kernels_tunnel
 overlay-goodbye                     vxvde_fast_path_honours_a_goodbye
 overlay-port                        vxvde_fast_path_with_open_vswitch
