@@ -55,6 +55,10 @@ pub struct OverlayView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OverlayCounters {
+    /// Frames that the interfaces there are have sent to everybody.
+    pub flooded: u64,
+    /// Those that were above the rate, and dropped.
+    pub limited: u64,
     /// Datagrams and frames without sense, or of no segment of this host.
     pub malformed: u64,
     /// Ethernet addresses that were forgotten for new ones of the same owner.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fief_datapath::overlay::maps::PEERS;
+use fief_datapath::overlay::maps::{ADDRESSES, PEERS};
 use fief_overlay::{GROUP4, GROUP6, MOST_NETWORKS, PORT, Rules};
 use serde::Deserialize;
 
@@ -67,6 +67,10 @@ impl Default for Overlay {
 const LONGEST_NAME: usize = 15;
 /// Of the 65536 sockets that there is room for (`segment_claimed` in bpf/lib/segment.h), one group gets no more than a quarter.
 const MOST_MEMBERS: u32 = 8192;
+/// Interfaces that one user has on one host, at most.
+pub const PER_USER: u32 = 16;
+/// With all of them one user does not fill the table of all.
+const MOST_MACS: u32 = ADDRESSES / PER_USER;
 /// The guard of sockets forgets who was silent for longer (SILENCE in bpf/lib/segment.h).
 const LONGEST_MEMORY: u32 = 600;
 
@@ -131,8 +135,8 @@ impl Overlay {
         );
         anyhow::ensure!(self.rate > 0, "overlay.rate must be a frame a second at least");
         anyhow::ensure!(
-            (1..=65_536).contains(&self.macs_per_port),
-            "overlay.macsPerPort {} must lie between 1 and 65536",
+            (1..=MOST_MACS).contains(&self.macs_per_port),
+            "overlay.macsPerPort {} must lie between 1 and {MOST_MACS}",
             self.macs_per_port
         );
         anyhow::ensure!(

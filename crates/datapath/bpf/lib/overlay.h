@@ -11,6 +11,8 @@
 /* Ports of a segment on one host, and peers of the configuration. */
 #define MEMBERS 64
 #define PEERS 256
+/* Ethernet addresses of all segments together. */
+#define STATIONS 262144
 /* Among so many slots a new address has its choice. */
 #define WAYS 4
 
@@ -141,8 +143,8 @@ FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_settings, __u32, struct settings, 1, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_groups, struct address, __u32, 4096, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_ports, __u32, struct port, 4096, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_segments, __u32, struct segment, 4096, BPF_F_NO_PREALLOC);
-FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, 262144, BPF_F_NO_PREALLOC);
-FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, 262144, BPF_F_NO_PREALLOC);
+FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, STATIONS, BPF_F_NO_PREALLOC);
+FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, STATIONS, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_gone, struct endpoint, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_sure, struct endpoint, __u32, 16384, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_last, __u32, __u64, 1, 0);

@@ -12,6 +12,8 @@ use crate::DatapathError;
 pub const MEMBERS: usize = 64;
 /// How many peers the configuration names, at most: PEERS of the programs.
 pub const PEERS: usize = 256;
+/// How many Ethernet addresses all segments have together, at most: STATIONS of the programs.
+pub const ADDRESSES: u32 = 262_144;
 
 /// An address, IPv4 as ::ffff:0:0/96: `struct address`.
 #[repr(C)]
@@ -267,4 +269,17 @@ const STATIONS: &str = "fief_ov_stations";
 
 fn failed(map: &'static str, error: &MapError) -> DatapathError {
     DatapathError::Map { map, error: crate::chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_have_the_same_numbers() {
+        let text = include_str!("../../bpf/lib/overlay.h");
+        for (name, number) in [("MEMBERS", MEMBERS), ("PEERS", PEERS), ("STATIONS", ADDRESSES as usize)] {
+            assert!(text.contains(&format!("#define {name} {number}\n")), "{name} is not {number}");
+        }
+    }
 }

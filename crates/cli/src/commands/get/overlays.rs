@@ -22,6 +22,8 @@ pub fn counters(client: &Client, context: &mut Context) -> anyhow::Result<ExitCo
     if !context.print_data(&counters)? {
         let mut table = Table::new(&["COUNTER", ">NUMBER"]);
         for (what, number) in [
+            ("flooded", counters.flooded),
+            ("limited", counters.limited),
             ("malformed", counters.malformed),
             ("evicted", counters.evicted),
             ("goodbyes", counters.goodbyes),

@@ -30,7 +30,7 @@ use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_overlay::Segment;
 
-use crate::config::overlay::Overlay as Config;
+use crate::config::overlay::{Overlay as Config, PER_USER};
 use crate::networks::carry_out;
 use port::{Origin, Standing};
 use programs::Programs;
@@ -39,8 +39,6 @@ pub use underlay::is_overlays;
 pub use watch::watch;
 pub use wish::Wish;
 
-/// Interfaces that one user has on one host, at most.
-const PER_USER: usize = 16;
 /// Ethernet addresses of other hosts that a segment remembers: so many ports' worth.
 const REMOTE_PORTS: u32 = 4;
 /// How many Ethernet addresses of other hosts that is at most: the table has room for dozens of such segments.
@@ -107,7 +105,7 @@ impl Fast {
         let underlay = self.underlay()?;
         let there = self.standing()?;
         let own = there.iter().filter(|standing| standing.origin.user == wish.user).count();
-        if wish.user != 0 && own >= PER_USER {
+        if wish.user != 0 && own >= PER_USER as usize {
             let text = format!(
                 "user {} has {own} interfaces on segments, {PER_USER} at most; `fief leave` one",
                 wish.user
@@ -189,7 +187,11 @@ impl Fast {
             return OverlayCounters::default();
         };
         let counts = tables.counts();
+        let standing = self.standing().unwrap_or_default();
+        let ports = || standing.iter().filter_map(|standing| tables.port(standing.index));
         OverlayCounters {
+            flooded: ports().map(|port| port.flooded).sum(),
+            limited: ports().map(|port| port.limited).sum(),
             malformed: counts.malformed,
             evicted: counts.evicted,
             goodbyes: counts.goodbyes,
