@@ -14,7 +14,7 @@ use crate::lan::{GROUP, Lan};
 use crate::room::SOON;
 use crate::vde::Vde;
 
-/// What somebody reads who takes what another sends at 100 Mbit/s, or as fast as he may: bits a second.
+/// What somebody reads who takes what another sends, at so many bytes each hundredth of a second: bits a second.
 const READS: &str = r"
 import socket, sys, time
 s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('0.0.0.0', 7000)); s.listen(1)
@@ -32,16 +32,17 @@ import socket, sys, time
 c = socket.create_connection((sys.argv[1], 7000), 10)
 began = time.monotonic()
 for turn in range(300):
-    c.sendall(bytes(125000))
+    c.sendall(bytes(int(sys.argv[2])))
     time.sleep(max(0, began + (turn + 1) / 100 - time.monotonic()))
 ";
 
-/// Has one send to the other for three seconds; how many bits a second came.
+/// Has one send to the other for three seconds, at 100 Mbit/s or half of it; how many bits a second came.
 #[track_caller]
-fn rate(reader: Command, writer: Command) -> f64 {
+fn rate(reader: Command, writer: Command, bytes: u32) -> f64 {
     let mut reader = reader.arg("-c").arg(READS).spawn();
     reader.wait_for_output("listens\n", SOON);
-    writer.arg("-c").arg(WRITES).arg("10.9.0.2").timeout(Duration::from_secs(60)).run().ok();
+    let writer = writer.arg("-c").arg(WRITES).arg("10.9.0.2").arg(bytes.to_string());
+    writer.timeout(Duration::from_secs(60)).run().ok();
     reader.wait_for_output("rate ", SOON);
     let said = reader.output();
     let rate = said.lines().find_map(|line| line.strip_prefix("rate ")?.parse().ok());
@@ -58,13 +59,13 @@ struct Storm {
 const DATAGRAM: usize = 60;
 
 impl Storm {
-    /// To the group, from the host that is not ours.
+    /// From the host that is not ours to the group, or to a host.
     #[track_caller]
-    fn begin(lan: &Lan) -> Storm {
+    fn begin(lan: &Lan, to: &str) -> Storm {
         // Each is a packet of its own on the wire, whatever is handed to the kernel at a time.
         lan.out.ip("link set eth0 gso_max_segs 1\n");
         let socket = lan.out.enter(|| UdpSocket::bind("10.0.0.9:0").expect("a free port"));
-        socket.connect("239.0.3.232:14789").expect("there is a route");
+        socket.connect((to, 14789)).expect("there is a route");
         setsockopt(&socket, sockopt::UdpGsoSegment, &(DATAGRAM as i32)).expect("Linux 4.18 has it");
         let stop = Arc::new(AtomicBool::new(false));
         let is_over = stop.clone();
@@ -117,17 +118,28 @@ fn resident(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("a process has a size")
 }
 
-/// Is what came with the storm nine tenths of what came without, and is what they say?
+/// Does what comes with something going on reach nine tenths of what comes without? Other tests want the machine as well, so
+/// that it may take three times to see.
 #[track_caller]
-fn compare(what: &str, before: f64, during: f64, storm: (u64, f64)) {
-    let (sent, rate) = storm;
-    println!(
-        "{what}: {:.1} Mbit/s, {:.1} in a storm of {rate:.0} datagrams/s ({sent})",
-        before / 1e6,
-        during / 1e6
-    );
-    assert!(during >= 0.9 * before, "{during} of {before} bit/s in a storm of {rate} datagrams/s");
+fn holds(what: &str, before: f64, measure: impl Fn() -> f64) {
+    let mut during = 0.0_f64;
+    for _ in 0..3 {
+        during = during.max(measure());
+        if during >= 0.9 * before {
+            return println!("{what}: {:.1} Mbit/s of {:.1}", during / 1e6, before / 1e6);
+        }
+    }
+    panic!("{what}: {:.1} Mbit/s of {:.1}", during / 1e6, before / 1e6);
+}
+
+/// Gives how many datagrams it was.
+#[track_caller]
+fn compare(what: &str, storm: Storm, before: f64, measure: impl Fn() -> f64) -> u64 {
+    holds(what, before, measure);
+    let (sent, rate) = storm.end();
+    println!("{what}: {rate:.0} datagrams/s, {sent} of them");
     assert!(sent > 100_000, "{sent} datagrams are no storm");
+    sent
 }
 
 #[test]
@@ -136,28 +148,25 @@ fn vxvde_a_storm_of_garbage_on_the_port() {
     let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
     let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
     a.reaches("10.9.0.2", 56);
-    let measure = || rate(b.command(&["/usr/bin/python3"]), a.command(&["/usr/bin/python3"]));
+    let measure = || rate(b.command(&["/usr/bin/python3"]), a.command(&["/usr/bin/python3"]), 125_000);
     let counters = |what: &str| {
         let all = lan.daemons[0].cli(&["-o", "json", "get", "overlay-counters"]).ok().json();
         all[what].as_u64().unwrap_or_else(|| panic!("{all}"))
     };
     let size = resident(lan.daemons[0].pid());
     let before = measure();
-    let storm = Storm::begin(&lan);
-    let during = measure();
-    let storm = storm.end();
-    compare("fast path", before, during, storm);
+    let sent = compare("fast path, to the group", Storm::begin(&lan, "239.0.3.232"), before, measure);
     // Every one of them was seen for what it is, before it was copied.
     let malformed = counters("malformed");
-    assert!(malformed > storm.0 / 2, "{malformed} of {}", storm.0);
+    assert!(malformed > sent / 2, "{malformed} of {sent}");
+    compare("fast path, to one host", Storm::begin(&lan, "10.0.0.1"), before, measure);
     lan.outside(ADDRESSES);
     let known = counters("remoteAddresses");
     assert!(
         (256..=1024).contains(&known) && counters("evicted") > 50_000,
         "{known} addresses are remembered"
     );
-    let after = measure();
-    assert!(after >= 0.9 * before, "{after} of {before} bit/s with a hundred thousand addresses");
+    holds("with a hundred thousand addresses", before, measure);
     let grown = resident(lan.daemons[0].pid()).saturating_sub(size);
     assert!(grown < 8192, "the daemon has grown by {grown} KiB");
 }
@@ -169,15 +178,12 @@ fn vxvde_a_storm_of_garbage_on_plugs() {
     let a = vde.member(&lan, 0, GROUP, "vxvdex://", ("a", "10.9.0.1/24"));
     let b = vde.member(&lan, 1, GROUP, "vxvdex://", ("b", "10.9.0.2/24"));
     fief_testkit::eventually(SOON, || if a.pings("10.9.0.2", 56) { Ok(()) } else { Err(a.plug.output()) });
-    let measure = || rate(b.ns.command(&["/usr/bin/python3"]), a.ns.command(&["/usr/bin/python3"]));
+    let measure = || rate(b.ns.command(&["/usr/bin/python3"]), a.ns.command(&["/usr/bin/python3"]), 62_500);
     let before = measure();
     let size = resident(b.plug.pid());
-    let storm = Storm::begin(&lan);
-    let during = measure();
-    compare("plug-in", before, during, storm.end());
+    compare("plug-in", Storm::begin(&lan, "239.0.3.232"), before, measure);
     lan.outside(ADDRESSES);
-    let after = measure();
-    assert!(after >= 0.9 * before, "{after} of {before} bit/s with a hundred thousand addresses");
+    holds("with a hundred thousand addresses", before, measure);
     let grown = resident(b.plug.pid()).saturating_sub(size);
     assert!(grown < 4096, "the plug has grown by {grown} KiB");
     let all = lan.daemons[1].cli(&["-o", "json", "get", "overlay-counters"]).ok().json();
