@@ -117,3 +117,26 @@ fn overlay_limits_interfaces_only() {
     assert_eq!(said.stdout, format!("{} 0\n", libc::EMFILE));
     Guest::new(&lan, 0, (41_000, GROUP)).join(&[]).ok();
 }
+
+#[test]
+fn overlay_limits_supplementary_groups_for_interfaces() {
+    for (name, more, says) in [
+        ("limit-own", "", Err("only a supplementary group")),
+        ("limit-more", ", supplementaryGroups: true", Ok("segment of group 1001")),
+    ] {
+        let Some(lan) = Lan::open(name, 1, more) else { return };
+        let cli = lan.lab.expose(&fief_testkit::bin("fief")).display().to_string();
+        let root = lan.daemons[0].root().display().to_string();
+        let join = |group: &str| {
+            let words =
+                ["unshare", "--map-root-user", "--net", &cli, "--root", &root, "join", "--group", group];
+            lan.hosts[0].command(&words).user_with_groups(41_000, GROUP, &[1001]).run()
+        };
+        match says {
+            Ok(says) => assert!(join("1001").ok().stdout.contains(says)),
+            Err(says) => assert!(join("1001").fails().stderr.contains(says)),
+        }
+        assert!(join("1002").fails().stderr.contains("not the caller's effective group"));
+        join("1000").ok();
+    }
+}
