@@ -11,6 +11,7 @@
 //! kernel's state is the record: it lasts as long as the interfaces do, whatever becomes of the daemon. With the last
 //! interface everything goes.
 
+mod counted;
 mod goodbye;
 mod port;
 mod programs;
@@ -32,6 +33,7 @@ use fief_overlay::Segment;
 
 use crate::config::overlay::{Overlay as Config, PER_USER};
 use crate::networks::carry_out;
+use counted::Counted;
 use port::{Origin, Standing};
 use programs::Programs;
 use underlay::Underlay;
@@ -73,6 +75,7 @@ pub struct Fast {
     pins: PathBuf,
     bpffs: PathBuf,
     programs: Option<Programs>,
+    counted: Counted,
 }
 
 impl Fast {
@@ -85,6 +88,7 @@ impl Fast {
             pins: bpffs.join("fief-overlay"),
             bpffs,
             programs: None,
+            counted: Counted::default(),
         }
     }
 
@@ -175,18 +179,20 @@ impl Fast {
     }
 
     /// Every interface.
-    pub fn list(&self) -> Result<Vec<OverlayView>, Refusal> {
-        let known = self.programs.as_ref().map(|programs| programs.tables().addresses()).unwrap_or_default();
+    pub fn list(&mut self) -> Result<Vec<OverlayView>, Refusal> {
+        let programs = self.programs.as_ref();
+        let known = programs.map(|programs| self.counted.of(programs.tables()).clone()).unwrap_or_default();
         let addresses = |standing: &Standing| known.get(&standing.index).copied().unwrap_or(0);
         Ok(self.standing()?.iter().map(|standing| self.view(standing, addresses(standing))).collect())
     }
 
     /// What was counted for all of them.
-    pub fn counters(&self) -> OverlayCounters {
+    pub fn counters(&mut self) -> OverlayCounters {
         let Some(tables) = self.programs.as_ref().map(Programs::tables) else {
             return OverlayCounters::default();
         };
         let counts = tables.counts();
+        let remote_addresses = self.counted.of(tables).get(&0).copied().unwrap_or(0);
         let standing = self.standing().unwrap_or_default();
         let ports = || standing.iter().filter_map(|standing| tables.port(standing.index));
         OverlayCounters {
@@ -196,7 +202,7 @@ impl Fast {
             evicted: counts.evicted,
             goodbyes: counts.goodbyes,
             goodbyes_ignored: counts.ignored,
-            remote_addresses: tables.addresses().get(&0).copied().unwrap_or(0),
+            remote_addresses,
             ..OverlayCounters::default()
         }
     }
