@@ -2,16 +2,18 @@
 # Unpacks unmodified servers and clients from Debian's archive under target/peers, for tests that speak to them.
 # Nothing is installed: no service starts, no user is made, and the host's package lists stay as they are.
 # The programs are then target/peers/bin/{nginx,sshd,conntrack,dnsmasq,socat,curl,iperf3,iptables-nft,iptables-legacy,...,
-# busybox,dhclient,dig,vde_plug,vdens,node,musl-cc}.
+# busybox,dhclient,dig,vde_plug,vdens,ovs-vswitchd,ovsdb-server,ovsdb-tool,ovs-vsctl,ovs-ofctl,ovs-appctl,node,musl-cc}, and the PAM modules of
+# libpam-net in target/peers/root.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 PACKAGES="nginx-light openssh-server conntrack dnsmasq-base socat musl-dev curl iptables iperf3 busybox isc-dhcp-client
-	bind9-dnsutils vdeplug vdens libvdeplug-dev"
+	bind9-dnsutils vdeplug vdens libvdeplug-dev openvswitch-switch libpam-net"
 PROGRAMS="usr/sbin/nginx usr/sbin/sshd usr/sbin/conntrack usr/sbin/dnsmasq usr/bin/socat usr/bin/curl
 	usr/bin/iperf3 usr/sbin/xtables-nft-multi usr/sbin/xtables-legacy-multi bin/busybox sbin/dhclient usr/bin/dig
-	usr/bin/vde_plug usr/bin/vdens"
+	usr/bin/vde_plug usr/bin/vdens usr/lib/openvswitch-switch/ovs-vswitchd usr/sbin/ovsdb-server
+	usr/bin/ovsdb-tool usr/bin/ovs-vsctl usr/bin/ovs-ofctl usr/bin/ovs-appctl"
 
 peers="$(target_dir)/peers"
 stamp="$peers/stamp"

@@ -2,8 +2,8 @@
 # Runs tests under other kernels than this machine's, in QEMU, without KVM and without root: scripts/test-vm.sh [NAME]
 # And one the other way round, which does want root: a guest of QEMU on a TAP device, under this machine's kernel.
 # Linux 6.12 is fief's floor: the programs must load there, and it has devices that many build machines lack. Debian's
-# own 6.1 must be refused. The networks' acceptance scenarios run in 6.12 once more, with VRFs, and policies over SCTP.
-# NAME is a part of "package target test"; a NAME that matches nothing is an error.
+# own 6.1 must be refused. The networks' acceptance scenarios run in 6.12 once more, with VRFs, as do some tests of the
+# overlay, and policies over SCTP. NAME is a part of "package target test"; a NAME that matches nothing is an error.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -11,8 +11,12 @@ cd "$(dirname "$0")/.."
 SUITES="smoke vm"
 # With FIEF_TEST_ISOLATION=vrf, in a machine of their own, which has FIEF_VM_SECONDS: the suites, and parts of the names
 # of their tests.
-NETWORKS="networks policy"
+NETWORKS="networks overlay policy"
 SCENARIOS="evenet::|policies::who_is|policies::one_address|matrix_live_sctp"
+# The overlay's programs in 6.12: attacks on sockets, and interfaces with the kernel's own tunnel, by each family, in
+# fragments.
+SCENARIOS="$SCENARIOS|guarded_socket_hole_01|guarded_socket_hole_03|guarded_socket_hole_12|join_with_a_kernels_tunnel"
+SCENARIOS="$SCENARIOS|join_where_there_is_only_ipv6|join_carries_frames"
 GUEST="tests networks evenet::guest::evenet_e09_and_e10_with_a_guest_of_qemu"
 REFUSAL="vm floor linux_6_1_is_refused_in_one_line"
 
@@ -89,9 +93,9 @@ matrix="${FIEF_DATA:-../shared/data}/networkpolicy-matrix.json.xz"
 [ ! -e "$matrix" ] || cp "$matrix" "$stage"
 # shellcheck disable=SC2086
 if has_test "$SCENARIOS" $NETWORKS; then
-	say "Linux 6.12: networks in VRFs, policies over SCTP"
+	say "Linux 6.12: networks in VRFs, the overlay, policies over SCTP"
 	export FIEF_VM_PEERS=yes
-	run_on_stage "${FIEF_VM_SECONDS:-1200}" \
+	run_on_stage "${FIEF_VM_SECONDS:-1500}" \
 		"env,FIEF_TEST_ISOLATION=vrf,FIEF_TEST_JOBS=2,fief-test-runner,/opt/fief/executables.json,$SCENARIOS${name:+,$name}"
 	unset FIEF_VM_PEERS
 fi

@@ -196,6 +196,7 @@ fn the_openapi_document_lists_every_route() {
         ("/v1/flows", &["get"]),
         ("/v1/overlays", &["get", "post"]),
         ("/v1/overlays/{device}", &["delete"]),
+        ("/v1/overlay-counters", &["get"]),
         ("/v1/status", &["get"]),
         ("/v1/doctor", &["get"]),
         ("/v1/sockets", &["get"]),

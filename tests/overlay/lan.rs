@@ -105,6 +105,12 @@ impl Lan {
         command.user(group + 40_000, group)
     }
 
+    /// One on the first host whose sockets nobody guards.
+    pub fn bare(&self, family: Family, code: &str) -> Command {
+        let argv = ["/usr/bin/python3", &self.attacker.display().to_string(), "bare"];
+        self.hosts[0].command(&argv).arg(family.number().to_string()).arg("").arg(code)
+    }
+
     /// One on the first host, to his end.
     #[track_caller]
     pub fn attack(&self, family: Family, code: &str) -> String {
@@ -175,6 +181,16 @@ impl Lan {
     #[track_caller]
     pub fn plug(&self, ns: &Ns, device: &str, number: u8) {
         plug(&self.wires[0], ns, device, number);
+    }
+
+    /// Lets longer packets pass everywhere.
+    #[track_caller]
+    pub fn set_mtu(&self, bytes: u32) {
+        let ports = "ip -o link show type veth | sed 's/^[0-9]*: //; s/@.*//'";
+        self.wires[0].ns.sh(&format!("for port in $({ports}); do ip link set $port mtu {bytes}; done")).ok();
+        for ns in self.hosts.iter().chain([&self.out]) {
+            ns.ip(&format!("link set eth0 mtu {bytes}\n"));
+        }
     }
 
     /// Everything that crosses a host's card.

@@ -106,57 +106,69 @@ fn vxvde_three_hosts_and_dhcp() {
 
 #[test]
 fn vxvde_a_goodbye_is_said_and_understood() {
-    let Some(lan) = Lan::open("vxvde-bye", 2, "") else { return };
-    let Some(vde) = Vde::unpack(&lan.lab) else { return };
-    let (ours, stock) = urls(Family::V4);
-    let mut a = vde.member(&lan, 0, GROUP, ours, ("a", A));
-    let mut b = vde.stock(&lan.hosts[1], stock, B);
-    reaches(&a, "192.168.5.2", 56);
-    let wire = lan.wire_of(0, "eth0");
-    b.plug.signal(Signal::SIGTERM);
-    b.plug.wait(SOON);
-    eventually(SOON, || if goodbyes(&wire) > 0 { Ok(()) } else { Err("Debian's says none".into()) });
-    // Whoever was there is now asked for by all: his address is still in a's table of neighbours.
-    wire.clear();
-    assert!(!a.says("192.168.5.2", "GONE!!!!"));
-    assert!(wire.wait_for(b"GONE!!!!", SOON));
-    assert!(to_the_group(&wire, Family::V4, b"GONE!!!!") > 0, "who has gone was still sent to");
-    wire.clear();
-    a.plug.signal(Signal::SIGTERM);
-    a.plug.wait(SOON);
-    eventually(SOON, || if goodbyes(&wire) > 0 { Ok(()) } else { Err("ours says none".into()) });
+    for family in Family::BOTH {
+        let Some(lan) = Lan::open("vxvde-bye", 2, "") else { return };
+        let Some(vde) = Vde::unpack(&lan.lab) else { return };
+        let (ours, stock) = urls(family);
+        let mut a = vde.member(&lan, 0, GROUP, ours, ("a", A));
+        let mut b = vde.stock(&lan.hosts[1], stock, B);
+        reaches(&a, "192.168.5.2", 56);
+        let wire = lan.wire_of(0, "eth0");
+        b.plug.signal(Signal::SIGTERM);
+        b.plug.wait(SOON);
+        eventually(SOON, || if goodbyes(&wire) > 0 { Ok(()) } else { Err("Debian's says none".into()) });
+        // Whoever was there is now asked for by all: his address is still in a's table of neighbours.
+        wire.clear();
+        assert!(!a.says("192.168.5.2", "GONE!!!!"));
+        assert!(wire.wait_for(b"GONE!!!!", SOON));
+        assert!(to_the_group(&wire, family, b"GONE!!!!") > 0, "who has gone was still sent to");
+        wire.clear();
+        a.plug.signal(Signal::SIGTERM);
+        a.plug.wait(SOON);
+        eventually(SOON, || if goodbyes(&wire) > 0 { Ok(()) } else { Err("ours says none".into()) });
+    }
 }
 
 #[test]
 fn vxvde_an_address_that_was_silent_is_asked_of_all() {
-    let Some(lan) = Lan::open("vxvde-expire", 2, "") else { return };
-    let Some(vde) = Vde::unpack(&lan.lab) else { return };
-    let a = vde.member(&lan, 0, GROUP, "vxvdex:///expiretime=2", ("a", A));
-    let b = vde.stock(&lan.hosts[1], urls(Family::V4).1, B);
-    reaches(&a, "192.168.5.2", 56);
-    let wire = lan.wire_of(0, "eth0");
-    assert!(a.says("192.168.5.2", "FRESH!!!"));
-    assert!(wire.wait_for(b"FRESH!!!", SOON));
-    assert_eq!(to_the_group(&wire, Family::V4, b"FRESH!!!"), 0);
-    // Nothing of b's on the wire, by which a would hear of him again.
-    b.ns.ip("link set tap0 down\n");
-    wait(Duration::from_secs(4));
-    a.says("192.168.5.2", "STALE!!!");
-    assert!(wire.wait_for(b"STALE!!!", SOON));
-    assert!(to_the_group(&wire, Family::V4, b"STALE!!!") > 0, "what is older than two seconds was believed");
+    for family in Family::BOTH {
+        let Some(lan) = Lan::open("vxvde-expire", 2, "") else { return };
+        let Some(vde) = Vde::unpack(&lan.lab) else { return };
+        let a = vde.member(
+            &lan,
+            0,
+            GROUP,
+            &format!("{}/expiretime=2", if family == Family::V4 { "vxvdex://" } else { "vxvdex:///v6" }),
+            ("a", A),
+        );
+        let b = vde.stock(&lan.hosts[1], urls(family).1, B);
+        reaches(&a, "192.168.5.2", 56);
+        let wire = lan.wire_of(0, "eth0");
+        assert!(a.says("192.168.5.2", "FRESH!!!"));
+        assert!(wire.wait_for(b"FRESH!!!", SOON));
+        assert_eq!(to_the_group(&wire, family, b"FRESH!!!"), 0);
+        // Nothing of b's on the wire, by which a would hear of him again.
+        b.ns.ip("link set tap0 down\n");
+        wait(Duration::from_secs(4));
+        a.says("192.168.5.2", "STALE!!!");
+        assert!(wire.wait_for(b"STALE!!!", SOON));
+        assert!(to_the_group(&wire, family, b"STALE!!!") > 0, "what is older than two seconds was believed");
+    }
 }
 
 #[test]
 fn vxvde_nobody_hears_himself() {
-    let Some(lan) = Lan::open("vxvde-echo", 1, "") else { return };
-    let Some(vde) = Vde::unpack(&lan.lab) else { return };
-    let a = vde.member(&lan, 0, GROUP, urls(Family::V4).0, ("a", A));
-    let (inside, wire) = (Capture::on(&a.ns, "eth0"), lan.wire_of(0, "eth0"));
-    a.ns.sh("ping -c 2 -i 0.2 -W 1 -b 192.168.5.255 -p 45434f48").fails();
-    a.pings("192.168.5.99", 56);
-    assert!(wire.wait_for(&[8, 0, 0, 0, 0, 3, 0xe8, 0], SOON), "nothing left");
-    wait(NEVER);
-    assert_eq!(inside.count(|frame| !frame.outgoing), 0, "it came back");
+    for family in Family::BOTH {
+        let Some(lan) = Lan::open("vxvde-echo", 1, "") else { return };
+        let Some(vde) = Vde::unpack(&lan.lab) else { return };
+        let a = vde.member(&lan, 0, GROUP, urls(family).0, ("a", A));
+        let (inside, wire) = (Capture::on(&a.ns, "eth0"), lan.wire_of(0, "eth0"));
+        a.ns.sh("ping -c 2 -i 0.2 -W 1 -b 192.168.5.255 -p 45434f48").fails();
+        a.pings("192.168.5.99", 56);
+        assert!(wire.wait_for(&[8, 0, 0, 0, 0, 3, 0xe8, 0], SOON), "nothing left");
+        wait(NEVER);
+        assert_eq!(inside.count(|frame| !frame.outgoing), 0, "it came back");
+    }
 }
 
 #[test]

@@ -18,8 +18,8 @@ use wire::{Answer, Call};
 
 use crate::{
     AliasView, ApplyRequest, ApplyResponse, Check, DaemonStatus, DeleteRequest, EndpointView, FieldView,
-    FlowView, IdentityView, JoinRequest, MoveRequest, MoveResponse, NetworkView, OverlayView, Paths,
-    PolicyTestRequest, PolicyTestResponse, PolicyView, SocketView, TaskView, TenantView,
+    FlowView, IdentityView, JoinRequest, MoveRequest, MoveResponse, NetworkView, OverlayCounters,
+    OverlayView, Paths, PolicyTestRequest, PolicyTestResponse, PolicyView, SocketView, TaskView, TenantView,
 };
 
 /// Longer than any apply takes; a daemon that is silent for so long is stuck.
@@ -188,6 +188,11 @@ impl Client {
     /// The caller's interfaces on segments; all of them for who may see everything.
     pub fn overlays(&self) -> Result<Vec<OverlayView>, ClientError> {
         self.json(Call::get("/v1/overlays"))
+    }
+
+    /// What was counted for all segments; for who may see everything.
+    pub fn overlay_counters(&self) -> Result<OverlayCounters, ClientError> {
+        self.json(Call::get("/v1/overlay-counters"))
     }
 
     /// Whom an alias of a UDP sender stands for.

@@ -7,6 +7,6 @@ pub mod paths;
 pub mod types;
 
 pub use client::{Client, ClientError};
-pub use overlays::{JoinRequest, OverlayView};
+pub use overlays::{JoinRequest, OverlayCounters, OverlayView};
 pub use paths::Paths;
 pub use types::*;

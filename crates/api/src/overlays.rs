@@ -1,5 +1,7 @@
 //! Interfaces of namespaces on the segments of groups.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The interface that somebody's namespace has, if he does not name another.
@@ -12,6 +14,9 @@ pub struct JoinRequest {
     /// The group, by name or number; the caller's effective one if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Which of the group's networks; 0, the first, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<u8>,
     /// The interface's name; `eth0` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -24,8 +29,12 @@ pub struct JoinRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OverlayView {
-    /// The group, which is the VNI as well.
+    /// The group.
     pub group: u32,
+    /// Which of its networks.
+    pub network: u8,
+    /// The number on the wire.
+    pub vni: u32,
     /// Who asked for it.
     pub user: u32,
     /// What it was called then.
@@ -40,4 +49,26 @@ pub struct OverlayView {
     pub flooded: u64,
     /// Frames to everybody that were above the rate, and dropped.
     pub limited: u64,
+}
+
+/// What was counted for all segments of a host together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayCounters {
+    /// Frames that the interfaces there are have sent to everybody.
+    pub flooded: u64,
+    /// Those that were above the rate, and dropped.
+    pub limited: u64,
+    /// Datagrams and frames without sense, or of no segment of this host.
+    pub malformed: u64,
+    /// Ethernet addresses that were forgotten for new ones of the same owner.
+    pub evicted: u64,
+    /// Goodbyes of peers that were believed.
+    pub goodbyes: u64,
+    /// Goodbyes of peers that had just said one, and were not.
+    pub goodbyes_ignored: u64,
+    /// Ethernet addresses of other hosts that are remembered.
+    pub remote_addresses: u32,
+    /// What guarded sockets that this daemon has made were refused, by kind.
+    pub refused: BTreeMap<String, u64>,
 }

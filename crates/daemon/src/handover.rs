@@ -9,7 +9,7 @@
 //! Numbers are in the host's byte order. One question a connection. `include/fief.h` and `crates/libfief` ask it.
 //!
 //! With the type 0x10000 the question is for the two sockets of a segment of the overlay: the name is then a group's number,
-//! or empty for the caller's own, and with 0 come two descriptors, the one that sends first, and the 8 bytes of the header.
+//! or empty for the caller's own, the protocol which of its networks, and with 0 come two descriptors, the one that sends first, and the 8 bytes of the header.
 
 use std::collections::HashMap;
 use std::io;
@@ -120,8 +120,9 @@ async fn attend(
     let (made, more) = match SegmentQuestion::read(&bytes) {
         Some(Ok(question)) => {
             // The kernel makes the caller wait while the socket's maker changes control groups.
-            let asked =
-                tokio::task::spawn_blocking(move || broker.open(&caller, question.group, question.family));
+            let asked = tokio::task::spawn_blocking(move || {
+                broker.open(&caller, question.group, question.network, question.family)
+            });
             match asked.await.unwrap_or(Err(Errno::AGAIN)) {
                 Ok(pair) => (Ok(vec![pair.unicast, pair.group]), pair.header.to_vec()),
                 Err(error) => (Err(error), Vec::new()),
@@ -161,6 +162,7 @@ fn place_of(engine: &Engine, name: &str, caller: &Caller) -> Result<Namespace, E
 struct SegmentQuestion {
     family: AddressFamily,
     group: Option<u32>,
+    network: u8,
 }
 
 impl SegmentQuestion {
@@ -174,7 +176,8 @@ impl SegmentQuestion {
                 "" => None,
                 group => Some(group.parse().map_err(|_| Errno::INVAL)?),
             };
-            Ok(SegmentQuestion { family: family(bytes)?, group })
+            let network = number(bytes, 8)?.try_into().map_err(|_| Errno::NXIO)?;
+            Ok(SegmentQuestion { family: family(bytes)?, group, network })
         };
         Some(read())
     }
@@ -249,7 +252,7 @@ mod tests {
             bytes[12..12 + name.len()].copy_from_slice(name);
             SegmentQuestion::read(&bytes)
         };
-        let of = |family, group| Some(Ok(SegmentQuestion { family, group }));
+        let of = |family, group| Some(Ok(SegmentQuestion { family, group, network: 0 }));
         assert_eq!(ask(libc::AF_INET, b""), of(AddressFamily::INET, None));
         assert_eq!(ask(libc::AF_INET6, b"1000"), of(AddressFamily::INET6, Some(1000)));
         assert_eq!(ask(libc::AF_UNIX, b""), Some(Err(Errno::AFNOSUPPORT)));

@@ -105,7 +105,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let thread = std::thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&paths, handle.clone(), broker, Joins::adopt(overlay, rules)))?;
+    runtime.block_on(serve(&paths, handle.clone(), broker.clone(), Joins::adopt(overlay, broker, rules)))?;
     handle.stop();
     let _ = thread.join();
     rustix::io::write(&*bell, &1_u64.to_ne_bytes())?;

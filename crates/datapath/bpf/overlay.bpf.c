@@ -105,16 +105,18 @@ static __always_inline void flood_ports(struct __sk_buff *skb, const struct segm
 
 static __always_inline bool is_limited(struct port *port, __u64 now)
 {
-	__u64 next = port->next;
-
 	if (is_off(TOOTH_RATE))
 		return false;
-	if (next < now)
-		next = now;
-	if (next - now > port->burst)
-		return true;
-	port->next = next + port->interval;
-	return false;
+	/* Of processors at the same time one wins, and the others look again. */
+	for (int i = 0; i < 4; i++) {
+		__u64 had = port->next, next = had < now ? now : had;
+
+		if (next - now > port->burst)
+			return true;
+		if (__sync_val_compare_and_swap(&port->next, had, next + port->interval) == had)
+			return false;
+	}
+	return true;
 }
 
 /* At a port: what its user sends. */

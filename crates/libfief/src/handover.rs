@@ -78,7 +78,7 @@ pub struct Segment {
 ///
 /// # Errors
 /// EOPNOTSUPP: this host has no overlay. EPERM: the group is not the caller's. EACCES: groups of this number have no segment.
-/// ERANGE: its number is above 8388607 (0x7fffff). EMFILE: it has as many members on this host as it may. ENODEV: the network card is not there. EADDRNOTAVAIL: it has no address of this
+/// ERANGE: its number is above 8388607 (0x7fffff), or 1048575 where groups have several networks. EMFILE: it has as many members on this host as it may. ENODEV: the network card is not there. EADDRNOTAVAIL: it has no address of this
 /// family. Those of connect(2), where no daemon runs.
 pub fn segment(family: i32, group: Option<u32>) -> io::Result<Segment> {
     segment_by(Path::new(SOCKETS), family, group)
@@ -89,9 +89,17 @@ pub fn segment(family: i32, group: Option<u32>) -> io::Result<Segment> {
 /// # Errors
 /// As [`segment`].
 pub fn segment_by(at: &Path, family: i32, group: Option<u32>) -> io::Result<Segment> {
+    network_by(at, family, group, 0)
+}
+
+/// As [`segment_by`], for one of the networks that a group has where `overlay.networksPerGroup` says so; the first is 0.
+///
+/// # Errors
+/// As [`segment`]. ENXIO: there is no such network.
+pub fn network_by(at: &Path, family: i32, group: Option<u32>, network: u8) -> io::Result<Segment> {
     let name = group.map(|group| group.to_string()).unwrap_or_default();
     let mut answer = [0; 12];
-    let mut sockets = ask(at, [family, SEGMENT, 0], &name, &mut answer)?.into_iter();
+    let mut sockets = ask(at, [family, SEGMENT, network.into()], &name, &mut answer)?.into_iter();
     match (sockets.next(), sockets.next(), answer.last_chunk()) {
         (Some(unicast), Some(group), Some(header)) => Ok(Segment { unicast, group, header: *header }),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),

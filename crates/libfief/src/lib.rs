@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 
-pub use handover::{SOCKETS, Segment, segment, segment_by, socket, socket_by};
+pub use handover::{SOCKETS, Segment, network_by, segment, segment_by, socket, socket_by};
 
 /// The level (`SOL_FIEF`).
 pub const LEVEL: libc::c_int = 0x6669;

@@ -16,6 +16,6 @@ mod who;
 
 pub use header::{HEADER_SIZE, Header, PORT, Payload, SHORTEST_FRAME, read};
 pub use macs::{LIFETIME, Mac, Macs, SLOTS, is_group, source};
-pub use segment::{GROUP4, GROUP6, Segment};
+pub use segment::{GROUP4, GROUP6, MOST_NETWORKS, Segment};
 pub use url::{BadUrl, GroupName, Url};
 pub use who::{Asker, Refused, Rules, SubordinateGroups, segment_for};

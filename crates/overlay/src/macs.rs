@@ -10,6 +10,11 @@ pub const SLOTS: usize = 1024;
 /// What has not been heard of for so long is forgotten.
 pub const LIFETIME: Duration = Duration::from_secs(128);
 
+/// Goodbyes of one peer that come closer together are forged: who has gone has no more to say.
+pub const GOODBYES_APART: Duration = Duration::from_secs(10);
+/// More goodbyes than this in that time are not believed.
+const MOST_GOODBYES: usize = 64;
+
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
@@ -18,6 +23,8 @@ pub type Mac = [u8; 6];
 pub struct Macs<P> {
     places: Vec<Option<Entry<P>>>,
     lifetime: Duration,
+    /// Who said goodbye of late.
+    gone: Vec<(P, Instant)>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +44,7 @@ impl<P: Copy + Eq> Macs<P> {
     /// A table with so many places, one at least, where entries live so long.
     pub fn new(places: usize, lifetime: Duration) -> Macs<P> {
         let places = (0..places.max(1)).map(|_| None).collect();
-        Macs { places, lifetime }
+        Macs { places, lifetime, gone: Vec::new() }
     }
 
     /// Notes that a frame from this address came from this peer. A group's address is nobody's and is not noted.
@@ -58,13 +65,19 @@ impl<P: Copy + Eq> Macs<P> {
         (entry.mac == mac && fresh).then_some(entry.peer)
     }
 
-    /// Forgets every address behind a peer.
-    pub fn forget(&mut self, peer: P) {
+    /// Forgets every address behind a peer that says goodbye, unless it has said so just now. Gives whether it did.
+    pub fn forget(&mut self, peer: P, now: Instant) -> bool {
+        self.gone.retain(|(_, when)| now.saturating_duration_since(*when) < GOODBYES_APART);
+        if self.gone.len() >= MOST_GOODBYES || self.gone.iter().any(|(gone, _)| *gone == peer) {
+            return false;
+        }
+        self.gone.push((peer, now));
         for place in &mut self.places {
             if place.as_ref().is_some_and(|entry| entry.peer == peer) {
                 *place = None;
             }
         }
+        true
     }
 
     /// FNV-1a, 32 bits: six bytes, of which the last differ most.
@@ -116,9 +129,24 @@ mod tests {
         for last in 0..50 {
             macs.learn([2, 0, 0, 0, 0, last], last % 2, now);
         }
-        macs.forget(1);
+        assert!(macs.forget(1, now));
         let known = (0..50).filter_map(|last| macs.find([2, 0, 0, 0, 0, last], now));
         assert!(known.inspect(|peer| assert_eq!(*peer, 0)).count() > 20);
+    }
+
+    #[test]
+    fn a_goodbye_that_is_said_again_and_again_is_not_believed() {
+        let (mut macs, now) = (Macs::default(), Instant::now());
+        macs.forget(1, now);
+        macs.learn(A, 1, now);
+        let soon = now + GOODBYES_APART - Duration::from_millis(1);
+        assert!(!macs.forget(1, soon) && macs.find(A, soon) == Some(1));
+        assert!(macs.forget(1, now + GOODBYES_APART) && macs.find(A, now + GOODBYES_APART).is_none());
+        // Of a crowd of peers that there are not, neither, and nobody is remembered for it.
+        macs.learn(A, 1, now);
+        let believed = (1000..2000).filter(|peer| macs.forget(*peer, soon)).count();
+        assert!(believed < MOST_GOODBYES && macs.gone.len() <= MOST_GOODBYES);
+        assert!(!macs.forget(1, soon) && macs.find(A, soon) == Some(1));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::segment::MOST_NETWORKS;
+
 /// Which group is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupName {
@@ -19,6 +21,8 @@ pub struct Url {
     pub multicast: Option<IpAddr>,
     /// `grp`: whose segment; without, or empty, the caller's own.
     pub group: Option<GroupName>,
+    /// `net`: which of the group's networks.
+    pub network: u8,
     /// `vni`
     pub vni: Option<u32>,
     /// `port`
@@ -44,7 +48,7 @@ pub struct Url {
 pub enum BadUrl {
     /// An option that there is not.
     #[error(
-        "there is no option `{0}`; grp, vni, port, ttl, rcvbuf, v4, v6, hashsize, expiretime, if and bind there are"
+        "there is no option `{0}`; grp, net, vni, port, ttl, rcvbuf, v4, v6, hashsize, expiretime, if and bind there are"
     )]
     Unknown(String),
     /// A value that is none.
@@ -107,6 +111,9 @@ impl Url {
                     }
                     None => GroupName::Name(value.to_owned()),
                 });
+            }
+            "net" => {
+                self.network = number(u64::from(MOST_NETWORKS) - 1, "a decimal number, 7 at most")? as u8
             }
             "vni" => self.vni = Some(number(0xff_ffff, "a decimal number below 16777216")? as u32),
             "port" => self.port = Some(number(65_535, "a port, in decimal")?.max(1) as u16),
@@ -178,10 +185,11 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let all = "/grp=users/vni=1000/port=14789/ttl=1/rcvbuf=256K/v6/hashsize=4096/expiretime=60/if=eth0/bind=fe80::1";
+        let all = "/grp=users/net=2/vni=1000/port=14789/ttl=1/rcvbuf=256K/v6/hashsize=4096/expiretime=60/if=eth0/bind=fe80::1";
         let url = Url::read(all).unwrap();
         assert_eq!(url.group, Some(GroupName::Name("users".into())));
         assert_eq!((url.vni, url.port, url.ttl, url.six), (Some(1000), Some(14789), Some(1), true));
+        assert_eq!(url.network, 2);
         assert_eq!((url.receive_buffer, url.places), (Some(262_144), Some(4096)));
         assert_eq!(url.lifetime, Some(Duration::from_secs(60)));
         assert_eq!((url.device.as_deref(), url.bind), (Some("eth0"), Some("fe80::1".parse().unwrap())));
@@ -210,6 +218,7 @@ mod tests {
             ("/vni=0x10", "decimal"),
             ("/vni=16777216", "below 16777216"),
             ("/grp=0x3e8", "in decimal"),
+            ("/net=8", "7 at most"),
             ("/grp=4294967296", "number or name"),
             ("/port=65536", "a port"),
             ("/ttl=256", "255"),

@@ -24,6 +24,8 @@ pub struct Rules {
     pub least: u32,
     /// Do supplementary groups count?
     pub supplementary: bool,
+    /// How many networks a group has.
+    pub networks: u8,
 }
 
 /// Why not.
@@ -38,10 +40,20 @@ pub enum Refused {
         least: u32,
     },
     /// There are 24 bits on the wire, and half of the numbers are not for groups.
-    #[error("group {gid} is above 8388607, the last that has a segment")]
+    #[error("group {gid} is above {last}, the last that has a segment")]
     TooLarge {
         /// The group.
         gid: u32,
+        /// The last that may.
+        last: u32,
+    },
+    /// A group has so many.
+    #[error("there is no network {network}: a group has {networks} here, from 0 on (networksPerGroup)")]
+    NoSuchNetwork {
+        /// The network.
+        network: u8,
+        /// How many there are.
+        networks: u8,
     },
     /// Whoever owns the range can take the number by himself.
     #[error("group {gid} is one of the numbers that /etc/subgid hands out, and so nobody's group")]
@@ -70,6 +82,7 @@ pub enum Refused {
 pub fn segment_for(
     asker: &Asker<'_>,
     asked: Option<u32>,
+    network: u8,
     rules: &Rules,
     subordinate: &SubordinateGroups,
 ) -> Result<Segment, Refused> {
@@ -87,7 +100,7 @@ pub fn segment_for(
     if subordinate.contains(gid) {
         return Err(Refused::Subordinate { gid });
     }
-    Segment::of_group(gid)
+    Segment::of_network(gid, network, rules.networks)
 }
 
 /// The ranges of /etc/subgid (subgid(5)).
@@ -118,11 +131,11 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { least: 1000, supplementary: false };
+    const RULES: Rules = Rules { least: 1000, supplementary: false, networks: 1 };
 
     fn ask(group: u32, supplementary: &[u32], asked: Option<u32>, rules: Rules) -> Result<u32, Refused> {
         let subordinate = SubordinateGroups::read("ada:100000:65536\nbad\n:1:\ncarl:300000:1\n");
-        segment_for(&Asker { group, supplementary }, asked, &rules, &subordinate).map(Segment::group)
+        segment_for(&Asker { group, supplementary }, asked, 0, &rules, &subordinate).map(Segment::group)
     }
 
     #[test]
@@ -154,7 +167,7 @@ mod tests {
             assert_eq!(ask(gid, &[], None, RULES), Ok(gid));
         }
         for gid in [0x80_0000, 0x0100_03e8, 1 << 24, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
-            assert_eq!(ask(gid, &[], None, RULES), Err(Refused::TooLarge { gid }));
+            assert_eq!(ask(gid, &[], None, RULES), Err(Refused::TooLarge { gid, last: 0x7f_ffff }));
         }
         // 0 is nobody's wherever groups begin.
         assert!(ask(0, &[], None, Rules { least: 0, ..RULES }).is_err());
@@ -165,7 +178,7 @@ mod tests {
         fn nobody_gets_a_segment_that_is_not_his(
             group: u32, supplementary in proptest::collection::vec(any::<u32>(), 0..4), asked: Option<u32>, both: bool,
         ) {
-            let rules = Rules { least: 1000, supplementary: both };
+            let rules = Rules { supplementary: both, ..RULES };
             if let Ok(got) = ask(group, &supplementary, asked, rules) {
                 prop_assert!(got == group || both && supplementary.contains(&got));
                 prop_assert!((1000..1 << 23).contains(&got));

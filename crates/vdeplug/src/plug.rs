@@ -91,7 +91,10 @@ fn refused(error: &io::Error) -> String {
         Some(libc::EACCES) => {
             "groups of this number have no segment: it is below minGid, or from /etc/subgid"
         }
-        Some(libc::ERANGE) => "the group's number is above 8388607, the last that has a segment",
+        Some(libc::ERANGE) => {
+            "the group's number is above 8388607, the last that has a segment, or 1048575 where groups have several networks"
+        }
+        Some(libc::ENXIO) => "a group has no such network on this host (`overlay.networksPerGroup`)",
         Some(libc::EMFILE) => {
             "the group has as many members on this host as it may (`overlay.membersPerGroup`)"
         }
@@ -111,7 +114,7 @@ impl Plug {
         let family = if url.six { libc::AF_INET6 } else { libc::AF_INET };
         let group = url.group.as_ref().map(number_of).transpose()?;
         let libfief::Segment { unicast, group, header } =
-            libfief::segment_by(&at, family, group).map_err(OpenError::Refused)?;
+            libfief::network_by(&at, family, group, url.network).map_err(OpenError::Refused)?;
         let (to, own) = (name_of(&group)?, name_of(&unicast)?);
         is_as_wanted(&url, to, header)?;
         if let Some(bytes) = url.receive_buffer {
@@ -187,7 +190,7 @@ impl Plug {
         }
         match payload {
             Payload::Goodbye => {
-                lock(&self.macs).forget(from);
+                lock(&self.macs).forget(from, Instant::now());
                 None
             }
             Payload::Frame(frame) => {
@@ -250,7 +253,7 @@ fn is_as_wanted(url: &Url, to: SocketAddr, header: [u8; 8]) -> Result<(), OpenEr
     let fixed = |option, remedy| Err(OpenError::Fixed { option, remedy });
     let [.., high, middle, low, _] = header;
     if url.vni.is_some_and(|vni| vni != u32::from_be_bytes([0, high, middle, low])) {
-        return fixed("vni", "a group has one network, of its own number");
+        return fixed("vni", "a group's network has a number of its own; `net` says which");
     }
     if url.port.is_some_and(|port| port != to.port()) {
         return fixed("port", "`overlay.port` in fiefd.yaml says it");

@@ -42,6 +42,9 @@ pub enum GetKind {
     /// Interfaces on segments of groups
     #[value(alias = "overlay")]
     Overlays,
+    /// What was counted for all segments
+    #[value(alias = "overlay-counter")]
+    OverlayCounters,
     /// Everything there is
     All,
 }

@@ -9,6 +9,9 @@ pub struct JoinArgs {
     /// The group, by name or number [default: your effective group]
     #[arg(short, long, value_name = "G", value_parser = NonEmptyStringValueParser::new())]
     pub group: Option<String>,
+    /// Which of the group's networks, where the host has several for each [default: 0]
+    #[arg(short, long, value_name = "N")]
+    pub network: Option<u8>,
     /// What to call the interface
     #[arg(short, long, value_name = "NAME", default_value = fief_api::overlays::DEVICE)]
     pub dev: String,

@@ -44,6 +44,9 @@ pub fn run(args: GetArgs, context: &mut Context) -> anyhow::Result<ExitCode> {
     if args.kind == GetKind::Overlays {
         return overlays::run(&client, args.name.as_deref(), context);
     }
+    if args.kind == GetKind::OverlayCounters {
+        return overlays::counters(&client, context);
+    }
     let tenant = args.tenant.as_deref();
     if args.kind == GetKind::Identities {
         if args.name.is_some() {
@@ -103,7 +106,7 @@ fn one(client: &Client, kind: GetKind, name: &str) -> Result<Found, ClientError>
         GetKind::Endpoints => found.endpoints.push(client.endpoint(name)?),
         GetKind::Policies => found.policies.push(client.policy(name)?),
         GetKind::Identities => {}
-        GetKind::Overlays => {}
+        GetKind::Overlays | GetKind::OverlayCounters => {}
     }
     Ok(found)
 }

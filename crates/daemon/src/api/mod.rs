@@ -75,6 +75,7 @@ fn router(engine: Handle, joins: Joins) -> Router {
         .route("/v1/flows", get(policies::flows))
         .route("/v1/overlays", get(overlays::list).post(overlays::join))
         .route("/v1/overlays/{device}", delete(overlays::leave))
+        .route("/v1/overlay-counters", get(overlays::counters))
         .route("/v1/status", get(handlers::status))
         .route("/v1/doctor", get(handlers::doctor))
         .route("/v1/sockets", get(handlers::sockets))

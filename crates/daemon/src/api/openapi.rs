@@ -31,6 +31,7 @@ use super::{handlers, marks, networks, overlays, policies};
         overlays::list,
         overlays::join,
         overlays::leave,
+        overlays::counters,
         handlers::status,
         handlers::doctor,
         handlers::sockets,

@@ -4,9 +4,9 @@ use axum::Extension;
 use axum::extract::{ConnectInfo, Path};
 use axum::http::StatusCode;
 use axum::response::Response;
-use fief_api::{ErrorBody, JoinRequest, OverlayView};
+use fief_api::{ErrorBody, JoinRequest, OverlayCounters, OverlayView};
 
-use super::answers::{error, ok};
+use super::answers::{error, forbidden, ok};
 use super::handlers::{Asked, Who};
 use crate::overlay::Joins;
 use crate::overlay::fast::Refusal;
@@ -48,6 +48,16 @@ pub(super) async fn leave(
 ) -> Response {
     let ConnectInfo(caller) = who;
     answer(joins.leave(caller, device).await)
+}
+
+/// What was counted for all segments.
+#[utoipa::path(get, path = "/v1/overlay-counters",
+    responses((status = 200, description = "Done, or the answer", body = OverlayCounters), (status = 403, description = "The caller may not do this", body = ErrorBody)))]
+pub(super) async fn counters(Extension(joins): Extension<Joins>, who: Who) -> Response {
+    if !who.0.may_write() {
+        return forbidden("see what was counted for all segments");
+    }
+    answer(joins.counters().await)
 }
 
 fn answer(result: Result<impl serde::Serialize, Refusal>) -> Response {

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use fief_overlay::{GROUP4, GROUP6, PORT, Rules};
+use fief_datapath::overlay::maps::{ADDRESSES, PEERS};
+use fief_overlay::{GROUP4, GROUP6, MOST_NETWORKS, PORT, Rules};
 use serde::Deserialize;
 
 /// The overlay of this host.
@@ -26,10 +28,14 @@ pub struct Overlay {
     pub max_ttl: u8,
     /// May a user be on the segments of his supplementary groups too?
     pub supplementary_groups: bool,
-    /// How many members of a group may have sockets on this host at a time.
+    /// How many networks a group has.
+    pub networks_per_group: u8,
+    /// How many members of a group may have sockets on this host at a time; with 0 there are interfaces only.
     pub members_per_group: u32,
     /// Frames a second that a port may send to everybody.
     pub rate: u32,
+    /// Seconds that an Ethernet address is remembered on the fast path.
+    pub expire_time: u32,
     /// Ethernet addresses that a port may have.
     pub macs_per_port: u32,
     /// A file of the other hosts, `ADDRESS[:PORT]` a line, where there is no multicast.
@@ -47,8 +53,10 @@ impl Default for Overlay {
             min_gid: 1000,
             max_ttl: 1,
             supplementary_groups: false,
+            networks_per_group: 1,
             members_per_group: 1024,
             rate: 1000,
+            expire_time: 128,
             macs_per_port: 1024,
             peers: None,
         }
@@ -59,13 +67,26 @@ impl Default for Overlay {
 const LONGEST_NAME: usize = 15;
 /// Of the 65536 sockets that there is room for (`segment_claimed` in bpf/lib/segment.h), one group gets no more than a quarter.
 const MOST_MEMBERS: u32 = 8192;
-/// A file of hosts; a LAN with more has multicast.
-const MOST_PEERS: usize = 1024;
+/// Interfaces that one user has on one host, at most.
+pub const PER_USER: u32 = 16;
+/// With all of them one user does not fill the table of all.
+const MOST_MACS: u32 = ADDRESSES / PER_USER;
+/// The guard of sockets forgets who was silent for longer (SILENCE in bpf/lib/segment.h).
+const LONGEST_MEMORY: u32 = 600;
 
 impl Overlay {
     /// Whose segment somebody may be on.
     pub fn rules(&self) -> Rules {
-        Rules { least: self.min_gid, supplementary: self.supplementary_groups }
+        Rules {
+            least: self.min_gid,
+            supplementary: self.supplementary_groups,
+            networks: self.networks_per_group,
+        }
+    }
+
+    /// How long an Ethernet address is remembered.
+    pub fn expire_time(&self) -> Duration {
+        Duration::from_secs(self.expire_time.into())
     }
 
     /// The other hosts, by the file; none without one.
@@ -103,15 +124,25 @@ impl Overlay {
         );
         anyhow::ensure!(self.max_ttl > 0, "overlay.maxTtl must lie between 1 and 255; 1 stays on the LAN");
         anyhow::ensure!(
-            (1..=MOST_MEMBERS).contains(&self.members_per_group),
-            "overlay.membersPerGroup {} must lie between 1 and {MOST_MEMBERS}",
+            (1..=MOST_NETWORKS).contains(&self.networks_per_group),
+            "overlay.networksPerGroup {} must lie between 1 and {MOST_NETWORKS}",
+            self.networks_per_group
+        );
+        anyhow::ensure!(
+            self.members_per_group <= MOST_MEMBERS,
+            "overlay.membersPerGroup {} must lie between 0, for interfaces only, and {MOST_MEMBERS}",
             self.members_per_group
         );
         anyhow::ensure!(self.rate > 0, "overlay.rate must be a frame a second at least");
         anyhow::ensure!(
-            (1..=65_536).contains(&self.macs_per_port),
-            "overlay.macsPerPort {} must lie between 1 and 65536",
+            (1..=MOST_MACS).contains(&self.macs_per_port),
+            "overlay.macsPerPort {} must lie between 1 and {MOST_MACS}",
             self.macs_per_port
+        );
+        anyhow::ensure!(
+            (1..=LONGEST_MEMORY).contains(&self.expire_time),
+            "overlay.expireTime {} must lie between 1 and {LONGEST_MEMORY} seconds",
+            self.expire_time
         );
         self.read_peers()?;
         Ok(())
@@ -145,8 +176,8 @@ fn read_peers(text: &str, port: u16, path: &Path) -> anyhow::Result<Vec<SocketAd
         }
     }
     anyhow::ensure!(
-        peers.len() <= MOST_PEERS,
-        "overlay.peers: {} has {} hosts, {MOST_PEERS} at most",
+        peers.len() <= PEERS,
+        "overlay.peers: {} has {} hosts, {PEERS} at most; a LAN with more needs multicast",
         path.display(),
         peers.len()
     );
@@ -179,12 +210,21 @@ mod tests {
     }
 
     #[test]
+    fn no_more_hosts_are_taken_than_the_programs_hold() {
+        let file = |hosts: usize| (0..hosts).map(|i| format!("192.0.2.1:{}\n", i + 1)).collect::<String>();
+        let read = |hosts: usize| read_peers(&file(hosts), PORT, Path::new("peers"));
+        assert_eq!(read(PEERS).unwrap().len(), PEERS);
+        let error = read(PEERS + 1).unwrap_err().to_string();
+        assert!(error.contains("peers has 257 hosts, 256 at most"), "{error}");
+    }
+
+    #[test]
     fn nothing_said_is_no_overlay() {
         let overlay: Overlay = serde_saphyr::from_str("{}").unwrap();
         assert_eq!((overlay.device.clone(), overlay.port, overlay.min_gid), (None, 14789, 1000));
         let said = "{ device: eth0, supplementaryGroups: true, minGid: 5000 }";
         let overlay: Overlay = serde_saphyr::from_str(said).unwrap();
         assert_eq!(overlay.device.as_deref(), Some("eth0"));
-        assert_eq!(overlay.rules(), Rules { least: 5000, supplementary: true });
+        assert_eq!(overlay.rules(), Rules { least: 5000, supplementary: true, networks: 1 });
     }
 }

@@ -4,7 +4,7 @@
 //! directory is removed: its sockets keep the group, and with it the programs, until the last of them is closed, and no new one
 //! can be made in it. So there is nothing to adopt, and what is left over is the kernel's to clear away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
@@ -60,10 +60,16 @@ impl Broker {
     /// The two sockets of a segment, for a caller: of his own group's, or of one that he names.
     ///
     /// Errors: EOPNOTSUPP, this host has no overlay. EACCES, the group has no segment. ERANGE, its number has more than 24
-    /// bits. EPERM, it is not his. EMFILE, it has as many members here as it may. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
-    pub fn open(&self, caller: &Caller, asked: Option<u32>, family: AddressFamily) -> Result<Pair, Errno> {
+    /// bits. ENXIO, it has no such network. EPERM, it is not his. EMFILE, it has as many members here as it may. ENODEV, the network card is not there. EADDRNOTAVAIL, it has no address of this family.
+    pub fn open(
+        &self,
+        caller: &Caller,
+        asked: Option<u32>,
+        network: u8,
+        family: AddressFamily,
+    ) -> Result<Pair, Errno> {
         let Some(device) = &self.overlay.device else { return Err(Errno::OPNOTSUPP) };
-        let segment = who::segment(caller, asked, &self.overlay.rules()).map_err(|refused| {
+        let segment = who::segment(caller, asked, network, &self.overlay.rules()).map_err(|refused| {
             tracing::debug!(user = caller.user, %refused, "no socket of a segment");
             errno(refused)
         })?;
@@ -93,13 +99,19 @@ impl Broker {
         tracing::debug!(user = caller.user, group = segment.group(), "sockets of a segment");
         Ok(pair)
     }
+
+    /// How often each kind of refusal was one, of the sockets that this daemon has made.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
+        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        house.as_ref().map(House::refused).unwrap_or_default()
+    }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(house) = house.take() {
-            let counts = REASONS.into_iter().zip(house.guard.refused()).filter(|(_, count)| *count > 0);
+            let counts = house.refused().into_iter().filter(|(_, count)| *count > 0);
             let counts: Vec<String> = counts.map(|(reason, count)| format!("{reason} {count}")).collect();
             if !counts.is_empty() {
                 tracing::info!("guarded sockets were refused: {}", counts.join(", "));
@@ -110,6 +122,10 @@ impl Drop for Broker {
 }
 
 impl House {
+    fn refused(&self) -> BTreeMap<String, u64> {
+        REASONS.into_iter().map(str::to_owned).zip(self.guard.refused()).collect()
+    }
+
     fn build(place: &Path) -> Result<House, Errno> {
         let build = || -> anyhow::Result<House> {
             cgroup::create(place)?;
@@ -138,17 +154,20 @@ fn tell(mut news: News) {
                 return;
             }
         }
-        for (reason, group) in &mut news {
-            tracing::warn!(reason, group, "a guarded socket was refused; this kind is counted from now on");
+        for (reason, vni) in &mut news {
+            tracing::warn!(reason, vni, "a guarded socket was refused; this kind is counted from now on");
         }
     }
 }
 
 fn errno(refused: fief_overlay::Refused) -> Errno {
-    use fief_overlay::Refused::{NotYours, OnlySupplementary, Subordinate, TooLarge, TooSmall};
+    use fief_overlay::Refused::{
+        NoSuchNetwork, NotYours, OnlySupplementary, Subordinate, TooLarge, TooSmall,
+    };
     match refused {
         TooSmall { .. } | Subordinate { .. } => Errno::ACCESS,
         TooLarge { .. } => Errno::RANGE,
+        NoSuchNetwork { .. } => Errno::NXIO,
         NotYours { .. } | OnlySupplementary { .. } => Errno::PERM,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fief_api::{JoinRequest, OverlayView};
+use fief_api::{JoinRequest, OverlayCounters, OverlayView};
 use fief_host::namespaces::Namespace;
 use fief_overlay::Rules;
 use nix::unistd::Group;
 use tokio::sync::Notify;
 
+use super::broker::Broker;
 use super::fast::{self, Fast, Refusal, Wish};
 use super::who;
 use crate::members::Caller;
@@ -16,17 +17,18 @@ use crate::members::Caller;
 #[derive(Clone)]
 pub struct Joins {
     fast: Arc<Mutex<Fast>>,
+    broker: Arc<Broker>,
     rules: Rules,
     begun: Arc<Notify>,
 }
 
 impl Joins {
     /// Takes over what an earlier daemon left.
-    pub fn adopt(mut fast: Fast, rules: Rules) -> Joins {
+    pub fn adopt(mut fast: Fast, broker: Arc<Broker>, rules: Rules) -> Joins {
         if let Err(error) = fast.adopt() {
             tracing::error!(%error, "segments of the overlay are not as their interfaces want them");
         }
-        Joins { fast: Arc::new(Mutex::new(fast)), rules, begun: Arc::new(Notify::new()) }
+        Joins { fast: Arc::new(Mutex::new(fast)), broker, rules, begun: Arc::new(Notify::new()) }
     }
 
     /// Keeps things so, until the runtime ends.
@@ -57,14 +59,20 @@ impl Joins {
                 Some(group) if caller.user == 0 => Caller { groups: vec![group], ..caller.clone() },
                 _ => caller.clone(),
             };
-            let segment =
-                who::segment(&asker, asked, &rules).map_err(|e| Refusal::Forbidden(e.to_string()))?;
+            let segment = who::segment(&asker, asked, request.network.unwrap_or(0), &rules)
+                .map_err(|e| Refusal::Forbidden(e.to_string()))?;
             let device = request.device.unwrap_or_else(|| fief_api::overlays::DEVICE.into());
             fast.join(&Wish { segment, user: caller.user, device, mtu: request.mtu }, namespace)
         });
         let joined = joined.await?;
         begun.notify_one();
         Ok(joined)
+    }
+
+    /// What was counted for all segments: frames of the fast path, and refusals of guarded sockets.
+    pub async fn counters(&self) -> Result<OverlayCounters, Refusal> {
+        let broker = self.broker.clone();
+        self.with(move |fast| Ok(OverlayCounters { refused: broker.refused(), ..fast.counters() })).await
     }
 
     /// Takes one away.

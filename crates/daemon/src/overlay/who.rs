@@ -11,9 +11,9 @@ const SUBORDINATE: &str = "/etc/subgid";
 /// A range that no group is outside of.
 const EVERY: &str = "unknown:0:4294967296";
 
-/// The segment of a caller; of one of his groups, if he names it. The file is read each time: it changes with every user
+/// The segment of a caller, or one of its networks; of one of his groups, if he names it. The file is read each time: it changes with every user
 /// that is added.
-pub fn segment(caller: &Caller, asked: Option<u32>, rules: &Rules) -> Result<Segment, Refused> {
+pub fn segment(caller: &Caller, asked: Option<u32>, network: u8, rules: &Rules) -> Result<Segment, Refused> {
     let subordinate = match std::fs::read_to_string(SUBORDINATE) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -24,5 +24,5 @@ pub fn segment(caller: &Caller, asked: Option<u32>, rules: &Rules) -> Result<Seg
     };
     let (effective, supplementary) = caller.groups.split_first().map_or((0, &[][..]), |(e, s)| (*e, s));
     let asker = Asker { group: effective, supplementary };
-    segment_for(&asker, asked, rules, &SubordinateGroups::read(&subordinate))
+    segment_for(&asker, asked, network, rules, &SubordinateGroups::read(&subordinate))
 }

@@ -4,13 +4,15 @@
 
 #pragma once
 
-/* Entries older than this are ignored, as vxvde does; in nanoseconds. */
-#define MAX_AGE (128 * 1000000000ULL)
+/* Goodbyes of one peer that come closer together are forged: who has gone has no more to say. */
+#define GOODBYES_APART (10 * 1000000000ULL)
 /* How often an entry in use is renewed. */
 #define REFRESH 1000000000ULL
 /* Ports of a segment on one host, and peers of the configuration. */
 #define MEMBERS 64
 #define PEERS 256
+/* Ethernet addresses of all segments together. */
+#define STATIONS 262144
 /* Among so many slots a new address has its choice. */
 #define WAYS 4
 
@@ -111,7 +113,8 @@ struct peer {
 #define COUNT_MALFORMED 0
 #define COUNT_EVICTED 1
 #define COUNT_GOODBYES 2
-#define COUNTS 3
+#define COUNT_IGNORED 3
+#define COUNTS 4
 
 /* A datagram of UDP at the underlay. */
 struct datagram {
@@ -140,8 +143,8 @@ FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_settings, __u32, struct settings, 1, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_groups, struct address, __u32, 4096, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_ports, __u32, struct port, 4096, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_segments, __u32, struct segment, 4096, BPF_F_NO_PREALLOC);
-FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, 262144, BPF_F_NO_PREALLOC);
-FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, 262144, BPF_F_NO_PREALLOC);
+FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, STATIONS, BPF_F_NO_PREALLOC);
+FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, STATIONS, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_gone, struct endpoint, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_sure, struct endpoint, __u32, 16384, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_last, __u32, __u64, 1, 0);

@@ -15,6 +15,13 @@ const volatile __u32 fief_overlay_teeth;
 #define TOOTH_PORT 16
 #define TOOTH_LOCAL 32
 
+#define TOOTH_GOODBYES 64
+#define TOOTH_EXPIRY 128
+#define TOOTH_HEADER 256
+
+/* Entries older than this are ignored; in nanoseconds. */
+const volatile __u64 fief_overlay_age = 128 * 1000000000ULL;
+
 static __always_inline bool is_off(__u32 tooth)
 {
 	return fief_overlay_teeth & tooth;
@@ -64,7 +71,7 @@ static __always_inline bool is_gone(__u32 vni, const struct place *place)
 
 static __always_inline bool is_valid(__u32 vni, const struct place *place, __u64 now)
 {
-	if (now - place->seen > MAX_AGE)
+	if (now - place->seen > fief_overlay_age && !is_off(TOOTH_EXPIRY))
 		return false;
 	return place->device || !is_gone(vni, place);
 }

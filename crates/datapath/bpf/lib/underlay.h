@@ -117,6 +117,21 @@ static __always_inline __be16 answered_at(const struct settings *settings, const
 	return d->sum ? d->from : settings->port;
 }
 
+/* Has a datagram this header, or one of a segment at all? Of fragments only the first says it. */
+static __always_inline bool is_of(struct __sk_buff *skb, const struct datagram *d, const __u32 *wanted)
+{
+	__be32 header[2];
+	__u32 vni;
+
+	if (!d->is_first || is_off(TOOTH_HEADER))
+		return true;
+	if (bpf_skb_load_bytes(skb, d->udp + sizeof(struct udphdr), header, sizeof(header)) ||
+	    header[0] != bpf_htonl(0x08000000) || header[1] & bpf_htonl(0xff))
+		return false;
+	vni = bpf_ntohl(header[1]) >> 8;
+	return wanted ? vni == *wanted : bpf_map_lookup_elem(&fief_ov_segments, &vni) != NULL;
+}
+
 /* The source that copies for the vxlan device have: what has it was not sent to it alone. */
 static const __u8 of_copies[ETH_ALEN] = { 0x06, 0xf1, 0xef, 0x0e, 0x56, 0xde };
 
@@ -135,7 +150,7 @@ static __always_inline __be16 learn_kind(struct __sk_buff *skb, const struct set
 		return settings->port;
 	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)))
 		return peer.port;
-	if (!is_same_mac(mac, of_copies) && !bpf_map_lookup_elem(&fief_ov_sure, &peer))
+	if (!is_same_mac(mac, of_copies) && !bpf_map_lookup_elem(&fief_ov_sure, &peer) && is_of(skb, d, NULL))
 		bpf_map_update_elem(&fief_ov_sure, &peer, &one, BPF_ANY);
 	return peer.port;
 }
@@ -144,8 +159,9 @@ static __always_inline __be16 learn_kind(struct __sk_buff *skb, const struct set
 static __always_inline bool note_goodbye(struct __sk_buff *skb, const struct settings *settings,
 					 const struct datagram *d, const struct address *who)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = bpf_ktime_get_coarse_ns(), *before;
 	struct endpoint peer = { .address = *who, .port = answered_at(settings, d) };
+	struct segment *segment;
 	__be32 header[2];
 	__u32 zero = 0;
 
@@ -156,10 +172,18 @@ static __always_inline bool note_goodbye(struct __sk_buff *skb, const struct set
 	if (header[0] != bpf_htonl(0x08000000) || header[1] & bpf_htonl(0xff))
 		return true;
 	peer.vni = bpf_ntohl(header[1]) >> 8;
-	if (!bpf_map_lookup_elem(&fief_ov_segments, &peer.vni))
+	segment = bpf_map_lookup_elem(&fief_ov_segments, &peer.vni);
+	if (!segment)
 		return true;
+	before = bpf_map_lookup_elem(&fief_ov_gone, &peer);
+	if (before && now - *before < GOODBYES_APART && !is_off(TOOTH_GOODBYES)) {
+		count(COUNT_IGNORED);
+		return true;
+	}
 	bpf_map_update_elem(&fief_ov_gone, &peer, &now, BPF_ANY);
 	bpf_map_update_elem(&fief_ov_last, &zero, &now, BPF_ANY);
+	/* Had he not gone, his next frame says so. */
+	segment->last_seen = 0;
 	count(COUNT_GOODBYES);
 	return true;
 }
@@ -173,6 +197,11 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 	__u8 macs[2 * ETH_ALEN];
 	__be16 port = d->to;
 
+	/* Before a copy is made: it costs most of what garbage costs. */
+	if (!is_of(skb, d, bpf_map_lookup_elem(&fief_ov_groups, &d->destination))) {
+		count(COUNT_MALFORMED);
+		return;
+	}
 	if (!own->words[3] || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
 		return;
 	if (source)

@@ -12,6 +12,8 @@ use crate::DatapathError;
 pub const MEMBERS: usize = 64;
 /// How many peers the configuration names, at most: PEERS of the programs.
 pub const PEERS: usize = 256;
+/// How many Ethernet addresses all segments have together, at most: STATIONS of the programs.
+pub const ADDRESSES: u32 = 262_144;
 
 /// An address, IPv4 as ::ffff:0:0/96: `struct address`.
 #[repr(C)]
@@ -131,6 +133,9 @@ unsafe impl Pod for Segment {}
 // SAFETY: as above.
 unsafe impl Pod for Peer {}
 
+/// In the place of a port's number: all other hosts of a segment.
+const REMOTE: u32 = 0x8000_0000;
+
 /// What the programs count: COUNT_* of the programs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -140,6 +145,8 @@ pub struct Counts {
     pub evicted: u64,
     /// Goodbyes of peers.
     pub goodbyes: u64,
+    /// Those of peers that had just said one.
+    pub ignored: u64,
 }
 
 /// The maps.
@@ -151,6 +158,7 @@ pub struct Maps {
     peers: Array<MapData, Peer>,
     counts: PerCpuArray<MapData, u64>,
     stations: HashMap<MapData, [u8; 12], [u8; 32]>,
+    slots: HashMap<MapData, [u32; 2], u64>,
 }
 
 impl Maps {
@@ -167,7 +175,8 @@ impl Maps {
         let peers = take(OF_PEERS)?.try_into().map_err(|e| failed(OF_PEERS, &e))?;
         let counts = take(COUNTS)?.try_into().map_err(|e| failed(COUNTS, &e))?;
         let stations = take(STATIONS)?.try_into().map_err(|e| failed(STATIONS, &e))?;
-        Ok(Maps { settings, groups, ports, segments, peers, counts, stations })
+        let slots = take(SLOTS)?.try_into().map_err(|e| failed(SLOTS, &e))?;
+        Ok(Maps { settings, groups, ports, segments, peers, counts, stations, slots })
     }
 
     /// Sets what holds for all segments.
@@ -175,7 +184,7 @@ impl Maps {
         self.settings.set(0, settings, 0).map_err(|e| failed(SETTINGS, &e))
     }
 
-    /// Sets the peers; those behind the last that fits are left out.
+    /// Sets the peers, [`PEERS`] at most.
     pub fn set_peers(&mut self, peers: &[Peer]) -> Result<(), DatapathError> {
         for index in 0..PEERS {
             let peer = peers.get(index).copied().unwrap_or_default();
@@ -215,8 +224,8 @@ impl Maps {
         is_segment: impl Fn(u32) -> bool,
     ) -> Result<(), DatapathError> {
         let ports: Vec<u32> = self.ports.keys().filter_map(Result::ok).filter(|key| !is_port(*key)).collect();
-        for port in ports {
-            let _ = self.ports.remove(&port);
+        for port in &ports {
+            let _ = self.ports.remove(port);
         }
         let groups: Vec<(Address, u32)> = self.groups.iter().filter_map(Result::ok).collect();
         for (group, _) in groups.into_iter().filter(|(_, vni)| !is_segment(*vni)) {
@@ -224,10 +233,37 @@ impl Maps {
         }
         let segments: Vec<u32> =
             self.segments.keys().filter_map(Result::ok).filter(|key| !is_segment(*key)).collect();
-        for segment in segments {
-            let _ = self.segments.remove(&segment);
+        for segment in &segments {
+            let _ = self.segments.remove(segment);
+        }
+        if !ports.is_empty() || !segments.is_empty() {
+            self.forget(is_port, is_segment);
         }
         Ok(())
+    }
+
+    /// Forgets the addresses behind ports and segments that there are no more, and gives back the room that they had: numbers
+    /// of ports come once.
+    fn forget(&mut self, is_port: impl Fn(u32) -> bool, is_segment: impl Fn(u32) -> bool) {
+        let gone = |(key, place): &([u8; 12], [u8; 32])| {
+            // `vni` of `struct station`, `device` of `struct place`.
+            let [v0, v1, v2, v3, ..] = *key;
+            let [_, _, _, _, _, _, _, _, d0, d1, d2, d3, ..] = *place;
+            let (vni, device) = (u32::from_ne_bytes([v0, v1, v2, v3]), u32::from_ne_bytes([d0, d1, d2, d3]));
+            !is_segment(vni) || device != 0 && !is_port(device)
+        };
+        let stations: Vec<[u8; 12]> =
+            self.stations.iter().filter_map(Result::ok).filter(gone).map(|(key, _)| key).collect();
+        for station in stations {
+            let _ = self.stations.remove(&station);
+        }
+        let is_owner =
+            |owner: u32| if owner & REMOTE != 0 { is_segment(owner & !REMOTE) } else { is_port(owner) };
+        let slots: Vec<[u32; 2]> =
+            self.slots.keys().filter_map(Result::ok).filter(|[owner, _]| !is_owner(*owner)).collect();
+        for slot in slots {
+            let _ = self.slots.remove(&slot);
+        }
     }
 
     /// The VNIs of all segments.
@@ -251,7 +287,7 @@ impl Maps {
     /// What was counted, over all processors.
     pub fn counts(&self) -> Counts {
         let sum = |index: u32| self.counts.get(&index, 0).map_or(0, |values| values.iter().sum());
-        Counts { malformed: sum(0), evicted: sum(1), goodbyes: sum(2) }
+        Counts { malformed: sum(0), evicted: sum(1), goodbyes: sum(2), ignored: sum(3) }
     }
 }
 
@@ -261,8 +297,22 @@ const PORTS: &str = "fief_ov_ports";
 const SEGMENTS: &str = "fief_ov_segments";
 const OF_PEERS: &str = "fief_ov_peers";
 const COUNTS: &str = "fief_ov_counts";
+const SLOTS: &str = "fief_ov_slots";
 const STATIONS: &str = "fief_ov_stations";
 
 fn failed(map: &'static str, error: &MapError) -> DatapathError {
     DatapathError::Map { map, error: crate::chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_have_the_same_numbers() {
+        let text = include_str!("../../bpf/lib/overlay.h");
+        for (name, number) in [("MEMBERS", MEMBERS), ("PEERS", PEERS), ("STATIONS", ADDRESSES as usize)] {
+            assert!(text.contains(&format!("#define {name} {number}\n")), "{name} is not {number}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod maps;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
@@ -46,8 +47,9 @@ pub struct Overlay {
 impl Overlay {
     /// Loads and verifies the programs and opens their maps, making those that are not pinned yet. Attaches nothing.
     ///
-    /// `pins` is a directory on a bpf file system; it is made if missing.
-    pub fn load(pins: &Path) -> Result<Overlay, DatapathError> {
+    /// `pins` is a directory on a bpf file system; it is made if missing. An Ethernet address that was silent for `age` is asked
+    /// for again.
+    pub fn load(pins: &Path, age: Duration) -> Result<Overlay, DatapathError> {
         let maps = pins.join(format!("maps-{}", digest(&[ABI.as_bytes()])));
         let links = pins.join("links");
         [&maps, &links].into_iter().try_for_each(|path| directory(path))?;
@@ -55,8 +57,12 @@ impl Overlay {
         let teeth = teeth();
         #[cfg(not(feature = "teeth"))]
         let teeth = 0_u32;
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let mut loader = EbpfLoader::new();
-        loader.default_map_pin_directory(&maps).override_global("fief_overlay_teeth", &teeth, true);
+        loader
+            .default_map_pin_directory(&maps)
+            .override_global("fief_overlay_teeth", &teeth, true)
+            .override_global("fief_overlay_age", &age, true);
         let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
         for (name, program) in programs.programs_mut() {
             let failed = |e: &dyn std::error::Error| DatapathError::Load(format!("{name}: {}", chain(e)));
@@ -65,7 +71,7 @@ impl Overlay {
         }
         let opened = Maps::open(&mut programs)?;
         remove_others(pins, "maps-", &format!("maps-{}", digest(&[ABI.as_bytes()])));
-        let digest = digest(&[OBJECT, &teeth.to_ne_bytes()]);
+        let digest = digest(&[OBJECT, &teeth.to_ne_bytes(), &age.to_ne_bytes()]);
         Ok(Overlay { programs, maps: opened, links, digest })
     }
 
@@ -114,13 +120,16 @@ impl Overlay {
 /// The protection that `FIEF_TEETH` names, as a bit: TOOTH_* of the programs.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 9] = [
         "overlay-goodbye",
         "overlay-segment",
         "overlay-macs",
         "overlay-rate",
         "overlay-port",
         "overlay-local",
+        "overlay-goodbyes",
+        "overlay-expiry",
+        "overlay-header",
     ];
     let Ok(named) = std::env::var("FIEF_TEETH") else { return 0 };
     NAMES.iter().enumerate().map(|(position, name)| if *name == named { 1 << position } else { 0 }).sum()

@@ -11,35 +11,36 @@
 //! kernel's state is the record: it lasts as long as the interfaces do, whatever becomes of the daemon. With the last
 //! interface everything goes.
 
+mod counted;
 mod goodbye;
 mod port;
 mod programs;
 mod underlay;
 mod watch;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fief_api::{OverlayView, Paths};
+use fief_api::{OverlayCounters, OverlayView, Paths};
 use fief_datapath::overlay::maps::{GROUP4, GROUP6, MEMBERS, Port, Segment as Entry};
 use fief_host::devices::{self, Build, Vni};
-use fief_host::namespaces::{Namespace, Owner};
+use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
-use fief_host::teeth::is_off;
 use fief_overlay::Segment;
 
-use crate::config::overlay::Overlay as Config;
+use crate::config::overlay::{Overlay as Config, PER_USER};
 use crate::networks::carry_out;
+use counted::Counted;
 use port::{Origin, Standing};
 use programs::Programs;
 use underlay::Underlay;
 pub use underlay::is_overlays;
 pub use watch::watch;
+pub use wish::Wish;
 
-/// Interfaces that one user has on one host, at most.
-const PER_USER: usize = 16;
 /// Ethernet addresses of other hosts that a segment remembers: so many ports' worth.
 const REMOTE_PORTS: u32 = 4;
 /// How many Ethernet addresses of other hosts that is at most: the table has room for dozens of such segments.
@@ -67,19 +68,6 @@ pub enum Refusal {
     Missing(String),
 }
 
-/// What is asked for, checked.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    /// The segment.
-    pub segment: Segment,
-    /// Who asks.
-    pub user: u32,
-    /// The interface's name.
-    pub device: String,
-    /// Its MTU.
-    pub mtu: Option<u32>,
-}
-
 /// The fast path of this host.
 pub struct Fast {
     config: Config,
@@ -87,6 +75,7 @@ pub struct Fast {
     pins: PathBuf,
     bpffs: PathBuf,
     programs: Option<Programs>,
+    counted: Counted,
 }
 
 impl Fast {
@@ -99,6 +88,7 @@ impl Fast {
             pins: bpffs.join("fief-overlay"),
             bpffs,
             programs: None,
+            counted: Counted::default(),
         }
     }
 
@@ -112,34 +102,37 @@ impl Fast {
 
     /// Gives a namespace that the caller is in an interface on a segment.
     pub fn join(&mut self, wish: &Wish, namespace: Namespace) -> Result<OverlayView, Refusal> {
-        check(wish, &namespace)?;
+        wish.check(&namespace)?;
         let Some(identity) = namespace.inode() else {
             return Err(Refusal::Unavailable("the caller's network namespace cannot be looked at".into()));
         };
         let underlay = self.underlay()?;
         let there = self.standing()?;
         let own = there.iter().filter(|standing| standing.origin.user == wish.user).count();
-        if wish.user != 0 && own >= PER_USER {
+        if wish.user != 0 && own >= PER_USER as usize {
             let text = format!(
                 "user {} has {own} interfaces on segments, {PER_USER} at most; `fief leave` one",
                 wish.user
             );
             return Err(Refusal::Forbidden(text));
         }
-        let members = there.iter().filter(|standing| standing.origin.group == wish.segment.group()).count();
-        if members >= MEMBERS {
+        let Wish { segment, .. } = wish;
+        let (group, network) = (segment.group(), segment.network());
+        let members = there.iter().filter(|standing| standing.is_on(segment));
+        if members.clone().any(|standing| standing.origin.group != group) {
             let text = format!(
-                "the segment of group {} has {MEMBERS} interfaces on this host already",
-                wish.segment.group()
+                "number {} is another segment's as long as somebody is on it (overlay.networksPerGroup)",
+                segment.vni()
             );
             return Err(Refusal::Unavailable(text));
         }
-        let origin = Origin {
-            group: wish.segment.group(),
-            user: wish.user,
-            namespace: identity,
-            device: wish.device.clone(),
-        };
+        if members.count() >= MEMBERS {
+            let text =
+                format!("network {network} of group {group} has {MEMBERS} interfaces on this host already");
+            return Err(Refusal::Unavailable(text));
+        }
+        let origin =
+            Origin { group, network, user: wish.user, namespace: identity, device: wish.device.clone() };
         let home = self.home()?;
         self.programs(&underlay)?;
         let inside = self.programs.as_ref().ok_or_else(gone)?.inside();
@@ -186,10 +179,32 @@ impl Fast {
     }
 
     /// Every interface.
-    pub fn list(&self) -> Result<Vec<OverlayView>, Refusal> {
-        let known = self.programs.as_ref().map(|programs| programs.tables().addresses()).unwrap_or_default();
+    pub fn list(&mut self) -> Result<Vec<OverlayView>, Refusal> {
+        let programs = self.programs.as_ref();
+        let known = programs.map(|programs| self.counted.of(programs.tables()).clone()).unwrap_or_default();
         let addresses = |standing: &Standing| known.get(&standing.index).copied().unwrap_or(0);
         Ok(self.standing()?.iter().map(|standing| self.view(standing, addresses(standing))).collect())
+    }
+
+    /// What was counted for all of them.
+    pub fn counters(&mut self) -> OverlayCounters {
+        let Some(tables) = self.programs.as_ref().map(Programs::tables) else {
+            return OverlayCounters::default();
+        };
+        let counts = tables.counts();
+        let remote_addresses = self.counted.of(tables).get(&0).copied().unwrap_or(0);
+        let standing = self.standing().unwrap_or_default();
+        let ports = || standing.iter().filter_map(|standing| tables.port(standing.index));
+        OverlayCounters {
+            flooded: ports().map(|port| port.flooded).sum(),
+            limited: ports().map(|port| port.limited).sum(),
+            malformed: counts.malformed,
+            evicted: counts.evicted,
+            goodbyes: counts.goodbyes,
+            goodbyes_ignored: counts.ignored,
+            remote_addresses,
+            ..OverlayCounters::default()
+        }
     }
 
     /// Makes everything as the interfaces that there are want it.
@@ -207,19 +222,20 @@ impl Fast {
 
     fn enter(&mut self, near: u32, segment: &Segment, there: &[Standing]) -> Result<(), Refusal> {
         let mut members: Vec<u32> =
-            there.iter().filter(|s| s.origin.group == segment.group()).map(|s| s.index).collect();
+            there.iter().filter(|standing| standing.is_on(segment)).map(|s| s.index).collect();
         members.push(near);
         self.set_segment(segment, &members)
     }
 
     fn enter_all(&mut self, there: &[Standing]) -> Result<(), Refusal> {
-        let mut segments: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut segments: BTreeMap<u32, (Segment, Vec<u32>)> = BTreeMap::new();
         for standing in there {
-            segments.entry(standing.origin.group).or_default().push(standing.index);
+            let Some(segment) = standing.origin.segment() else { continue };
+            let (_, members) = segments.entry(segment.vni()).or_insert_with(|| (segment, Vec::new()));
+            members.push(standing.index);
         }
-        for (group, members) in &segments {
-            let segment = Segment::of_group(*group).map_err(|e| Refusal::Forbidden(e.to_string()))?;
-            self.set_segment(&segment, members)?;
+        for (segment, members) in segments.values() {
+            self.set_segment(segment, members)?;
         }
         let ports: BTreeSet<u32> = there.iter().map(|standing| standing.index).collect();
         let programs = self.programs.as_mut().ok_or_else(gone)?;
@@ -234,8 +250,7 @@ impl Fast {
         let mut socket = Socket::open_in(programs.namespace(), libc::NETLINK_ROUTE).map_err(unavailable)?;
         // One that was not heard is none the less gone.
         let _ = devices::carry_out(&mut socket, &builds);
-        let of = |group: &u32| Segment::of_group(*group).ok();
-        let groups = segments.keys().filter_map(of).flat_map(|segment| {
+        let groups = segments.values().flat_map(|(segment, _)| {
             [IpAddr::V4(segment.group4(self.config.group4)), IpAddr::V6(segment.group6(self.config.group6))]
         });
         let groups: BTreeSet<IpAddr> = groups.collect();
@@ -309,7 +324,12 @@ impl Fast {
     fn programs(&mut self, underlay: &Underlay) -> Result<(), Refusal> {
         if self.programs.is_none() {
             fief_host::kernel::mount_bpffs(&self.bpffs).map_err(unavailable)?;
-            self.programs = Some(Programs::load(&self.namespace, &self.pins)?);
+            let programs = Programs::load(&self.namespace, &self.pins, self.config.expire_time())?;
+            let home = self.home()?;
+            for standing in self.standing()? {
+                port::renew(&home, standing.index, programs.inside())?;
+            }
+            self.programs = Some(programs);
         }
         let peers = self.config.read_peers().map_err(|e| Refusal::Unavailable(format!("{e:#}")))?;
         self.programs.as_mut().ok_or_else(gone)?.set(&self.config, underlay, &peers)
@@ -328,6 +348,8 @@ impl Fast {
         let port = port.unwrap_or_default();
         OverlayView {
             group: standing.origin.group,
+            network: standing.origin.network,
+            vni: standing.origin.segment().map_or(0, Segment::vni),
             user: standing.origin.user,
             device: standing.origin.device.clone(),
             namespace: standing.origin.namespace,
@@ -335,42 +357,6 @@ impl Fast {
             addresses,
             flooded: port.flooded,
             limited: port.limited,
-        }
-    }
-}
-
-/// May this namespace have that interface?
-fn check(wish: &Wish, namespace: &Namespace) -> Result<(), Refusal> {
-    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
-    let device = &wish.device;
-    if device.is_empty() || device.len() > 15 || !device.bytes().all(fits) || device == "." || device == ".."
-    {
-        return Err(Refusal::Wrong(format!(
-            "`{device}` is no name of an interface: 1 to 15 letters and digits, as eth0"
-        )));
-    }
-    if wish.mtu.is_some_and(|mtu| !(SMALLEST_MTU..=LARGEST_MTU).contains(&mtu)) {
-        return Err(Refusal::Wrong(format!("an MTU lies between {SMALLEST_MTU} and {LARGEST_MTU}")));
-    }
-    if wish.user == 0 || is_off("overlay-owner") {
-        return Ok(());
-    }
-    if namespace.identity() == Namespace::current().identity() {
-        let text =
-            "this is the host's own network namespace; make one of your own: unshare --map-root-user --net";
-        return Err(Refusal::Forbidden(text.into()));
-    }
-    match namespace.owner().map_err(unavailable)? {
-        Owner::User(owner) if owner == wish.user => Ok(()),
-        Owner::User(owner) => {
-            let text =
-                format!("this network namespace belongs to user {owner}, and not to user {}", wish.user);
-            Err(Refusal::Forbidden(text))
-        }
-        Owner::Root => {
-            let text = "this network namespace belongs to root; root can join it, or make one of your own: \
-                        unshare --map-root-user --net";
-            Err(Refusal::Forbidden(text.into()))
         }
     }
 }

@@ -7,6 +7,7 @@ use fief_datapath::overlay::Inside;
 use fief_host::devices::{self, Build, Classifier, Device, Direction, Named, NewLink, Settings, Veth};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
+use fief_overlay::{MOST_NETWORKS, Segment};
 
 use super::{Refusal, unavailable};
 use crate::networks::carry_out;
@@ -20,6 +21,8 @@ const MARK: &str = "fief join";
 pub(super) struct Origin {
     /// The group, whose segment it is on.
     pub group: u32,
+    /// Which of its networks.
+    pub network: u8,
     /// Who asked.
     pub user: u32,
     /// In which namespace.
@@ -43,19 +46,32 @@ pub(super) struct Standing {
     pub origin: Origin,
 }
 
+impl Standing {
+    /// Is it on this one?
+    pub fn is_on(&self, segment: &Segment) -> bool {
+        self.origin.segment().is_some_and(|own| own.vni() == segment.vni())
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Origin { group, user, namespace, device } = self;
-        write!(f, "{MARK} group={group} user={user} netns={namespace} device={device}")
+        let Origin { group, network, user, namespace, device } = self;
+        write!(f, "{MARK} group={group} network={network} user={user} netns={namespace} device={device}")
     }
 }
 
 impl Origin {
+    /// On which segment it is.
+    pub fn segment(&self) -> Option<Segment> {
+        Segment::of_network(self.group, self.network, if self.network == 0 { 1 } else { MOST_NETWORKS }).ok()
+    }
+
     fn read(alias: &str) -> Option<Origin> {
         let fields: HashMap<&str, &str> =
             alias.strip_prefix(MARK)?.split_whitespace().filter_map(|field| field.split_once('=')).collect();
         Some(Origin {
             group: fields.get("group")?.parse().ok()?,
+            network: fields.get("network").map_or(Some(0), |network| network.parse().ok())?,
             user: fields.get("user")?.parse().ok()?,
             namespace: fields.get("netns")?.parse().ok()?,
             device: (*fields.get("device")?).to_owned(),
@@ -112,24 +128,31 @@ pub(super) fn make(
     })?;
     let near = devices::index_of(&mut socket, &name).map_err(unavailable)?;
     let near = near.ok_or_else(|| Refusal::Unavailable(format!("the near end of {device} went away")))?;
-    let program = || {
-        Build::SetClassifier(Classifier {
-            device: Named::Index(near),
-            direction: Direction::Ingress,
-            program: inside.from_port.clone(),
-            name: "fief-from-port",
-        })
-    };
     let builds = [
         Build::NoAddressGeneration(Named::Index(near)),
         Build::AddClassifiers(Named::Index(near)),
-        program(),
+        program(near, inside),
     ];
     if let Err(error) = carry_out(&mut socket, &builds) {
         let _ = remove(home, near);
         return Err(unavailable(error));
     }
     Ok(near)
+}
+
+/// Has an interface that an earlier daemon made go by our program.
+pub(super) fn renew(home: &Namespace, near: u32, inside: &Inside) -> Result<(), Refusal> {
+    let mut socket = Socket::open_in(home, libc::NETLINK_ROUTE).map_err(unavailable)?;
+    carry_out(&mut socket, &[program(near, inside)]).map_err(unavailable)
+}
+
+fn program(near: u32, inside: &Inside) -> Build {
+    Build::SetClassifier(Classifier {
+        device: Named::Index(near),
+        direction: Direction::Ingress,
+        program: inside.from_port.clone(),
+        name: "fief-from-port",
+    })
 }
 
 /// Opens the near end, and says for whom it is. Last: without that text it is one that was not made to its end.
@@ -158,7 +181,8 @@ mod tests {
 
     #[test]
     fn an_alias_says_all_that_is_to_be_known() {
-        let origin = Origin { group: 1000, user: 1001, namespace: 4_026_532_008, device: "eth0".into() };
+        let origin =
+            Origin { group: 1000, network: 1, user: 1001, namespace: 4_026_532_008, device: "eth0".into() };
         assert_eq!(Origin::read(&origin.to_string()), Some(origin));
         for half in [
             "",

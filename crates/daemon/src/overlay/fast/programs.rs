@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fief_datapath::Device;
 use fief_datapath::overlay::maps::{Maps, Peer, Settings};
@@ -42,9 +43,9 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads the programs; those that an earlier daemon left go on until they are replaced.
-    pub fn load(namespace: &Path, pins: &Path) -> Result<Programs, Refusal> {
+    pub fn load(namespace: &Path, pins: &Path, age: Duration) -> Result<Programs, Refusal> {
         let namespace = Arc::new(Namespace::create(namespace).map_err(unavailable)?);
-        let overlay = Overlay::load(pins).map_err(unavailable)?;
+        let overlay = Overlay::load(pins, age).map_err(unavailable)?;
         let inside = overlay.inside().map_err(unavailable)?;
         Ok(Programs {
             namespace,
@@ -100,6 +101,11 @@ impl Programs {
         };
         // A host that speaks both families says by its port of IPv6 that the same went by IPv4.
         let port6 = if underlay.own4.is_some() { above } else { below };
+        // Devices of one port share their sockets, of both families: one that is left over would get what is the other's.
+        let absent = [(VXLAN4, underlay.own4.is_none()), (VXLAN6, underlay.own6.is_none())];
+        for (name, _) in absent.into_iter().filter(|(_, is_absent)| *is_absent) {
+            self.remove_vxlan(name)?;
+        }
         self.vxlan4 = underlay.own4.map(|_| self.vxlan(VXLAN4, underlay, below)).transpose()?;
         self.vxlan6 = underlay.own6.map(|_| self.vxlan(VXLAN6, underlay, port6)).transpose()?;
         let address = |address: Option<IpAddr>| address.map(Into::into).unwrap_or_default();
@@ -177,6 +183,16 @@ impl Programs {
         }
         carry_out(&mut inside, &builds).map_err(unavailable)?;
         Ok(index)
+    }
+
+    fn remove_vxlan(&self, name: &str) -> Result<(), Refusal> {
+        let mut inside = Socket::open_in(&self.namespace, libc::NETLINK_ROUTE).map_err(unavailable)?;
+        match devices::find_named(&mut inside, name).map_err(unavailable)? {
+            Some(left) => {
+                carry_out(&mut inside, &[Build::DeleteLink(Named::Index(left.index))]).map_err(unavailable)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Has a group's datagrams leave by the card.
