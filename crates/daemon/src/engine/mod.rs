@@ -43,7 +43,7 @@ use crate::arbiter::Heard;
 use crate::config::{Config, LocalRule, MarkMask};
 use crate::contention::Contention;
 use crate::networks::links::Links;
-use crate::networks::{Link, Networks};
+use crate::networks::{Link, Networks, Stale};
 use crate::observed::Observed;
 use crate::plan::{Desired, Tree, plan};
 use crate::policies::Policies;
@@ -105,6 +105,8 @@ pub struct Engine {
     uplinks: BTreeMap<String, Uplink>,
     /// Networks as they stand on this host.
     segments: Networks,
+    /// Tenants whose networks may be wanted otherwise than when this was last thought over.
+    stale: Stale,
     /// The links to tenants' namespaces.
     links: Vec<Link>,
     /// Tenants with `isolation: auto` whose addresses others have, too.
@@ -303,6 +305,7 @@ impl Engine {
             begun,
             uplinks,
             segments,
+            stale: Stale::all(),
             links: Vec::new(),
             overlapping: HashSet::new(),
             no_vrf: vrfs::ask_for_vrfs(),

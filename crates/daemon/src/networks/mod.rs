@@ -47,6 +47,7 @@ use fief_marks::Positions;
 use fief_model::Mac;
 
 use crate::config::uplinks::Uplinks;
+use host_table::HostTable;
 pub use host_table::forwarding;
 use judged::{judged_slots, policies_missing};
 use links::{Links, SPACE_MAC};
@@ -58,7 +59,7 @@ use services::Attendance;
 use space::Standing;
 pub use space::carry_out;
 use switch::Trunks;
-pub use wanted::{Documents, Ground, Link, Wanted, wanted};
+pub use wanted::{Documents, Ground, Layered, Link, Stale, Wanted, lacking, wanted};
 use wanted::{Space, condition};
 
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
@@ -76,14 +77,14 @@ pub struct Networks {
     local_moved: bool,
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
-    table: Option<Table>,
+    table: Option<HostTable>,
     /// That of tenants with a VRF; `None` if there is none.
     vrf_table: Option<Table>,
     /// The parts of switches that lie on the host.
     trunks: Trunks,
     /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
-    trouble: BTreeMap<String, (Space, Condition)>,
-    /// What the documents lack.
+    trouble: BTreeMap<String, (Arc<Space>, Condition)>,
+    /// What the documents want, and lack.
     wanted: Wanted,
     attendance: Attendance,
     /// The programs at ports where nothing is judged, once there was a port; without them the way is longer.
@@ -190,6 +191,11 @@ impl Networks {
         let known = wanted.exits.keys().map(String::as_str);
         let known = known.filter(|name| uplinks.probe(name).is_some()).collect();
         self.probes.watch(wanted.probes(), &known);
+    }
+
+    /// What documents want, to be renewed; [`Networks::build`] takes it back.
+    pub fn lend_wanted(&mut self) -> Wanted {
+        std::mem::take(&mut self.wanted)
     }
 
     /// The range of links.
@@ -303,7 +309,8 @@ impl Networks {
                     self.trouble.insert(tenant.clone(), (space.clone(), reason));
                     // What stands goes on, and is looked at anew.
                     if let Some(before) = before {
-                        let space = Space { segments: BTreeMap::new(), ..before.space.clone() };
+                        let space = Space { segments: BTreeMap::new(), ..Space::clone(&before.space) };
+                        let space = Arc::new(space);
                         self.spaces.insert(tenant.clone(), Standing { space, ..before });
                     }
                 }
@@ -344,7 +351,7 @@ impl Networks {
     fn build_one(
         &self,
         tenant: &str,
-        space: &Space,
+        space: &Arc<Space>,
         before: Option<&Standing>,
         watch: Option<Watch<'_>>,
         closing: &mut Vec<Socket>,

@@ -1,6 +1,7 @@
 //! Uplinks, and the host's side of the links to namespaces.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use fief_host::probe::Target;
 use fief_host::{Address, Family, Route, RouteKind};
@@ -51,7 +52,7 @@ impl Wanted {
     /// The links to namespaces.
     pub fn links(&self) -> Vec<Link> {
         let linked = self.spaces.values().filter(|space| !space.transit.is_empty() || space.vrf.is_some());
-        let link = |space: &Space| Link {
+        let link = |space: &Arc<Space>| Link {
             slot: space.slot,
             gateway: space.gateway,
             transit: space.transit.values().copied().collect(),
