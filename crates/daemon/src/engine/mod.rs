@@ -108,7 +108,7 @@ pub struct Engine {
     /// Tenants whose networks may be wanted otherwise than when this was last thought over.
     stale: Stale,
     /// The links to tenants' namespaces.
-    links: Vec<Link>,
+    links: Arc<Vec<Link>>,
     /// Tenants with `isolation: auto` whose addresses others have, too.
     overlapping: HashSet<String>,
     /// Why this kernel makes no VRFs, as far as it was asked.
@@ -306,7 +306,7 @@ impl Engine {
             uplinks,
             segments,
             stale: Stale::all(),
-            links: Vec::new(),
+            links: Arc::default(),
             overlapping: HashSet::new(),
             no_vrf: vrfs::ask_for_vrfs(),
             leases: HashMap::new(),

@@ -35,9 +35,10 @@ impl Engine {
         let (tree, observed) = (&self.tree, &self.observed);
         let has_vrf =
             |stored: &Stored| self.isolation_among(&stored.tenant, false, &self.overlapping) == Vrf.name();
-        let of_host = documents.tenants.values().filter(|stored| !documents.is_segmented(&stored.tenant));
-        let mut desired: std::collections::HashMap<_, _> =
-            of_host.map(|stored| (stored.slot, desire(tree, stored, observed, has_vrf(stored)))).collect();
+        let of_host = self.tenants.iter().filter(|(name, _)| !wanted.spaces.contains_key(*name));
+        let mut desired: std::collections::HashMap<_, _> = of_host
+            .map(|(_, stored)| (stored.slot, desire(tree, stored, observed, has_vrf(stored))))
+            .collect();
         desired.extend(wanted.exits(observed));
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);

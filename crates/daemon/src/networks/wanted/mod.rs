@@ -42,6 +42,8 @@ pub struct Wanted {
     pub trunks: BTreeMap<String, Trunk>,
     /// What networks lack, by key.
     pub networks: BTreeMap<String, Vec<Condition>>,
+    /// The links to the spaces.
+    links: Arc<Vec<Link>>,
 }
 
 /// The namespace or the VRF of one tenant.
@@ -129,7 +131,8 @@ impl Wanted {
         let exits =
             exits.map(|(name, uplink)| (name.clone(), exit(name, *uplink, observed, ground))).collect();
         let before = std::mem::replace(&mut self.exits, exits);
-        if stale.all || before != self.exits {
+        let is_all = stale.all || before != self.exits;
+        if is_all {
             self.spaces.clear();
             self.networks.clear();
             documents.tenants.iter().for_each(|(name, stored)| self.add(name, stored, documents, ground));
@@ -140,6 +143,9 @@ impl Wanted {
                     self.add(name, stored, documents, ground);
                 }
             }
+        }
+        if is_all || !stale.tenants.is_empty() {
+            self.link_up();
         }
         self.trunks.clear();
         switch::add_trunks(documents, observed, self);
