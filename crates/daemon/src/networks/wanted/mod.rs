@@ -57,8 +57,8 @@ pub struct Space {
     pub transit: BTreeMap<u8, Ipv4Addr>,
     /// The host's address on the link.
     pub gateway: Ipv4Addr,
-    /// Its networks, by key.
-    pub segments: BTreeMap<String, Segment>,
+    /// Its networks, by key. Boxed, as ports are: a node of a BTreeMap has room for eleven, and most tenants have one.
+    pub segments: BTreeMap<String, Box<Segment>>,
     /// Ports of the link's addresses that lead to endpoints.
     pub mapped: BTreeMap<(Ipv4Addr, u8, u16), (Ipv4Addr, u16)>,
     /// Ports of uplinks that lead to the link's addresses.
@@ -81,7 +81,7 @@ pub struct Segment {
     /// The link's address that its packets leave by, if they may and can.
     pub exit: Option<Ipv4Addr>,
     /// Who is attached, by the port's name.
-    pub ports: BTreeMap<String, Port>,
+    pub ports: BTreeMap<String, Box<Port>>,
     /// Addresses that were leased, and to whom.
     pub leased: BTreeMap<Ipv4Addr, Mac>,
     /// What its services are told. The bridge's number is filled in where it is known.
@@ -281,7 +281,7 @@ fn space(
             conditions.push(condition("UplinkDown", format!("none of its uplinks works: {why}")));
         }
         port_maps(key, network, members, ground, &exits, &mut space, &mut conditions);
-        space.segments.insert(key.to_owned(), segment);
+        space.segments.insert(key.to_owned(), Box::new(segment));
         wanted.networks.insert(key.to_owned(), conditions);
     }
     space
