@@ -42,6 +42,8 @@ pub struct Wanted {
     pub trunks: BTreeMap<String, Trunk>,
     /// What networks lack, by key.
     pub networks: BTreeMap<String, Vec<Condition>>,
+    /// May the spaces be others than before they were last renewed?
+    pub is_news: bool,
     /// The links to the spaces.
     links: Arc<Vec<Link>>,
 }
@@ -144,7 +146,8 @@ impl Wanted {
                 }
             }
         }
-        if is_all || !stale.tenants.is_empty() {
+        self.is_news = is_all || !stale.tenants.is_empty();
+        if self.is_news {
             self.link_up();
         }
         self.trunks.clear();
