@@ -69,8 +69,15 @@ impl Suite<'_> {
         if [MEMORY, FIEFD].iter().any(|what| self.wants(what, n)) {
             fief_testkit::attempt(QUIET, || Err::<(), String>(String::new())).ok();
             let each = Held::now(town.daemon.pid()).each(town.made.before, n);
-            let what = format!("a network; {:.0} in the kernel, {:.0} in fiefd", each.kernel, each.daemon);
-            self.wanted(MEMORY, n, |id| Row::value(id, what, each.kernel + each.daemon, "kB").limit(400.0));
+            let whole = each.kernel + each.daemon;
+            let what = format!(
+                "a network; {:.0} in the kernel, {:.0} in fiefd; to the same devices made by hand ({:.0} of caches apart)",
+                each.kernel, each.daemon, each.cache
+            );
+            let by_hand = town.made.by_hand;
+            let row =
+                |id: &str| Row::value(id, what, whole, "kB").against(by_hand, whole / by_hand).limit(400.0);
+            self.wanted(MEMORY, n, row);
             let what = "a network, in fiefd and its bpf maps";
             self.wanted(FIEFD, n, |id| Row::value(id, what, each.daemon, "kB").limit(64.0));
         }

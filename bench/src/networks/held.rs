@@ -9,8 +9,11 @@ use crate::daemon::Memory;
 pub struct Held {
     /// The daemon's proportional set and its bpf maps.
     pub daemon: f64,
-    /// The kernel's slab and what it holds for each processor: the whole machine's.
+    /// What the kernel cannot give back of its slab, and what it holds for each processor: the whole machine's.
     pub kernel: f64,
+    /// What it gives back when memory is short (SReclaimable in proc_meminfo(5)): inodes and names of files, those of
+    /// /proc/sys above all, which whoever looks at them leaves there.
+    pub cache: f64,
 }
 
 impl Held {
@@ -18,13 +21,18 @@ impl Held {
     pub fn now(pid: u32) -> Held {
         let text = fs::read_to_string("/proc/meminfo").expect("Linux has a /proc/meminfo");
         let of = |name: &str| number(&text, name).unwrap_or_default();
-        Held { daemon: Memory::of(pid).total() * 1024.0, kernel: of("Slab:") + of("Percpu:") }
+        let kernel = of("SUnreclaim:") + of("Percpu:");
+        Held { daemon: Memory::of(pid).total() * 1024.0, kernel, cache: of("SReclaimable:") }
     }
 
     /// What each of `n` networks holds, if nothing else has changed since.
     pub fn each(self, before: Held, n: usize) -> Held {
         let share = |now: f64, then: f64| (now - then) / n as f64;
-        Held { daemon: share(self.daemon, before.daemon), kernel: share(self.kernel, before.kernel) }
+        Held {
+            daemon: share(self.daemon, before.daemon),
+            kernel: share(self.kernel, before.kernel),
+            cache: share(self.cache, before.cache),
+        }
     }
 }
 
@@ -38,9 +46,9 @@ mod tests {
 
     #[test]
     fn memory_is_shared_out() {
-        let before = Held { daemon: 100.0, kernel: 1000.0 };
-        let each = Held { daemon: 300.0, kernel: 5000.0 }.each(before, 10);
-        assert_eq!((each.daemon, each.kernel), (20.0, 400.0));
+        let before = Held { daemon: 100.0, kernel: 1000.0, cache: 10.0 };
+        let each = Held { daemon: 300.0, kernel: 5000.0, cache: 20.0 }.each(before, 10);
+        assert_eq!((each.daemon, each.kernel, each.cache), (20.0, 400.0, 1.0));
     }
 
     #[test]

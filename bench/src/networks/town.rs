@@ -67,6 +67,8 @@ pub struct Made {
     pub clients: Duration,
     /// What a network namespace costs that `ip netns add` makes.
     pub namespace: Duration,
+    /// What the kernel holds of a namespace with the devices of a network that somebody made by hand, in kB.
+    pub by_hand: f64,
     /// Memory, before.
     pub before: Held,
 }
@@ -102,9 +104,11 @@ impl Town {
         let clients = Clients::find(&lab)?;
         let alone = clients.two_alone(&lab);
         let namespace = namespace(&host);
+        let by_hand = by_hand(&lab, &host);
         let daemon = Daemon::start(&lab, &host, DaemonOptions::default());
         let before = Held::now(daemon.pid());
-        let made = Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, namespace, before };
+        let made =
+            Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, namespace, by_hand, before };
         let mut town = Town { daemon, outside, pairs, plain, inner, made, _lab: lab };
         (town.made.whole, town.made.apply) = clients.create(&town);
         Some(town)
@@ -212,6 +216,27 @@ fn namespace(ns: &Ns) -> Duration {
     let one = begin.elapsed() / MANY;
     ns.sh(&format!("for i in $(seq {MANY}); do ip netns del bench-$i; done")).ok();
     one
+}
+
+/// The least that a network of two endpoints in a namespace of its own can be made of: a bridge, a pair of devices for each
+/// endpoint, and one for the way out. No rules, no programs, no services, hardly an address. They stay, so that their end
+/// is not taken for something else's.
+fn by_hand(lab: &Lab, host: &Ns) -> f64 {
+    const MANY: usize = 64;
+    let workloads: Vec<[Ns; 2]> =
+        (0..MANY).map(|i| ["x", "y"].map(|name| lab.ns(&format!("hand-{name}{i}")))).collect();
+    let before = Held::now(std::process::id());
+    for (i, [x, y]) in workloads.iter().enumerate() {
+        let ns = lab.ns(&format!("hand{i}"));
+        lab.veth((&ns, "e-x"), (x, DEVICE));
+        lab.veth((&ns, "e-y"), (y, DEVICE));
+        lab.veth((&ns, "transit"), (host, &format!("hand{i}")));
+        let up = ["e-x", "e-y"].map(|port| format!("link set {port} master n-web\n")).concat();
+        ns.ip(&format!(
+            "link add n-web type bridge\nlink set n-web up\naddr add {GATEWAY}/24 dev n-web\n{up}"
+        ));
+    }
+    Held::now(std::process::id()).each(before, MANY).kernel
 }
 
 fn plain(lab: &Lab, name: &str) -> Ns {

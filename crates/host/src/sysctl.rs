@@ -53,18 +53,18 @@ pub fn write_all(switches: &[(&str, &str)]) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Is rp_filter in force on one of these devices, by its own switch or by that of all (ip-sysctl.rst)? One that is not
-/// there has none.
-pub fn filters_reverse_path<'a>(devices: impl IntoIterator<Item = &'a str>) -> bool {
-    let Ok(directory) = open(Path::new("/proc/sys/net/ipv4/conf")) else { return false };
-    let is_set = |device: &str| {
+/// On which of these devices rp_filter is in force, by its own switch; `all` is the switch of all (ip-sysctl.rst). One that
+/// is not there has none.
+pub fn reverse_path_filters<'a>(devices: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let Ok(directory) = open(Path::new("/proc/sys/net/ipv4/conf")) else { return Vec::new() };
+    let is_set = |device: &&str| {
         let name = Path::new(device).join("rp_filter");
         let opened = rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let mut text = String::new();
         let read = opened.is_ok_and(|file| File::from(file).read_to_string(&mut text).is_ok());
         read && text.trim().parse::<u8>().is_ok_and(|value| value != 0)
     };
-    is_set("all") || devices.into_iter().any(is_set)
+    devices.into_iter().filter(is_set).collect()
 }
 
 /// Components of a path to the directory of one namespace: `/`, `proc`, `sys`, `net`, `ipv4`.

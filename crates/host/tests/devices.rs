@@ -78,6 +78,10 @@ fn a_bridge_with_a_port_whose_other_end_is_elsewhere() {
             (&shown["address"], &shown["ifalias"]),
             (&"02:00:00:00:00:01".into(), &"a network".into())
         );
+        let queues =
+            |device: &serde_json::Value| (device["num_tx_queues"].clone(), device["num_rx_queues"].clone());
+        let (near, far) = (link(&host, "p-web"), link(&guest, "eth0"));
+        assert_eq!([queues(&near), queues(&far)], [(1.into(), 1.into()), (1.into(), 1.into())]);
         let data = &shown["linkinfo"]["info_data"];
         assert_eq!((&data["stp_state"], &data["mcast_snooping"]), (&0.into(), &0.into()));
         assert_eq!((&data["forward_delay"], &data["ageing_time"]), (&0.into(), &30000.into()));

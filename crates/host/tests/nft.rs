@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::{filter_socket, in_a_place, json, namespace, run};
 use fief_host::nft::idiom::{self, state};
 use fief_host::nft::{
-    Batch, ChainKind, Clamp, Direction, Element, Expr, Family, Field, Hook, HookPoint, Key, Reject, Set,
-    Type, Value, Verdict,
+    Batch, ChainKind, Clamp, Direction, Element, Exchange, Expr, Family, Field, Hook, HookPoint, Key, Reject,
+    Set, Table, Type, Value, Verdict,
 };
 
 fn listed(path: &Path) -> String {
@@ -452,5 +452,43 @@ fn ten_thousand_elements_in_one_batch() {
         batch.delete_elements(&map, &elements);
         batch.commit(&mut socket).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(count("map inet t out"), "0");
+    });
+}
+
+#[test]
+fn elements_are_exchanged_and_the_table_says_so_of_itself() {
+    in_a_place(|place| {
+        let (path, ns) = namespace(place, "host");
+        let mut socket = filter_socket(&ns);
+        let homes = Set::new("homes", &[Type::Ipv4]).map(&[Type::Ipv4]);
+        let home = |from: &str, to: &str| Element::new(&[v4(from)]).to(&[v4(to)]);
+        let table = |elements: &[Element]| {
+            let mut table = Table::new(Family::Inet, "t");
+            table.set(&homes, elements.to_vec());
+            table
+        };
+        let [a, b, c] =
+            [("192.0.2.1", "198.51.100.1"), ("192.0.2.2", "198.51.100.2"), ("192.0.2.1", "198.51.100.3")]
+                .map(|(from, to)| home(from, to));
+        let mut standing = table(&[a.clone(), b.clone()]);
+        standing.first().commit(&mut socket).expect("made");
+        assert!(standing.stands(&mut socket));
+        let before = standing.clone();
+        let exchange = Exchange { set: homes.clone(), gone: vec![a], come: vec![c.clone()] };
+        standing.exchange(vec![exchange]).commit(&mut socket).expect("exchanged");
+        assert_eq!(standing, table(&[c.clone(), b.clone()]), "as if it had been so from the beginning");
+        assert!(standing.stands(&mut socket) && !before.stands(&mut socket));
+        let text = listed(&path);
+        assert!(
+            text.contains("192.0.2.1 : 198.51.100.3") && text.contains("192.0.2.2 : 198.51.100.2"),
+            "{text}"
+        );
+        assert!(!text.contains("198.51.100.1\n") && !text.contains("198.51.100.1 "), "{text}");
+        // What is not there cannot go, and then nothing else happens either.
+        let mut other = standing.clone();
+        let wrong =
+            Exchange { set: homes.clone(), gone: vec![home("192.0.2.9", "198.51.100.1")], come: vec![] };
+        assert!(other.exchange(vec![wrong]).commit(&mut socket).is_err());
+        assert!(standing.stands(&mut socket));
     });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::mpsc as answers;
+use std::sync::{Arc, mpsc as answers};
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ impl Room {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Set(config, sockets) => self.set(*config, sockets.map(|sockets| *sockets)),
+            Command::Set(config, sockets) => self.set(config, sockets.map(|sockets| *sockets)),
             Command::Remove { key, forget, done } => self.remove(&key, forget, done),
             // Who asked may be gone by now.
             Command::Leases(answer) => answer.send(self.leases()).unwrap_or_default(),
@@ -67,7 +67,7 @@ impl Room {
         }
     }
 
-    fn set(&mut self, config: NetworkConfig, sockets: Option<Sockets>) {
+    fn set(&mut self, config: Arc<NetworkConfig>, sockets: Option<Sockets>) {
         let (key, namespace) = (config.key.clone(), config.namespace);
         let network = match self.networks.get(&key) {
             Some(network) => {

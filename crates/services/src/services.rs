@@ -1,7 +1,7 @@
 //! The door: what the daemon calls.
 
 use std::io;
-use std::sync::mpsc as answers;
+use std::sync::{Arc, mpsc as answers};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -10,7 +10,7 @@ use crate::{Counters, Lease, LeaseStore, NetworkConfig, Sockets};
 
 /// What the thread is asked to do.
 pub(crate) enum Command {
-    Set(Box<NetworkConfig>, Option<Box<Sockets>>),
+    Set(Arc<NetworkConfig>, Option<Box<Sockets>>),
     Remove { key: String, forget: bool, done: answers::Sender<()> },
     Leases(answers::Sender<Vec<Lease>>),
     Counters(String, answers::Sender<Option<Counters>>),
@@ -47,8 +47,8 @@ impl Services {
     /// With `sockets` the network serves from these and lets go of those it had; with `None` it keeps them, and no
     /// packet that waits in them is lost. Leases stay. One whose address no longer fits (outside of a changed range, or
     /// reserved for another) is honoured until its client renews, and then refused.
-    pub fn set(&self, config: NetworkConfig, sockets: Option<Sockets>) {
-        self.send(Command::Set(Box::new(config), sockets.map(Box::new)));
+    pub fn set(&self, config: impl Into<Arc<NetworkConfig>>, sockets: Option<Sockets>) {
+        self.send(Command::Set(config.into(), sockets.map(Box::new)));
     }
 
     /// Ends a network's services. When this returns its sockets are closed, so that others can have their addresses.

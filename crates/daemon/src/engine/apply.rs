@@ -189,6 +189,7 @@ impl Engine {
             }
             return Err(Refusal::Store(error.to_string()));
         }
+        self.note_stale(&intent);
         let removed: Vec<Stored> =
             intent.deleted(Kind::Tenant).iter().filter_map(|name| self.tenants.remove(*name)).collect();
         let gone: BTreeSet<u16> = removed.iter().map(|s| s.slot.number()).collect();

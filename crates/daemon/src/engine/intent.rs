@@ -269,17 +269,32 @@ impl Engine {
         let mut after = self.documents();
         for Object { kind, name } in &intent.delete {
             match kind {
-                Kind::Tenant => drop(after.tenants.remove(name.as_str())),
-                Kind::Network => drop(after.networks.remove(name.as_str())),
-                Kind::Endpoint => drop(after.endpoints.remove(name.as_str())),
+                Kind::Tenant => after.tenants.remove(name),
+                Kind::Network => after.networks.remove(name),
+                Kind::Endpoint => after.endpoints.remove(name),
                 Kind::Policy => {}
             }
         }
-        after.tenants.extend(intent.tenants.iter().map(|s| (s.tenant.metadata.name.clone(), s)));
-        after.networks.extend(intent.networks.iter().map(|s| (s.network.metadata.key(), s)));
-        after.endpoints.extend(intent.endpoints.iter().map(|s| (s.endpoint.metadata.key(), s)));
+        intent.tenants.iter().for_each(|s| after.tenants.put(s.tenant.metadata.name.clone(), s));
+        intent.networks.iter().for_each(|s| after.networks.put(s.network.metadata.key(), s));
+        intent.endpoints.iter().for_each(|s| after.endpoints.put(s.endpoint.metadata.key(), s));
         after.uplinks = &intent.uplinks;
         after
+    }
+
+    /// Notes whose networks may be wanted otherwise after this, while the documents of before are there.
+    pub(super) fn note_stale(&mut self, intent: &Intent) {
+        let stale = &mut self.stale;
+        let tenants = intent.tenants.iter().map(|stored| stored.tenant.metadata.name.as_str());
+        tenants.chain(intent.deleted(Kind::Tenant)).for_each(|name| stale.tenant(name));
+        let coming = intent.networks.iter().map(|stored| stored.network.metadata.key());
+        let going = intent.deleted(Kind::Network).into_iter().map(str::to_owned);
+        let endpoints = self.endpoints.values().map(|stored| &stored.endpoint);
+        stale.networks(&coming.chain(going).collect(), endpoints);
+        let coming: Vec<String> = intent.endpoints.iter().map(|s| s.endpoint.metadata.key()).collect();
+        let known = coming.iter().map(String::as_str).chain(intent.deleted(Kind::Endpoint));
+        let before = known.filter_map(|key| self.endpoints.get(key));
+        before.chain(&intent.endpoints).for_each(|stored| stale.endpoint(&stored.endpoint));
     }
 
     /// Makes what was stored the daemon's own.

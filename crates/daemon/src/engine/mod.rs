@@ -43,7 +43,7 @@ use crate::arbiter::Heard;
 use crate::config::{Config, LocalRule, MarkMask};
 use crate::contention::Contention;
 use crate::networks::links::Links;
-use crate::networks::{Link, Networks};
+use crate::networks::{Link, Networks, Stale};
 use crate::observed::Observed;
 use crate::plan::{Desired, Tree, plan};
 use crate::policies::Policies;
@@ -105,8 +105,10 @@ pub struct Engine {
     uplinks: BTreeMap<String, Uplink>,
     /// Networks as they stand on this host.
     segments: Networks,
+    /// Tenants whose networks may be wanted otherwise than when this was last thought over.
+    stale: Stale,
     /// The links to tenants' namespaces.
-    links: Vec<Link>,
+    links: Arc<Vec<Link>>,
     /// Tenants with `isolation: auto` whose addresses others have, too.
     overlapping: HashSet<String>,
     /// Why this kernel makes no VRFs, as far as it was asked.
@@ -305,7 +307,8 @@ impl Engine {
             begun,
             uplinks,
             segments,
-            links: Vec::new(),
+            stale: Stale::all(),
+            links: Arc::default(),
             overlapping: HashSet::new(),
             no_vrf: vrfs::ask_for_vrfs(),
             leases: HashMap::new(),

@@ -12,7 +12,7 @@ use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
 
 use super::Engine;
-use crate::networks::{Documents, Ground, Ways, forwarding, wanted};
+use crate::networks::{Documents, Ground, Layered, Stale, Ways, forwarding, lacking};
 use crate::plan::backend::{Backend, Vrf};
 use crate::plan::desire::desire;
 use crate::store::{StoreError, Stored, StoredEndpoint, StoredNetwork};
@@ -21,22 +21,24 @@ impl Engine {
     /// Builds what networks need, and says what tenants and uplinks need of the host. Returns whether anything was done.
     pub(super) fn desire(&mut self) -> bool {
         if self.leased.swap(false, Ordering::AcqRel) {
-            self.leases = self.segments.leases();
+            self.look_at_leases();
         }
         let ports = self.networks.values().flat_map(|stored| stored.network.ports());
         let asked = self.uplinks.keys().chain(ports).cloned().collect();
         if self.observed.ask(asked) && self.list().is_err() {
             self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
+        let (stale, mut wanted) = (std::mem::take(&mut self.stale), self.segments.lend_wanted());
         let documents = self.documents();
-        let wanted = wanted(&documents, &self.observed, &self.ground());
+        wanted.renew(&documents, &self.observed, &self.ground(), &stale);
         let links = wanted.links();
         let (tree, observed) = (&self.tree, &self.observed);
         let has_vrf =
             |stored: &Stored| self.isolation_among(&stored.tenant, false, &self.overlapping) == Vrf.name();
-        let of_host = documents.tenants.values().filter(|stored| !documents.is_segmented(&stored.tenant));
-        let mut desired: std::collections::HashMap<_, _> =
-            of_host.map(|stored| (stored.slot, desire(tree, stored, observed, has_vrf(stored)))).collect();
+        let of_host = self.tenants.iter().filter(|(name, _)| !wanted.spaces.contains_key(*name));
+        let mut desired: std::collections::HashMap<_, _> = of_host
+            .map(|(_, stored)| (stored.slot, desire(tree, stored, observed, has_vrf(stored))))
+            .collect();
         desired.extend(wanted.exits(observed));
         (self.desired, self.links) = (desired, links);
         self.segments.probe(&wanted, &self.config.uplinks);
@@ -50,6 +52,12 @@ impl Engine {
         }
         let vrfs = self.observed.asks_vrfs_first() && kept.is_ok();
         self.build_networks(wanted, &switched, vrfs)
+    }
+
+    /// Takes in who has which address now.
+    fn look_at_leases(&mut self) {
+        let before = std::mem::replace(&mut self.leases, self.segments.leases());
+        self.stale.leases(&before, &self.leases);
     }
 
     /// By what uplinks are told apart.
@@ -77,9 +85,9 @@ impl Engine {
     /// Every document.
     pub(super) fn documents(&self) -> Documents<'_> {
         Documents {
-            tenants: self.tenants.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
-            networks: self.networks.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
-            endpoints: self.endpoints.iter().map(|(name, stored)| (name.clone(), stored)).collect(),
+            tenants: Layered::of(&self.tenants),
+            networks: Layered::of(&self.networks),
+            endpoints: Layered::of(&self.endpoints),
             uplinks: &self.uplinks,
             markless: self.is_markless(),
         }
@@ -102,6 +110,7 @@ impl Engine {
         self.endpoints = self.store.endpoints()?;
         self.network_policies = self.store.policies()?;
         self.uplinks = self.store.uplinks()?;
+        self.stale = Stale::all();
         self.note_overlapping();
         Ok(())
     }
@@ -148,7 +157,9 @@ impl Engine {
 
     /// Where an endpoint stands.
     pub(super) fn endpoint_standing(&self, stored: &StoredEndpoint) -> Standing {
-        standing(self.troubled(self.segments.lacking_of_endpoint(&stored.endpoint.metadata.key())))
+        let mut lacking = lacking(&stored.endpoint, &self.networks);
+        lacking.extend(self.segments.lacking_of_endpoint(&stored.endpoint));
+        standing(self.troubled(lacking))
     }
 
     /// A network with where it stands.

@@ -1,14 +1,32 @@
-//! The host's own table of networks.
+//! The host's own table of networks. A change of it costs what has changed, however many tenants there are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use fief_host::netlink::Socket;
-use fief_host::nft::{Batch, Family};
-use fief_host::{devices, sysctl};
+use fief_host::nft::{Batch, Exchange, Family, Table};
+use fief_host::{HostError, devices, sysctl};
 
-use super::rules::{self, HostRules, TABLE};
+use super::rules::{self, HostRules, OfTenant, TABLE};
+use super::wanted::Space;
 use super::{Networks, Wanted, Ways, links};
+
+/// The table as it stands, and what it was made of.
+pub struct HostTable {
+    rules: HostRules,
+    ways: Ways,
+    tenants: BTreeMap<String, Part>,
+    table: Table,
+}
+
+/// What a tenant's part of it is made of.
+#[derive(Clone, PartialEq, Eq)]
+struct Part {
+    space: Arc<Space>,
+    /// The number of the link's end.
+    link: Option<u32>,
+}
 
 impl Networks {
     /// Makes the host's table as it is wanted.
@@ -19,59 +37,115 @@ impl Networks {
         switched: &BTreeSet<String>,
         closing: &mut Vec<Socket>,
     ) -> bool {
-        let links = wanted.links();
-        if !links.iter().any(|link| link.is_there) && wanted.exits.is_empty() {
+        let is_linked = |space: &Arc<Space>| !space.transit.is_empty();
+        if wanted.exits.is_empty() && !wanted.spaces.values().any(is_linked) {
             return self.remove_rules();
         }
-        let next = self.host_rules(wanted, ways, switched).table();
-        if self.table.as_ref() == Some(&next) {
-            return false;
-        }
-        let set = Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| {
-            let set = rules::set(self.table.as_ref(), &next, &mut socket);
-            closing.push(socket);
-            set
-        });
+        let rules = self.host_rules(wanted, ways, switched);
+        let set = match self.table.take() {
+            Some(before) if before.rules == rules && before.ways == ways && rules.are_apart() => {
+                self.exchange(before, wanted, closing)
+            }
+            before => self.make_whole(before, rules, ways, wanted, closing),
+        };
         match set {
-            Ok(did) => {
-                self.table = Some(next);
+            Ok((table, did)) => {
+                self.table = Some(table);
                 did
             }
             Err(error) => {
                 tracing::error!(%error, "the host's table of networks could not be set");
-                self.table = None;
                 true
             }
         }
     }
 
-    fn host_rules(&self, wanted: &Wanted, ways: Ways, switched: &BTreeSet<String>) -> HostRules {
-        let mut sources = BTreeMap::new();
-        let mut called = BTreeMap::new();
-        let mut collisions = BTreeSet::new();
-        let by_index: HashMap<u8, u16> =
-            wanted.exits.values().map(|exit| (exit.uplink.index, exit.uplink.slot.number())).collect();
+    /// Only tenants have changed, if anything has.
+    fn exchange(
+        &self,
+        mut table: HostTable,
+        wanted: &Wanted,
+        closing: &mut Vec<Socket>,
+    ) -> Result<(HostTable, bool), HostError> {
         let adopted = self.adopted();
-        for (tenant, space) in &wanted.spaces {
-            called.extend(space.called.iter().map(|(at, to)| (*at, *to)));
-            let mapped: BTreeSet<Ipv4Addr> = space.mapped.keys().map(|(address, ..)| *address).collect();
-            for segment in space.segments.values().filter(|segment| segment.cable.is_none()) {
-                collisions.extend(mapped.iter().map(|address| (segment.services.subnet, *address)));
-            }
-            let standing = self.spaces.get(tenant).and_then(|standing| standing.link);
-            let Some(device) = standing.or_else(|| adopted.get(&links::device(space.slot)).copied()) else {
-                continue;
-            };
-            // Nobody leaves by the host's own routes meanwhile.
-            if ways == Ways::Missing {
-                continue;
-            }
-            for (index, address) in &space.transit {
-                if let Some(number) = by_index.get(index) {
-                    sources.insert((device, *address), *number);
-                }
-            }
+        let (mut gone, mut come) = (OfTenant::default(), OfTenant::default());
+        let left: Vec<String> =
+            table.tenants.keys().filter(|tenant| !wanted.spaces.contains_key(*tenant)).cloned().collect();
+        for part in left.iter().filter_map(|tenant| table.tenants.remove(tenant)) {
+            gone.extend(table.rules.of(&part, table.ways));
         }
+        for (tenant, space) in &wanted.spaces {
+            let link = self.link_of(tenant, space, &adopted);
+            let before = table.tenants.get(tenant);
+            if before.is_some_and(|part| part.link == link && part.space == *space) {
+                continue;
+            }
+            gone.extend(before.map(|part| table.rules.of(part, table.ways)).unwrap_or_default());
+            let part = Part { space: space.clone(), link };
+            come.extend(table.rules.of(&part, table.ways));
+            table.tenants.insert(tenant.clone(), part);
+        }
+        let exchanges = table.rules.elements(&gone).into_iter().zip(table.rules.elements(&come));
+        let exchanges = exchanges.map(|((set, gone), (_, come))| {
+            let (then, now): (HashSet<_>, HashSet<_>) =
+                (gone.into_iter().collect(), come.into_iter().collect());
+            Exchange {
+                set,
+                gone: then.difference(&now).cloned().collect(),
+                come: now.difference(&then).cloned().collect(),
+            }
+        });
+        let exchanges: Vec<Exchange> =
+            exchanges.filter(|exchange| !exchange.gone.is_empty() || !exchange.come.is_empty()).collect();
+        if exchanges.is_empty() {
+            return Ok((table, false));
+        }
+        let batch = table.table.exchange(exchanges);
+        let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        if batch.commit(&mut socket).is_err() {
+            // Elements that are not there, or there already: somebody else was at the table.
+            table.table.whole().commit(&mut socket)?;
+        }
+        closing.push(socket);
+        Ok((table, true))
+    }
+
+    fn make_whole(
+        &self,
+        before: Option<HostTable>,
+        rules: HostRules,
+        ways: Ways,
+        wanted: &Wanted,
+        closing: &mut Vec<Socket>,
+    ) -> Result<(HostTable, bool), HostError> {
+        let adopted = self.adopted();
+        let mut all = OfTenant::default();
+        let mut tenants = BTreeMap::new();
+        for (tenant, space) in &wanted.spaces {
+            let part = Part { space: space.clone(), link: self.link_of(tenant, space, &adopted) };
+            all.extend(rules.of(&part, ways));
+            tenants.insert(tenant.clone(), part);
+        }
+        let table = rules.table(&all);
+        let before = before.map(|before| before.table);
+        let mut did = false;
+        if before.as_ref() != Some(&table) {
+            let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
+            did = rules::set(before.as_ref(), &table, &mut socket)?;
+            closing.push(socket);
+        }
+        Ok((HostTable { rules, ways, tenants, table }, did))
+    }
+
+    fn link_of(&self, tenant: &str, space: &Space, adopted: &HashMap<String, u32>) -> Option<u32> {
+        let standing = self.spaces.get(tenant).and_then(|standing| standing.link);
+        standing.or_else(|| match adopted.is_empty() {
+            true => None,
+            false => adopted.get(&links::device(space.slot)).copied(),
+        })
+    }
+
+    fn host_rules(&self, wanted: &Wanted, ways: Ways, switched: &BTreeSet<String>) -> HostRules {
         let closed =
             wanted.exits.iter().filter(|(name, exit)| exit.device.is_some() && is_closed(name, switched));
         HostRules {
@@ -80,9 +154,6 @@ impl Networks {
             local_moved: self.local_moved,
             closed: closed.filter_map(|(_, exit)| exit.device).collect(),
             exits: wanted.exits.clone(),
-            sources,
-            called,
-            collisions,
         }
     }
 
@@ -108,6 +179,32 @@ impl Networks {
             tracing::debug!(%error, "the host's table of networks was not removed");
         }
         self.table.take().is_some()
+    }
+}
+
+impl HostRules {
+    /// What a tenant adds.
+    fn of(&self, part: &Part, ways: Ways) -> OfTenant {
+        let Part { space, link } = part;
+        let mapped: BTreeSet<Ipv4Addr> = space.mapped.keys().map(|(address, ..)| *address).collect();
+        let served = space.segments.values().filter(|segment| segment.cable.is_none());
+        let foreign = served.flat_map(|segment| {
+            mapped.iter().map(|address| (segment.services.subnet, *address)).collect::<Vec<_>>()
+        });
+        // Nobody leaves by the host's own routes meanwhile.
+        let device = link.filter(|_| ways != Ways::Missing);
+        let sources = space.transit.iter().filter_map(|(index, address)| {
+            let exit = self.exits.values().find(|exit| exit.uplink.index == *index)?;
+            Some(((device?, *address), exit.uplink.slot.number()))
+        });
+        OfTenant { sources: sources.collect(), called: space.called.clone(), collisions: foreign.collect() }
+    }
+
+    /// Has each uplink addresses of its own? Else a port of one may be another's, and tenants are not to be told apart.
+    fn are_apart(&self) -> bool {
+        let mut addresses = self.exits.values().flat_map(|exit| &exit.addresses);
+        let mut seen = BTreeSet::new();
+        addresses.all(|address| seen.insert(address))
     }
 }
 

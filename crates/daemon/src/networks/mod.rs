@@ -13,6 +13,7 @@
 mod host_table;
 mod judged;
 pub mod links;
+mod make;
 mod numbers;
 mod occupants;
 mod port;
@@ -36,29 +37,32 @@ use std::time::{Duration, Instant};
 
 use fief_api::paths::NAMESPACE;
 use fief_api::{Condition, Paths};
+use fief_datapath::policy::Policy;
 use fief_datapath::ports::Ports;
-use fief_host::devices::{Build, Named, Neighbour, Settings};
+use fief_host::HostError;
+use fief_host::devices::{Build, Named, Settings};
 use fief_host::namespaces::Namespace;
 use fief_host::netlink::Socket;
 use fief_host::netlink::elsewhere::{self, Elsewhere};
 use fief_host::nft::Table;
-use fief_host::{HostError, devices, sysctl};
 use fief_marks::Positions;
 use fief_model::Mac;
 
 use crate::config::uplinks::Uplinks;
+use host_table::HostTable;
 pub use host_table::forwarding;
 use judged::{judged_slots, policies_missing};
-use links::{Links, SPACE_MAC};
+use links::Links;
+use make::{Job, Tools};
+use occupants::Told;
 pub use occupants::{Judging, Subject, Subjects};
-use occupants::{Told, Watch};
 use probe::{Probes, Silence};
 use removal::{close, remove};
 use services::Attendance;
 use space::Standing;
 pub use space::carry_out;
 use switch::Trunks;
-pub use wanted::{Documents, Ground, Link, Wanted, wanted};
+pub use wanted::{Documents, Ground, Layered, Link, Stale, Wanted, lacking, wanted};
 use wanted::{Space, condition};
 
 /// What is missing is looked for again after this long, and twice that, up to [`LONGEST`].
@@ -76,14 +80,14 @@ pub struct Networks {
     local_moved: bool,
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
-    table: Option<Table>,
+    table: Option<HostTable>,
     /// That of tenants with a VRF; `None` if there is none.
     vrf_table: Option<Table>,
     /// The parts of switches that lie on the host.
     trunks: Trunks,
     /// Why a tenant's namespace is not as it is wanted, and how it was wanted when that was tried.
-    trouble: BTreeMap<String, (Space, Condition)>,
-    /// What the documents lack.
+    trouble: BTreeMap<String, (Arc<Space>, Condition)>,
+    /// What the documents want, and lack.
     wanted: Wanted,
     attendance: Attendance,
     /// The programs at ports where nothing is judged, once there was a port; without them the way is longer.
@@ -192,6 +196,11 @@ impl Networks {
         self.probes.watch(wanted.probes(), &known);
     }
 
+    /// What documents want, to be renewed; [`Networks::build`] takes it back.
+    pub fn lend_wanted(&mut self) -> Wanted {
+        std::mem::take(&mut self.wanted)
+    }
+
     /// The range of links.
     pub fn links(&self) -> Links {
         self.links
@@ -219,11 +228,23 @@ impl Networks {
         let now = Instant::now();
         let mut closing = Vec::new();
         let due = self.again.is_some_and(|(at, _)| at <= now);
+        if !due && policy.is_none() && self.is_still(&wanted, &subjects) {
+            // Most rounds only see that what was done is there.
+            let mut did = self.set_rules(&wanted, ways, switched, &mut closing);
+            did |= self.trunks.build(&wanted.trunks, &mut closing);
+            close(closing);
+            if self.trunks.is_incomplete() {
+                self.again = self.again.or(Some((now + FIRST, FIRST)));
+            }
+            self.wanted = wanted;
+            return did;
+        }
         let mut did = self.remove_surplus(&wanted);
         did |= self.set_rules(&wanted, ways, switched, &mut closing);
         did |= self.set_vrf_rules(&wanted, &mut closing);
         let mut incomplete = false;
         let mut rebuilt = BTreeSet::new();
+        let mut jobs = Vec::new();
         if !wanted.spaces.is_empty() && self.ports.is_none() {
             let loaded = Ports::load();
             self.ports = Some(loaded.inspect_err(|error| tracing::warn!(%error, "no short way")).ok());
@@ -276,39 +297,35 @@ impl Networks {
                 continue;
             }
             let before = self.spaces.remove(tenant);
-            let plain = self.ports.as_ref().and_then(Option::as_ref);
-            let stands = before.as_ref().filter(|standing| standing.is_judged == is_judged && !is_suspect);
-            let watch = Watch::new(space, &subjects, plain, policy.as_deref(), stands.map(|s| &s.ports));
-            match self.build_one(tenant, space, before.as_ref(), watch, &mut closing) {
-                Ok(standing) => {
-                    incomplete |= !standing.lacking.is_empty();
-                    let is_as_before = |before: &Standing| {
-                        before.space == standing.space && before.lacking == standing.lacking
-                    };
-                    did |= !before.as_ref().is_some_and(is_as_before);
-                    rebuilt.insert(tenant.clone());
-                    self.attendance.serve(&standing);
-                    self.listen_to(tenant, &standing);
-                    self.spaces.insert(tenant.clone(), standing);
-                    self.trouble.remove(tenant);
-                }
-                Err(error) => {
-                    incomplete = true;
-                    let lack = if space.vrf.is_some() { "VrfIncomplete" } else { "NamespaceIncomplete" };
-                    let reason = condition(lack, error.to_string());
-                    if self.trouble.get(tenant).map(|(_, known)| known) != Some(&reason) {
-                        tracing::warn!(tenant, %error, "a tenant's place is not as it is wanted");
-                        did = true;
-                    }
-                    self.trouble.insert(tenant.clone(), (space.clone(), reason));
-                    // What stands goes on, and is looked at anew.
-                    if let Some(before) = before {
-                        let space = Space { segments: BTreeMap::new(), ..before.space.clone() };
-                        self.spaces.insert(tenant.clone(), Standing { space, ..before });
-                    }
-                }
-            }
+            jobs.push(Job {
+                tenant: tenant.clone(),
+                path: self.path(tenant),
+                space: space.clone(),
+                // A failure may have left something behind.
+                is_first: self.begun && before.is_none() && !self.trouble.contains_key(tenant),
+                is_known: !is_suspect && before.as_ref().is_some_and(|before| before.is_judged == is_judged),
+                before,
+            });
         }
+        let plain = self.ports.take();
+        let tools = Tools {
+            subjects: &subjects,
+            plain: plain.as_ref().and_then(Option::as_ref),
+            judging: policy.as_deref().map(Policy::ports),
+        };
+        make::all(jobs, tools, |made| {
+            closing.extend(made.closing);
+            if closing.len() >= CLOSING {
+                close(std::mem::take(&mut closing));
+            }
+            let (is_whole, is_news) =
+                self.take_in(&made.job.tenant, made.job.space, made.job.before, made.standing);
+            incomplete |= !is_whole;
+            did |= is_news;
+            rebuilt.insert(made.job.tenant);
+        });
+        self.ports = plain;
+        rebuilt.retain(|tenant| !self.trouble.contains_key(tenant));
         self.tell(subjects, &rebuilt, policy);
         // New links have numbers now, which the host's table names.
         did |= self.set_rules(&wanted, ways, switched, &mut closing);
@@ -326,6 +343,18 @@ impl Networks {
         did
     }
 
+    /// Stands everything as it was last wanted and still is, as far as anybody has heard? Where VRFs are or something is
+    /// judged, that is not looked into.
+    fn is_still(&self, wanted: &Wanted, subjects: &Subjects) -> bool {
+        let is_plain = |standing: &Standing| standing.vrf.is_none() && !standing.is_judged;
+        let is_quiet = self.suspects.is_empty() && self.trouble.is_empty();
+        self.begun
+            && !wanted.is_news
+            && is_quiet
+            && self.subjects == *subjects
+            && self.spaces.values().all(is_plain)
+    }
+
     fn listen_to(&mut self, tenant: &str, standing: &Standing) {
         if standing.vrf.is_some()
             || self.elsewhere.is_none()
@@ -341,65 +370,40 @@ impl Networks {
         }
     }
 
-    fn build_one(
-        &self,
+    /// Takes in what became of a tenant's place. Says whether it is whole, and whether it is another than before.
+    fn take_in(
+        &mut self,
         tenant: &str,
-        space: &Space,
-        before: Option<&Standing>,
-        watch: Option<Watch<'_>>,
-        closing: &mut Vec<Socket>,
-    ) -> Result<Standing, HostError> {
-        let mut standing = match space.vrf {
-            // A failure may have left something behind.
-            Some(table) => {
-                let is_first = self.begun && before.is_none() && !self.trouble.contains_key(tenant);
-                vrf::build(tenant, space, table, is_first, watch)?
+        space: Arc<Space>,
+        before: Option<Standing>,
+        made: Result<Standing, HostError>,
+    ) -> (bool, bool) {
+        match made {
+            Ok(standing) => {
+                let is_as_before =
+                    |before: &Standing| before.space == standing.space && before.lacking == standing.lacking;
+                let is_news = !before.as_ref().is_some_and(is_as_before);
+                let is_whole = standing.lacking.is_empty();
+                self.attendance.serve(&standing);
+                self.listen_to(tenant, &standing);
+                self.spaces.insert(tenant.to_owned(), standing);
+                self.trouble.remove(tenant);
+                (is_whole, is_news)
             }
-            None => space::build(&self.path(tenant), tenant, space, before, watch, closing)?,
-        };
-        if closing.len() >= CLOSING {
-            close(std::mem::take(closing));
-        }
-        let device = links::device(space.slot);
-        let mut socket = Socket::open(libc::NETLINK_ROUTE)?;
-        let there = devices::index_of(&mut socket, &device)?;
-        if space.transit.is_empty() {
-            if there.is_some() {
-                carry_out(&mut socket, &[Build::DeleteLink(Named::Name(device))])?;
+            Err(error) => {
+                let lack = if space.vrf.is_some() { "VrfIncomplete" } else { "NamespaceIncomplete" };
+                let reason = condition(lack, error.to_string());
+                let is_news = self.trouble.get(tenant).map(|(_, known)| known) != Some(&reason);
+                if is_news {
+                    tracing::warn!(tenant, %error, "a tenant's place is not as it is wanted");
+                }
+                self.trouble.insert(tenant.to_owned(), (space, reason));
+                if let Some(before) = before {
+                    self.spaces.insert(tenant.to_owned(), make::left_of(before));
+                }
+                (false, is_news)
             }
-            return Ok(standing);
         }
-        // A link whose other end went with a namespace is gone as well.
-        let is_there =
-            there.is_some() && (standing.vrf.is_none() || vrf::has_link(&mut socket, &device, space.slot)?);
-        if !is_there {
-            let link = match standing.vrf {
-                Some(vrf) => vrf::link(&device, tenant, space.slot, vrf),
-                None => space::link(&device, space.slot, tenant, &standing.namespace),
-            };
-            carry_out(&mut socket, &[link])?;
-            let of = |leaf| format!("net.ipv4.conf.{device}.{leaf}");
-            // Whose a source is, the host's table says; the kernel would look through all rules for it, for each packet
-            // (fib_validate_source).
-            let [forwarding, filter, local, redirects] =
-                ["forwarding", "rp_filter", "accept_local", "send_redirects"].map(of);
-            sysctl::write_all(&[(&forwarding, "1"), (&filter, "0"), (&local, "1"), (&redirects, "0")])?;
-            carry_out(&mut socket, &[Build::NoAddressGeneration(Named::Name(device.clone()))])?;
-        }
-        let Some(index) = devices::index_of(&mut socket, &device)? else {
-            return Err(HostError::Missing(format!("device {device}")));
-        };
-        let neighbours = space.transit.values().map(|address| {
-            let address = (*address).into();
-            Build::SetNeighbour(Neighbour { device: index, address, mac: SPACE_MAC })
-        });
-        carry_out(&mut socket, &neighbours.collect::<Vec<_>>())?;
-        match standing.vrf {
-            Some(vrf) => vrf::connect(space, vrf)?,
-            None => space::connect(&standing, watch.filter(|watch| !is_there || !watch.is_at_home()))?,
-        }
-        standing.link = Some(index);
-        Ok(standing)
     }
 
     /// Opens the links, once the host's routes are in place. Says whether anything was done.

@@ -12,6 +12,7 @@ use fief_host::HostError;
 use fief_services::ROUTER;
 use ipnet::Ipv6Net;
 
+use super::make::Tools;
 use super::space::{METADATA, Standing};
 use super::wanted::{Port, Segment, Space, condition};
 
@@ -80,13 +81,12 @@ impl<'a> Watch<'a> {
     /// `None` where programs are not to be had.
     pub(super) fn new(
         space: &Space,
-        subjects: &'a Subjects,
-        plain: Option<&'a Ports>,
-        policy: Option<&'a Policy>,
+        tools: Tools<'a>,
         equipped: Option<&'a BTreeMap<String, u32>>,
     ) -> Option<Watch<'a>> {
+        let Tools { subjects, plain, judging } = tools;
         let is_judging = subjects.judges(space);
-        let ports = if is_judging { policy.map(Policy::ports) } else { plain };
+        let ports = if is_judging { judging } else { plain };
         Some(Watch { ports: ports?, subjects, is_judging, equipped, is_short: space.vrf.is_none() })
     }
 

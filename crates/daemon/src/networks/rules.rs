@@ -38,7 +38,7 @@ const LAST: i32 = 200;
 pub const BY_PORT: [Field; 3] = [Field::IpDestination, Field::L4Proto, Field::DestinationPort];
 
 /// The host's side of all links.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct HostRules {
     /// The range of links.
     pub links: Links,
@@ -50,6 +50,11 @@ pub struct HostRules {
     pub exits: BTreeMap<String, Exit>,
     /// Devices whose forwarding fief switched on: nothing else may be forwarded from there.
     pub closed: BTreeSet<u32>,
+}
+
+/// What one tenant adds to the host's sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfTenant {
     /// By whose end of which link packets come, with which source, and the number of the uplink for it.
     pub sources: BTreeMap<(u32, Ipv4Addr), u16>,
     /// Ports of uplinks.
@@ -58,23 +63,63 @@ pub struct HostRules {
     pub collisions: BTreeSet<(Ipv4Net, Ipv4Addr)>,
 }
 
+impl OfTenant {
+    /// With what another one adds.
+    pub fn extend(&mut self, other: OfTenant) {
+        self.sources.extend(other.sources);
+        self.called.extend(other.called);
+        self.collisions.extend(other.collisions);
+    }
+}
+
 impl HostRules {
-    /// The table.
-    pub fn table(&self) -> Table {
+    /// The table, with all that tenants add.
+    pub fn table(&self, tenants: &OfTenant) -> Table {
         let mut table = Table::new(Family::Inet, TABLE);
         table.base_chain("from-tenants", Hook::new(ChainKind::Filter, HookPoint::Prerouting, MANGLE));
         self.not_from_elsewhere(&mut table);
+        for (set, elements) in self.elements(tenants) {
+            table.set(&set, elements);
+        }
         match self.positions {
             Some(positions) => self.mark_by_source(&mut table, positions),
             None => self.pass_by_source(&mut table),
         }
-        self.add_called(&mut table);
         if self.positions.is_some() {
             self.mark_by_uplink(&mut table);
         }
         self.filter(&mut table);
         self.translate(&mut table);
         table
+    }
+
+    /// The sets that grow with tenants, and what these add to them.
+    pub fn elements(&self, tenants: &OfTenant) -> [(Set, Vec<Element>); 3] {
+        let sources = tenants.sources.iter().map(|((device, address), number)| {
+            let element = Element::new(&[Value::Ifindex(*device), Value::Ipv4(*address)]);
+            match self.positions {
+                Some(_) => element.to_verdict(Verdict::Goto(via(*number))),
+                None => element,
+            }
+        });
+        let foreign = tenants
+            .collisions
+            .iter()
+            .map(|(net, to)| Element::of(&[Key::Prefix(IpNet::V4(*net)), Key::Value(Value::Ipv4(*to))]));
+        [
+            (self.sources(), sources.collect()),
+            (called(), ports(&tenants.called, |inside| vec![Value::Ipv4(*inside)])),
+            (collisions(), foreign.collect()),
+        ]
+    }
+
+    /// Whose packet it is.
+    fn sources(&self) -> Set {
+        let key = [Type::Ifindex, Type::Ipv4];
+        match self.positions {
+            Some(_) => Set::new("sources", &key).verdict_map(),
+            None => Set::new("known", &key),
+        }
     }
 
     /// Sources of links come from links: who sends with one by a wire would leave as a tenant does, where the host forwards.
@@ -101,18 +146,7 @@ impl HostRules {
             let rule = [idiom::set_mark(mark, positions.mask()), idiom::accept()];
             table.rule(&chain, &rule, None);
         }
-        let sources = Set::new("sources", &[Type::Ifindex, Type::Ipv4]).verdict_map();
-        let elements: Vec<Element> = self
-            .sources
-            .iter()
-            .filter(|(_, number)| numbers.contains(number))
-            .map(|((device, address), number)| {
-                let key = [Value::Ifindex(*device), Value::Ipv4(*address)];
-                Element::new(&key).to_verdict(Verdict::Goto(via(*number)))
-            })
-            .collect();
-        table.set(&sources, elements);
-        let by_source = idiom::verdict_by(&[Field::Iif, Field::IpSource], &sources);
+        let by_source = idiom::verdict_by(&[Field::Iif, Field::IpSource], &self.sources());
         let known = [idiom::iifgroup_is(GROUP), v4(), by_source];
         table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
         no_other_source(table);
@@ -127,12 +161,7 @@ impl HostRules {
 
     /// What comes from a tenant's namespace has a source that says by which uplink it leaves; nothing else comes.
     fn pass_by_source(&self, table: &mut Table) {
-        let sources = Set::new("known", &[Type::Ifindex, Type::Ipv4]);
-        let key = |(device, address): &(u32, Ipv4Addr)| {
-            Element::new(&[Value::Ifindex(*device), Value::Ipv4(*address)])
-        };
-        table.set(&sources, self.sources.keys().map(key).collect::<Vec<_>>());
-        let is_known = idiom::in_set(&[Field::Iif, Field::IpSource], &sources);
+        let is_known = idiom::in_set(&[Field::Iif, Field::IpSource], &self.sources());
         let known = [idiom::iifgroup_is(GROUP), v4(), is_known, idiom::accept()];
         table.rule("from-tenants", &known, Some("whose packet it is, and by which uplink it leaves"));
         no_other_source(table);
@@ -154,10 +183,6 @@ impl HostRules {
         table.rule("from-tenants", &answer, Some("answers to tenants"));
         let call = [v4(), idiom::in_set(&BY_PORT, &called()), by_device()];
         table.rule("from-tenants", &call, Some("port maps"));
-    }
-
-    fn add_called(&self, table: &mut Table) {
-        table.set(&called(), ports(&self.called, |inside| vec![Value::Ipv4(*inside)]));
     }
 
     /// A tenant's packet to another uplink's address leaves by its own uplink, and comes back if the world wants it.
@@ -221,14 +246,6 @@ impl HostRules {
     }
 
     fn translate(&self, table: &mut Table) {
-        let collisions = Set::new("collisions", &[Type::Ipv4, Type::Ipv4]).with_intervals();
-        let elements: Vec<Element> = self
-            .collisions
-            .iter()
-            .map(|(net, to)| Element::of(&[Key::Prefix(IpNet::V4(*net)), Key::Value(Value::Ipv4(*to))]))
-            .collect();
-        table.set(&collisions, elements);
-
         for (chain, point) in [("called", HookPoint::Prerouting), ("called-here", HookPoint::Output)] {
             table.base_chain(chain, Hook::new(ChainKind::Nat, point, DSTNAT));
             let in_a_vrf = if point == HookPoint::Output { idiom::oifgroup_in } else { idiom::iifgroup_in };
@@ -243,7 +260,7 @@ impl HostRules {
         let tenants = [idiom::source_in(IpNet::V4(self.links.0)), Expr::Masquerade];
         table.rule("behind", &tenants, Some("tenants, behind the address of whatever they leave by"));
         let fields = [Field::IpSource, Field::IpDestination];
-        let foreign = [v4(), idiom::in_set(&fields, &collisions), Expr::Masquerade];
+        let foreign = [v4(), idiom::in_set(&fields, &collisions()), Expr::Masquerade];
         wall(
             table,
             "net-collision",
@@ -364,6 +381,11 @@ pub fn ports<T>(map: &BTreeMap<(Ipv4Addr, u8, u16), T>, to: impl Fn(&T) -> Vec<V
 /// Ports of uplinks, and the addresses of links that they lead to.
 fn called() -> Set {
     Set::new("called", &[Type::Ipv4, Type::Protocol, Type::Port]).map(&[Type::Ipv4])
+}
+
+/// Addresses that a tenant has, and the end of its link: callers from there are not the ones that it means.
+fn collisions() -> Set {
+    Set::new("collisions", &[Type::Ipv4, Type::Ipv4]).with_intervals()
 }
 
 pub fn v4() -> Expr {

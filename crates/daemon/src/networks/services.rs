@@ -27,7 +27,7 @@ pub struct Attendance {
     bell: Arc<dyn Fn() + Send + Sync>,
     services: Option<Services>,
     /// What each network is served with: its configuration, and whose sockets.
-    served: BTreeMap<String, NetworkConfig>,
+    served: BTreeMap<String, Arc<NetworkConfig>>,
 }
 
 impl Attendance {
@@ -50,7 +50,7 @@ impl Attendance {
             let Some(bridge) = standing.bridges.get(key) else { continue };
             let config = NetworkConfig { namespace, bridge: *bridge, ..segment.services.clone() };
             let before = self.served.get(key);
-            if before == Some(&config) {
+            if before.is_some_and(|before| **before == config) {
                 continue;
             }
             let place = |config: &NetworkConfig| {
@@ -77,6 +77,7 @@ impl Attendance {
                     }
                 }
             };
+            let config = Arc::new(config);
             services.set(config.clone(), sockets);
             self.served.insert(key.clone(), config);
         }

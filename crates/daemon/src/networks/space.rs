@@ -66,9 +66,9 @@ pub struct Standing {
     /// The VRF's number, if it has one.
     pub vrf: Option<u32>,
     /// What it was made as.
-    pub space: Space,
-    /// Its table; those with a VRF share one.
-    pub table: Option<Table>,
+    pub space: Arc<Space>,
+    /// What its table was made of, which is smaller than the table; those with a VRF share one.
+    pub ruled: Option<Arc<Space>>,
     /// Its table of frames, if it has switches.
     pub frames: Option<Table>,
     /// The number of the link's end on the host, if there is a link.
@@ -111,7 +111,7 @@ pub fn is_ours(path: &Path, tenant: &str) -> bool {
 pub fn build(
     path: &Path,
     tenant: &str,
-    space: &Space,
+    space: &Arc<Space>,
     before: Option<&Standing>,
     watch: Option<Watch<'_>>,
     closing: &mut Vec<Socket>,
@@ -136,12 +136,13 @@ pub fn build(
         carry_out(&mut socket, &[loopback, metadata])?;
     }
     let table = rules::space(space);
-    let stands = before.filter(|_| !is_new).and_then(|standing| standing.table.as_ref());
-    if stands != Some(&table) {
+    let stands = before.filter(|_| !is_new).and_then(|standing| standing.ruled.as_ref());
+    let stands = stands.map(|ruled| rules::space(ruled));
+    if stands.as_ref() != Some(&table) {
         let mut netfilter = Socket::open_in(&namespace, libc::NETLINK_NETFILTER)?;
         match is_empty {
             true => rules::make(&table, &mut netfilter)?,
-            false => drop(rules::set(stands, &table, &mut netfilter)?),
+            false => drop(rules::set(stands.as_ref(), &table, &mut netfilter)?),
         }
         closing.push(netfilter);
     }
@@ -150,7 +151,7 @@ pub fn build(
     let mut standing = Standing {
         namespace,
         vrf: None,
-        table: Some(table),
+        ruled: Some(space.clone()),
         frames,
         space: space.clone(),
         link: None,

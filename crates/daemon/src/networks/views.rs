@@ -1,10 +1,14 @@
 //! What there is of networks, and what they lack, in words.
 
+use std::collections::BTreeSet;
+
 use fief_api::{Condition, PortStatus};
+use fief_model::Endpoint;
 
 use super::rules::TABLE;
+use super::space::Standing;
 use super::vrf::TABLE as VRF_TABLE;
-use super::wanted::{Space, condition};
+use super::wanted::{Space, condition, tenant_of};
 use super::{Networks, Wanted, links, switch};
 
 impl Networks {
@@ -64,37 +68,20 @@ impl Networks {
 
     /// What a network lacks.
     pub fn lacking_of_network(&self, key: &str) -> Vec<Condition> {
-        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
+        let tenant = tenant_of(key);
         let own = self.wanted.networks.get(key).cloned().unwrap_or_default();
         let on_host = self.trunks.lacking_of(key).iter().cloned();
         own.into_iter().chain(self.trouble_of(tenant).cloned()).chain(on_host).collect()
     }
 
-    /// What an endpoint lacks.
-    pub fn lacking_of_endpoint(&self, key: &str) -> Vec<Condition> {
-        let own = self.wanted.endpoints.get(key).cloned().unwrap_or_default();
-        let built = self.spaces.values().filter_map(|standing| standing.lacking.get(key));
-        own.into_iter().chain(built.flatten().cloned()).chain(self.guarded(key)).collect()
-    }
-
-    /// Which of an endpoint's ports are shut because of what it said.
-    fn guarded(&self, key: &str) -> Vec<Condition> {
-        let mut shut = Vec::new();
-        for standing in self.spaces.values().filter(|standing| standing.frames.is_some()) {
-            let switches = standing.space.segments.iter().filter(|(_, segment)| segment.cable.is_some());
-            for (network, segment) in switches {
-                for (port, _) in segment.ports.iter().filter(|(_, port)| port.endpoint == key) {
-                    if switch::is_guarded(&standing.namespace, port).unwrap_or(false) {
-                        let minutes = switch::PAUSE.as_secs() / 60;
-                        let text = format!(
-                            "it spoke the language of the spanning tree (BPDU) on {network}, so its port {port} is shut;                              stop that, then delete the endpoint and apply it again, or wait {minutes} minutes"
-                        );
-                        shut.push(condition("BpduSeen", text));
-                    }
-                }
-            }
-        }
-        shut
+    /// What an endpoint lacks where it is attached.
+    pub fn lacking_of_endpoint(&self, endpoint: &Endpoint) -> Vec<Condition> {
+        let key = endpoint.metadata.key();
+        let networks = endpoint.spec.networks.iter().map(|attachment| endpoint.network_of(attachment));
+        let places: BTreeSet<String> = networks.map(|network| tenant_of(&network).to_owned()).collect();
+        let places: Vec<&Standing> = places.iter().filter_map(|place| self.spaces.get(place)).collect();
+        let built = places.iter().filter_map(|standing| standing.lacking.get(&key));
+        built.flatten().cloned().chain(guarded(&places, &key)).collect()
     }
 
     /// A switch's bridge on the host, and its ports; of another network nothing.
@@ -109,7 +96,7 @@ impl Networks {
 
     /// A network's place: its namespace or, with `true`, its VRF; its bridge; the uplink in use.
     pub fn place_of(&self, key: &str) -> (String, bool, String, Option<String>) {
-        let tenant = key.split_once('/').map_or(key, |(tenant, _)| tenant);
+        let tenant = tenant_of(key);
         let space = self.spaces.get(tenant).map(|standing| &standing.space);
         let vrf = self.wanted.spaces.get(tenant).filter(|space| space.vrf.is_some());
         let place = vrf.map(|space| links::vrf(space.slot));
@@ -122,4 +109,25 @@ impl Networks {
         let exit = self.wanted.exits.iter().find(|(_, exit)| Some(exit.uplink.index) == index);
         (place.unwrap_or(path), is_vrf, bridge, exit.map(|(name, _)| name.clone()))
     }
+}
+
+/// Which of an endpoint's ports are shut because of what it said.
+fn guarded(places: &[&Standing], key: &str) -> Vec<Condition> {
+    let mut shut = Vec::new();
+    for standing in places.iter().filter(|standing| standing.frames.is_some()) {
+        let switches = standing.space.segments.iter().filter(|(_, segment)| segment.cable.is_some());
+        for (network, segment) in switches {
+            for (port, _) in segment.ports.iter().filter(|(_, port)| port.endpoint == key) {
+                if switch::is_guarded(&standing.namespace, port).unwrap_or(false) {
+                    let minutes = switch::PAUSE.as_secs() / 60;
+                    let text = format!(
+                        "it spoke the language of the spanning tree (BPDU) on {network}, so its port {port} is shut; \
+                         stop that, then delete the endpoint and apply it again, or wait {minutes} minutes"
+                    );
+                    shut.push(condition("BpduSeen", text));
+                }
+            }
+        }
+    }
+    shut
 }

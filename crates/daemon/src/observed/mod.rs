@@ -39,8 +39,8 @@ pub struct Observed {
     pub has_ipv6: bool,
     /// Is rp_filter in force on some device?
     pub filters_reverse_path: bool,
-    /// Was a switch of a device set since the last look at them?
-    settings_changed: bool,
+    /// On which, by number; 0 is the switch of all of them.
+    filtering: BTreeSet<u32>,
     /// Did a device come, go or change since somebody last asked ([`Observed::devices_changed`])?
     devices_changed: bool,
 }
@@ -61,7 +61,7 @@ impl Observed {
         events.for_each(|event| {
             observed.apply(event);
         });
-        observed.look_at_settings();
+        observed.look_at_filters();
         observed.locals.doubt(Instant::now());
         observed
     }
@@ -121,7 +121,7 @@ impl Observed {
             Event::LocalRule(family, false) => drop(self.local_first.remove(&family)),
             Event::VrfRule(family, true) => drop(self.vrf_rules.insert(family)),
             Event::VrfRule(family, false) => drop(self.vrf_rules.remove(&family)),
-            Event::Setting => self.settings_changed = true,
+            Event::ReversePath(device, filters) => self.filter_changed(device, filters),
         }
         true
     }
@@ -129,9 +129,6 @@ impl Observed {
     /// Draws the conclusions from a series of events that take one pass for all of them.
     pub fn settle(&mut self) {
         self.settle_addresses();
-        if std::mem::take(&mut self.settings_changed) {
-            self.look_at_settings();
-        }
     }
 
     /// Draws the conclusions from addresses that went: the kernel does not announce them. IPv6 takes the source away from
@@ -390,6 +387,7 @@ impl Observed {
             self.names.remove(&link.name);
         }
         self.leaving.gone(index);
+        self.filter_changed(index, false);
         self.addresses.retain(|(device, _), _| *device != index);
         self.foreign.retain(|_, a| a.device != index);
         self.forget_routes(|route| route.device == Some(index));
@@ -418,8 +416,20 @@ impl Observed {
         self.routes.retain(|_, route| !which(route));
     }
 
-    fn look_at_settings(&mut self) {
+    /// Nothing is filtered on loopback devices, whatever their switches say.
+    fn filter_changed(&mut self, device: u32, filters: bool) {
+        match filters && !self.links.get(&device).is_some_and(|link| link.loopback) {
+            true => self.filtering.insert(device),
+            false => self.filtering.remove(&device),
+        };
+        self.filters_reverse_path = !self.filtering.is_empty();
+    }
+
+    fn look_at_filters(&mut self) {
         let names = self.links.values().filter(|l| !l.loopback).map(|l| l.name.as_str());
-        self.filters_reverse_path = fief_host::sysctl::filters_reverse_path(names);
+        let filters = fief_host::sysctl::reverse_path_filters(names.chain(["all"]));
+        let number = |name: &&str| self.names.get(*name).copied().unwrap_or(0);
+        self.filtering = filters.iter().map(number).collect();
+        self.filters_reverse_path = !self.filtering.is_empty();
     }
 }

@@ -94,6 +94,7 @@ fn settle(tree: &Tree, tenants: &[(u16, Tenant)], host: &mut FakeHost) {
 fn vrfs_are_asked_before_the_hosts_own_addresses_and_leave_the_rules_as_they_were() {
     let vrf = |number: u16| crate::networks::Link {
         slot: Slot::new(number).unwrap(),
+        device: format!("fief{number}"),
         gateway: "248.0.0.1".parse().unwrap(),
         transit: vec!["248.1.0.1".parse().unwrap()],
         is_there: false,

@@ -20,6 +20,8 @@ const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
 const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_VRF_TABLE: u16 = 1;
 const IFLA_VLAN_ID: u16 = 1;
 
@@ -154,18 +156,26 @@ impl Bridge {
 impl Veth {
     /// The request; `namespace` is the descriptor of the peer's.
     pub(super) fn message(&self, what: String, namespace: Option<&OwnedFd>) -> Message {
-        self.link.message(what, "veth", |data| {
+        self.link.message_with(one_queue, what, "veth", |data| {
             nest(data, VETH_INFO_PEER, |peer| {
                 // Up it can only be when both ends are there (veth_open).
                 let header = NewLink { up: false, ..self.peer.clone() }.header();
                 peer.extend(header.as_slice());
                 self.peer.attributes(peer);
+                one_queue(peer);
                 if let Some(namespace) = namespace {
                     push(peer, libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
                 }
             });
         })
     }
+}
+
+/// The kernel makes room for as many queues as the machine may ever have processors, and uses one (veth_get_num_queues,
+/// veth_init_queues in drivers/net/veth.c).
+fn one_queue(into: &mut Vec<u8>) {
+    push(into, IFLA_NUM_TX_QUEUES, &1_u32.to_ne_bytes());
+    push(into, IFLA_NUM_RX_QUEUES, &1_u32.to_ne_bytes());
 }
 
 impl NewLink {

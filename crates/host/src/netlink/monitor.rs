@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_bindings::rt_rule::OpNewruleDo;
 
+use super::attribute::find;
 use super::{Socket, messages_in};
 use crate::{Address, Family, HostError, Link, Route, Rule};
 
@@ -40,8 +41,8 @@ pub enum Event {
     LocalRule(Family, bool),
     /// The rule for VRFs that the kernel makes came (true) or went (false).
     VrfRule(Family, bool),
-    /// A per-device setting (rp_filter among them) changed.
-    Setting,
+    /// Is rp_filter in force on a device now, by its own switch? The number is 0 for the switch of all devices.
+    ReversePath(u32, bool),
 }
 
 /// A subscription to everything fief depends on.
@@ -53,6 +54,10 @@ pub struct Monitor {
 /// (linux/rtnetlink.h).
 const GROUPS: [u32; 8] = [1, 5, 7, 8, 9, 11, 19, 24];
 const RTM_NEWNETCONF: u16 = 80;
+// NETCONFA_IFINDEX, NETCONFA_RP_FILTER and NETCONFA_IFINDEX_ALL (linux/netconf.h).
+const IFINDEX: u16 = 1;
+const RP_FILTER: u16 = 3;
+const ALL_DEVICES: i32 = -1;
 
 impl Monitor {
     /// Subscribes. Subscribe first, list second: then nothing falls between.
@@ -109,9 +114,23 @@ fn event(kind: u16, flags: u16, body: &[u8]) -> Option<Event> {
         libc::RTM_DELROUTE => Route::decode(body).map(Event::RouteGone),
         libc::RTM_NEWRULE => rule_event(body, Event::Rule, true),
         libc::RTM_DELRULE => rule_event(body, Event::RuleGone, false),
-        RTM_NEWNETCONF => Some(Event::Setting),
+        RTM_NEWNETCONF => reverse_path(body),
         _ => None,
     }
+}
+
+/// `struct netconfmsg`, filled up, and NETCONFA_*. A new device's switches are told as well (devinet_sysctl_register).
+fn reverse_path(body: &[u8]) -> Option<Event> {
+    let attributes = body.get(4..)?;
+    let number = |kind| Some(i32::from_ne_bytes(*find(attributes, kind)?.first_chunk()?));
+    let value = number(RP_FILTER)?;
+    let device = match number(IFINDEX)? {
+        ALL_DEVICES => 0,
+        // What new devices begin with.
+        negative if negative < 0 => return None,
+        device => device.cast_unsigned(),
+    };
+    Some(Event::ReversePath(device, value != 0))
 }
 
 /// The same message, where it is about a route in the main table that is not ours.

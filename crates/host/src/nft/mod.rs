@@ -42,7 +42,7 @@ pub use expr::{Clamp, Comparison, Direction, Expr, Reject};
 pub use field::Field;
 pub use nat::Translation;
 pub use set::Set;
-pub use table::{Table, keys};
+pub use table::{Exchange, Table, keys};
 pub use value::{Type, Value};
 
 /// Which packets a table sees (`NFPROTO_*`).

@@ -3,7 +3,10 @@
 //! A table could be replaced whole at every change, and that is one transaction. But a packet that looks into a set at that
 //! moment may find the old one empty already: a lookup asks anew which generation counts (`nft_genmask_cur`). So what
 //! stays is left alone, and only elements come and go; and a table that is as it should be is recognized by what it says
-//! of itself.
+//! of itself. An exchange of elements costs what is exchanged, however many there are.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
@@ -24,7 +27,26 @@ pub struct Table {
     name: String,
     chains: Vec<(String, Option<Hook>)>,
     rules: Vec<(String, Vec<Expr>, Option<String>)>,
-    sets: Vec<(Set, Vec<Element>)>,
+    sets: Vec<(Set, Elements)>,
+}
+
+/// What is in a set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Elements {
+    there: HashSet<Element>,
+    /// Of the sums of all of them.
+    sum: u64,
+}
+
+/// Elements of a set that go, and others that come.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// The set.
+    pub set: Set,
+    /// These go. They are there.
+    pub gone: Vec<Element>,
+    /// These come.
+    pub come: Vec<Element>,
 }
 
 impl Table {
@@ -45,7 +67,25 @@ impl Table {
 
     /// Adds a set or a map with what is in it; no key twice.
     pub fn set(&mut self, set: &Set, elements: Vec<Element>) {
-        self.sets.push((set.clone(), elements));
+        let mut all = Elements::default();
+        elements.into_iter().for_each(|element| all.add(element));
+        self.sets.push((set.clone(), all));
+    }
+
+    /// Exchanges elements in this value, and gives what does so in the kernel where it stands.
+    pub fn exchange(&mut self, exchanges: Vec<Exchange>) -> Batch {
+        let mut batch = Batch::new(self.family, &self.name);
+        let before = self.digest();
+        for Exchange { set, gone, come } in exchanges {
+            batch.delete_elements(&set, &gone);
+            batch.add_elements(&set, &come);
+            let Some((_, elements)) = self.sets.iter_mut().find(|(other, _)| *other == set) else { continue };
+            gone.iter().for_each(|element| elements.remove(element));
+            come.into_iter().for_each(|element| elements.add(element));
+        }
+        batch.delete_elements(&made_of(), &[before]);
+        batch.add_elements(&made_of(), &[self.digest()]);
+        batch
     }
 
     /// Adds a rule at the end of a chain.
@@ -74,7 +114,7 @@ impl Table {
         }
         for (set, elements) in &self.sets {
             batch.add_set(set);
-            batch.add_elements(set, elements);
+            batch.add_elements(set, &elements.there.iter().cloned().collect::<Vec<_>>());
         }
         batch.add_set(&made_of());
         batch.add_elements(&made_of(), &[self.digest()]);
@@ -103,8 +143,8 @@ impl Table {
             return batch;
         }
         for ((set, now), (_, then)) in self.sets.iter().zip(&before.sets) {
-            batch.delete_elements(set, &without(then, now));
-            batch.add_elements(set, &without(now, then));
+            batch.delete_elements(set, &then.without(now));
+            batch.add_elements(set, &now.without(then));
         }
         batch.delete_elements(&made_of(), &[before.digest()]);
         batch.add_elements(&made_of(), &[self.digest()]);
@@ -124,7 +164,9 @@ impl Table {
 
     /// Of everything in it, in the words of this version of the program: another one makes its tables anew.
     fn sum(&self) -> Vec<u8> {
-        let text = format!("{} {self:?}", env!("CARGO_PKG_VERSION"));
+        let sets: Vec<(&Set, u64)> = self.sets.iter().map(|(set, elements)| (set, elements.sum)).collect();
+        let rest = (self.family, &self.name, &self.chains, &self.rules, sets);
+        let text = format!("{} {rest:?}", env!("CARGO_PKG_VERSION"));
         Sha256::digest(text.as_bytes())[..8].to_vec()
     }
 }
@@ -149,7 +191,28 @@ fn made_of() -> Set {
     Set::new(MADE_OF, &[Type::Integer(8)])
 }
 
-fn without(some: &[Element], less: &[Element]) -> Vec<Element> {
-    let less: std::collections::HashSet<&Element> = less.iter().collect();
-    some.iter().filter(|element| !less.contains(element)).cloned().collect()
+impl Elements {
+    fn add(&mut self, element: Element) {
+        let sum = sum_of(&element);
+        if self.there.insert(element) {
+            self.sum = self.sum.wrapping_add(sum);
+        }
+    }
+
+    fn remove(&mut self, element: &Element) {
+        if self.there.remove(element) {
+            self.sum = self.sum.wrapping_sub(sum_of(element));
+        }
+    }
+
+    fn without(&self, others: &Elements) -> Vec<Element> {
+        self.there.difference(&others.there).cloned().collect()
+    }
+}
+
+/// The same in every run of one build: DefaultHasher has no seed.
+fn sum_of(element: &Element) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    element.hash(&mut hasher);
+    hasher.finish()
 }

@@ -73,8 +73,17 @@ impl<'a> Belongings<'a> {
         for tenant in kept.tenants.iter().filter(|t| stays("Tenant", t.metadata.name.clone())) {
             all.devices.claim_tenant(tenant, None);
         }
-        for endpoint in kept.endpoints.iter().filter(|e| stays("Endpoint", e.metadata.key())) {
-            all.claim_addresses(endpoint, |_, _, _| {});
+        // Who is on no network of the same tenant has nothing that one of the incoming could claim.
+        let coming_in = incoming.iter().filter_map(|located| match &located.document {
+            Document::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        });
+        let places: HashSet<&str> = coming_in.flat_map(places_of).collect();
+        let is_near = |endpoint: &&&Endpoint| places_of(endpoint).any(|place| places.contains(place));
+        for endpoint in kept.endpoints.iter().filter(is_near) {
+            if stays("Endpoint", endpoint.metadata.key()) {
+                all.claim_addresses(endpoint, |_, _, _| {});
+            }
         }
         all
     }
@@ -275,6 +284,12 @@ impl<'a> Belongings<'a> {
             }
         }
     }
+}
+
+/// The tenants whose networks an endpoint is on.
+fn places_of(endpoint: &Endpoint) -> impl Iterator<Item = &str> {
+    let networks = endpoint.spec.networks.iter().map(|attachment| attachment.network.split_once('/'));
+    networks.map(|network| network.map_or(endpoint.metadata.tenant.as_str(), |(tenant, _)| tenant))
 }
 
 /// What a tenant with a namespace cannot have: where it is written, what is wrong, a remedy.

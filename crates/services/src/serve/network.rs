@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::io::unix::AsyncFd;
@@ -33,7 +34,7 @@ const PACKETS_BUFFER: usize = 1 << 20;
 
 /// One network's configuration, leases, names and tasks.
 pub(crate) struct Network {
-    config: RefCell<Rc<NetworkConfig>>,
+    config: RefCell<Arc<NetworkConfig>>,
     pub(crate) leases: RefCell<State>,
     /// The names, and when the first lease in them ends.
     view: RefCell<Option<(Rc<View>, SystemTime)>>,
@@ -55,11 +56,11 @@ pub(crate) struct Network {
 
 impl Network {
     /// A network with leases from the store, and no sockets yet.
-    pub(crate) fn new(config: NetworkConfig, leases: Vec<Lease>, saver: Saver) -> Rc<Network> {
+    pub(crate) fn new(config: Arc<NetworkConfig>, leases: Vec<Lease>, saver: Saver) -> Rc<Network> {
         let mut state = State::new(leases);
         state.configure(&config);
         Rc::new(Network {
-            config: RefCell::new(Rc::new(config)),
+            config: RefCell::new(config),
             leases: RefCell::new(state),
             view: RefCell::default(),
             counters: Cell::default(),
@@ -76,9 +77,9 @@ impl Network {
     }
 
     /// Takes another configuration. The next packet is answered by it.
-    pub(crate) fn configure(&self, config: NetworkConfig) {
+    pub(crate) fn configure(&self, config: Arc<NetworkConfig>) {
         self.leases.borrow_mut().configure(&config);
-        self.config.replace(Rc::new(config));
+        self.config.replace(config);
         self.names_changed();
         self.changed.notify_one();
     }
@@ -132,8 +133,8 @@ impl Network {
     }
 
     /// The configuration as it is now.
-    pub(crate) fn config(&self) -> Rc<NetworkConfig> {
-        Rc::clone(&self.config.borrow())
+    pub(crate) fn config(&self) -> Arc<NetworkConfig> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// The names as they are now; put together when somebody asks.

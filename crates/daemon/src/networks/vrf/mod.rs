@@ -65,7 +65,7 @@ pub fn number(vrf: u32) -> u64 {
 /// of the tenant's can be there.
 pub fn build(
     tenant: &str,
-    space: &Space,
+    space: &Arc<Space>,
     number_of_table: u32,
     is_first: bool,
     watch: Option<Watch<'_>>,
@@ -108,7 +108,7 @@ pub fn build(
     let mut standing = Standing {
         namespace: Arc::new(Namespace::current()),
         vrf: Some(master),
-        table: None,
+        ruled: None,
         frames: None,
         space: space.clone(),
         link: None,

@@ -1,5 +1,7 @@
 //! The table of tenants with a VRF, kept as it is wanted.
 
+use std::sync::Arc;
+
 use fief_host::netlink::Socket;
 use fief_host::nft::{Batch, Family};
 
@@ -10,7 +12,7 @@ impl Networks {
     /// Makes the table as it is wanted; says whether anything was done. It names no numbers of devices, so that it can
     /// stand before they do.
     pub(in super::super) fn set_vrf_rules(&mut self, wanted: &Wanted, closing: &mut Vec<Socket>) -> bool {
-        let spaces = wanted.spaces.values().filter(|space| space.vrf.is_some());
+        let spaces = wanted.spaces.values().filter(|space| space.vrf.is_some()).map(Arc::as_ref);
         if spaces.clone().next().is_none() {
             return self.remove_vrf_rules();
         }

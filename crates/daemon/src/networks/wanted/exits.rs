@@ -1,6 +1,7 @@
 //! Uplinks, and the host's side of the links to namespaces.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use fief_host::probe::Target;
 use fief_host::{Address, Family, Route, RouteKind};
@@ -49,17 +50,22 @@ impl Wanted {
     }
 
     /// The links to namespaces.
-    pub fn links(&self) -> Vec<Link> {
+    pub fn links(&self) -> Arc<Vec<Link>> {
+        self.links.clone()
+    }
+
+    pub(super) fn link_up(&mut self) {
         let linked = self.spaces.values().filter(|space| !space.transit.is_empty() || space.vrf.is_some());
-        let link = |space: &Space| Link {
+        let link = |space: &Arc<Space>| Link {
             slot: space.slot,
+            device: links::device(space.slot),
             gateway: space.gateway,
             transit: space.transit.values().copied().collect(),
             is_there: !space.transit.is_empty(),
             vrf: space.vrf,
             source: space.source(),
         };
-        linked.map(link).collect()
+        self.links = Arc::new(linked.map(link).collect());
     }
 }
 
@@ -68,6 +74,8 @@ impl Wanted {
 pub struct Link {
     /// Whose it is.
     pub slot: Slot,
+    /// The name of its end on the host.
+    pub device: String,
     /// The host's address on it.
     pub gateway: Ipv4Addr,
     /// The addresses at its other end, one for each uplink.
@@ -94,13 +102,13 @@ impl Link {
         if !self.is_there {
             return None;
         }
-        let device = observed.link(&links::device(self.slot))?.index;
+        let device = observed.link(&self.device)?.index;
         Some(Address { device, net: IpNet::from(IpAddr::V4(self.gateway)), ours: true })
     }
 
     /// The routes to the other end, once the device is up.
     pub fn routes(&self, observed: &Observed) -> Vec<Route> {
-        let device = observed.link(&links::device(self.slot)).filter(|link| link.up && self.is_there);
+        let device = observed.link(&self.device).filter(|link| link.up && self.is_there);
         let to = |index| move |address: &Ipv4Addr| by(index, IpNet::from(IpAddr::V4(*address)));
         device.map(|device| self.transit.iter().map(to(device.index)).collect()).unwrap_or_default()
     }

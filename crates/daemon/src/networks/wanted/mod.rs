@@ -1,73 +1,51 @@
 //! What networks' and endpoints' documents mean on this host as it is now. Pure.
+//!
+//! What a tenant wants is made of its own documents, those of endpoints on its networks, their leases, and the uplinks. So
+//! [`Wanted::renew`] makes anew only what may have changed, and the rest is the very value of before; the same as if all
+//! were made anew, which [`wanted`] does.
 
+mod documents;
 mod exits;
 mod names;
 mod port_maps;
 mod segment;
+mod stale;
 mod switch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use fief_api::Condition;
-use fief_model::{Attach, Attachment, Endpoint, Mac, Network, Slot, Tenant};
+use fief_model::{Attach, Attachment, Endpoint, Mac, Network, Slot};
 use fief_services::NetworkConfig;
 use ipnet::IpNet;
 
-use super::links::Links;
-use super::probe::Silence;
-use crate::config::uplinks::Uplinks;
 use crate::observed::Observed;
-use crate::store::{Stored, StoredEndpoint, StoredNetwork, Uplink};
+use crate::store::{Stored, StoredEndpoint, StoredNetwork};
+pub use documents::{Documents, Ground, Layered};
 use exits::exit;
 pub use exits::{Exit, Link};
 use port_maps::port_maps;
 use segment::segment;
+pub use stale::{Stale, tenant_of};
 pub use switch::{Cable, Trunk, TrunkPort};
-
-/// Every document that there is, or would be.
-#[derive(Debug, Clone)]
-pub struct Documents<'a> {
-    /// Tenants by name.
-    pub tenants: BTreeMap<String, &'a Stored>,
-    /// Networks by `TENANT/NAME`.
-    pub networks: BTreeMap<String, &'a StoredNetwork>,
-    /// Endpoints by `TENANT/NAME`.
-    pub endpoints: BTreeMap<String, &'a StoredEndpoint>,
-    /// Uplinks by device.
-    pub uplinks: &'a BTreeMap<String, Uplink>,
-    /// Does fief write no marks? Then no tenant shares the host's stack.
-    pub markless: bool,
-}
-
-/// What networks are built from, beside documents and the host.
-#[derive(Debug)]
-pub struct Ground<'a> {
-    /// Addresses of links.
-    pub links: Links,
-    /// Leased addresses, by network and Ethernet address.
-    pub leases: &'a HashMap<(String, Mac), Ipv4Addr>,
-    /// How uplinks are probed.
-    pub uplinks: &'a Uplinks,
-    /// Uplinks that do not answer.
-    pub silent: BTreeMap<String, Silence>,
-    /// The table of slot n is this plus n.
-    pub table_base: u32,
-}
 
 /// Everything networks need of this host.
 #[derive(Debug, Default)]
 pub struct Wanted {
     /// Namespaces of tenants, by tenant.
-    pub spaces: BTreeMap<String, Space>,
+    pub spaces: BTreeMap<String, Arc<Space>>,
     /// Uplinks by device.
     pub exits: BTreeMap<String, Exit>,
     /// The parts of switches that lie on the host, by key.
     pub trunks: BTreeMap<String, Trunk>,
     /// What networks lack, by key.
     pub networks: BTreeMap<String, Vec<Condition>>,
-    /// What endpoints lack, by key.
-    pub endpoints: BTreeMap<String, Vec<Condition>>,
+    /// May the spaces be others than before they were last renewed?
+    pub is_news: bool,
+    /// The links to the spaces.
+    links: Arc<Vec<Link>>,
 }
 
 /// The namespace or the VRF of one tenant.
@@ -81,8 +59,8 @@ pub struct Space {
     pub transit: BTreeMap<u8, Ipv4Addr>,
     /// The host's address on the link.
     pub gateway: Ipv4Addr,
-    /// Its networks, by key.
-    pub segments: BTreeMap<String, Segment>,
+    /// Its networks, by key. Boxed, as ports are: a node of a BTreeMap has room for eleven, and most tenants have one.
+    pub segments: BTreeMap<String, Box<Segment>>,
     /// Ports of the link's addresses that lead to endpoints.
     pub mapped: BTreeMap<(Ipv4Addr, u8, u16), (Ipv4Addr, u16)>,
     /// Ports of uplinks that lead to the link's addresses.
@@ -105,7 +83,7 @@ pub struct Segment {
     /// The link's address that its packets leave by, if they may and can.
     pub exit: Option<Ipv4Addr>,
     /// Who is attached, by the port's name.
-    pub ports: BTreeMap<String, Port>,
+    pub ports: BTreeMap<String, Box<Port>>,
     /// Addresses that were leased, and to whom.
     pub leased: BTreeMap<Ipv4Addr, Mac>,
     /// What its services are told. The bridge's number is filled in where it is known.
@@ -142,52 +120,66 @@ impl Space {
     }
 }
 
-impl Documents<'_> {
-    /// Has this tenant a namespace, or a VRF of its own kind?
-    pub fn is_segmented(&self, tenant: &Tenant) -> bool {
-        self.markless
-            || tenant.spec.isolation == fief_model::Isolation::Netns
-            || self.networks_of(&tenant.metadata.name).next().is_some()
+impl Wanted {
+    /// Takes in what has changed since the last time.
+    pub fn renew(
+        &mut self,
+        documents: &Documents<'_>,
+        observed: &Observed,
+        ground: &Ground<'_>,
+        stale: &Stale,
+    ) {
+        let exits = documents.uplinks.iter();
+        let exits =
+            exits.map(|(name, uplink)| (name.clone(), exit(name, *uplink, observed, ground))).collect();
+        let before = std::mem::replace(&mut self.exits, exits);
+        let is_all = stale.all || before != self.exits;
+        if is_all {
+            self.spaces.clear();
+            self.networks.clear();
+            documents.tenants.iter().for_each(|(name, stored)| self.add(name, stored, documents, ground));
+        } else {
+            for name in &stale.tenants {
+                self.forget(name);
+                if let Some(stored) = documents.tenants.get(name) {
+                    self.add(name, stored, documents, ground);
+                }
+            }
+        }
+        self.is_news = is_all || !stale.tenants.is_empty();
+        if self.is_news {
+            self.link_up();
+        }
+        self.trunks.clear();
+        switch::add_trunks(documents, observed, self);
     }
 
-    /// The networks of a tenant.
-    fn networks_of(&self, tenant: &str) -> impl Iterator<Item = (&String, &Network)> {
-        let prefix = format!("{tenant}/");
-        let from = self.networks.range(prefix.clone()..);
-        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(key, stored)| (key, &stored.network))
+    fn forget(&mut self, tenant: &str) {
+        let Some(space) = self.spaces.remove(tenant) else { return };
+        space.segments.keys().for_each(|key| drop(self.networks.remove(key)));
+    }
+
+    fn add(&mut self, name: &str, stored: &Stored, documents: &Documents<'_>, ground: &Ground<'_>) {
+        if documents.is_segmented(&stored.tenant) {
+            let space = space(name, stored, documents, ground, self);
+            self.spaces.insert(name.to_owned(), Arc::new(space));
+        }
     }
 }
 
 /// What these documents need.
 pub fn wanted(documents: &Documents<'_>, observed: &Observed, ground: &Ground<'_>) -> Wanted {
-    let mut wanted = Wanted {
-        exits: documents
-            .uplinks
-            .iter()
-            .map(|(name, uplink)| (name.clone(), exit(name, *uplink, observed, ground)))
-            .collect(),
-        ..Wanted::default()
-    };
-    for (key, stored) in &documents.endpoints {
-        wanted.endpoints.insert(key.clone(), lacking(&stored.endpoint, documents));
-    }
-    let attached = attached(documents);
-    for (name, stored) in &documents.tenants {
-        if documents.is_segmented(&stored.tenant) {
-            let space = space(name, stored, documents, ground, &attached, &mut wanted);
-            wanted.spaces.insert(name.clone(), space);
-        }
-    }
-    switch::add_trunks(documents, observed, &mut wanted);
+    let mut wanted = Wanted::default();
+    wanted.renew(documents, observed, ground, &Stale::all());
     wanted
 }
 
 /// What an endpoint lacks, by the documents alone.
-fn lacking(endpoint: &Endpoint, documents: &Documents<'_>) -> Vec<Condition> {
+pub fn lacking(endpoint: &Endpoint, networks: &BTreeMap<String, StoredNetwork>) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for attachment in &endpoint.spec.networks {
         let key = endpoint.network_of(attachment);
-        match documents.networks.get(&key) {
+        match networks.get(&key) {
             None => conditions.push(condition(
                 "NetworkMissing",
                 format!("there is no network {key}; it is attached when there is one"),
@@ -218,12 +210,21 @@ struct Member<'a> {
     has_default: bool,
 }
 
-/// Who may be on each network, by its key. An endpoint's default route is by the first of its networks that has a way out,
-/// or by the first if none has.
-fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<Member<'a>>> {
+/// Who may be on each of a tenant's networks, by their keys. An endpoint's default route is by the first of its networks that
+/// has a way out, or by the first if none has.
+fn attached<'a>(
+    tenant: &str,
+    networks: &BTreeMap<&str, &'a Network>,
+    documents: &Documents<'a>,
+) -> HashMap<String, Vec<Member<'a>>> {
+    let allowed =
+        networks.values().flat_map(|network| network.spec.allow_endpoints.iter().map(String::as_str));
+    let tenants: BTreeSet<&str> = allowed.chain([tenant]).collect();
+    // In the order of their keys, which is not that of their tenants' names.
+    let endpoints: BTreeMap<&str, &StoredEndpoint> =
+        tenants.iter().flat_map(|tenant| documents.endpoints.of_tenant(tenant)).collect();
     let mut attached = HashMap::<String, Vec<_>>::new();
-    for stored in documents.endpoints.values() {
-        let endpoint = &stored.endpoint;
+    for endpoint in endpoints.into_values().map(|stored| &stored.endpoint) {
         let leads_out = |attachment: &&Attachment| {
             let network = documents.networks.get(&endpoint.network_of(attachment));
             network.is_some_and(|stored| !stored.network.exits().is_empty())
@@ -233,7 +234,7 @@ fn attached<'a>(documents: &Documents<'a>) -> HashMap<String, Vec<Member<'a>>> {
         for attachment in &endpoint.spec.networks {
             let has_default = default.is_some_and(|default| std::ptr::eq(default, attachment));
             let key = endpoint.network_of(attachment);
-            if documents.networks.get(&key).is_some_and(|stored| may_attach(endpoint, &stored.network)) {
+            if networks.get(key.as_str()).is_some_and(|network| may_attach(endpoint, network)) {
                 attached.entry(key).or_default().push(Member { endpoint, attachment, has_default });
             }
         }
@@ -246,10 +247,11 @@ fn space(
     stored: &Stored,
     documents: &Documents<'_>,
     ground: &Ground<'_>,
-    attached: &HashMap<String, Vec<Member<'_>>>,
     wanted: &mut Wanted,
 ) -> Space {
     let slot = stored.slot;
+    let networks = documents.networks_of(tenant);
+    let attached = attached(tenant, &networks, documents);
     let is_vrf = stored.tenant.spec.isolation == fief_model::Isolation::Vrf;
     let mut space = Space {
         slot,
@@ -260,12 +262,12 @@ fn space(
         mapped: BTreeMap::new(),
         called: BTreeMap::new(),
     };
-    for (key, network) in documents.networks_of(tenant) {
+    for (key, network) in networks {
         let mut conditions = Vec::new();
         let members = attached.get(key).map(Vec::as_slice).unwrap_or_default();
         let mut segment = segment(key, network, members, is_vrf);
         let macs = members.iter().map(|member| member.endpoint.mac_of(member.attachment));
-        let leased = macs.filter_map(|mac| Some((*ground.leases.get(&(key.clone(), mac))?, mac)));
+        let leased = macs.filter_map(|mac| Some((*ground.leases.get(&(key.to_owned(), mac))?, mac)));
         segment.leased = leased.collect();
         let exits: Vec<(&String, &Exit)> =
             network.exits().iter().filter_map(|name| wanted.exits.get_key_value(name)).collect();
@@ -282,8 +284,8 @@ fn space(
             conditions.push(condition("UplinkDown", format!("none of its uplinks works: {why}")));
         }
         port_maps(key, network, members, ground, &exits, &mut space, &mut conditions);
-        space.segments.insert(key.clone(), segment);
-        wanted.networks.insert(key.clone(), conditions);
+        space.segments.insert(key.to_owned(), Box::new(segment));
+        wanted.networks.insert(key.to_owned(), conditions);
     }
     space
 }
@@ -292,5 +294,7 @@ pub(super) fn condition(reason: &str, message: impl Into<String>) -> Condition {
     Condition { reason: reason.into(), message: message.into() }
 }
 
+#[cfg(test)]
+mod renew_tests;
 #[cfg(test)]
 mod tests;

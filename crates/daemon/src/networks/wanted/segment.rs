@@ -39,7 +39,7 @@ pub(super) fn segment(key: &str, network: &Network, members: &[Member<'_>], is_v
             Some(name) => name.clone(),
             None => device_name("e", network, endpoint, is_vrf),
         };
-        ports.insert(device, port);
+        ports.insert(device, Box::new(port));
     }
     Segment {
         bridge: if is_vrf { hashed("n", key) } else { short_name("n", &network.metadata.name, key) },

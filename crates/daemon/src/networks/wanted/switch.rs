@@ -71,8 +71,9 @@ pub(super) fn add_trunks(documents: &Documents<'_>, observed: &Observed, wanted:
         if !has_space {
             continue;
         }
-        let lacking = wanted.networks.entry(key.clone()).or_default();
-        let ports = network.ports().iter().map(|name| port(key, name, network.spec.vlan, observed, lacking));
+        let mut lacking = Vec::new();
+        let ports =
+            network.ports().iter().map(|name| port(key, name, network.spec.vlan, observed, &mut lacking));
         let trunk = Trunk {
             bridge: hashed("b", key),
             mac: mac_of_trunk(key),
@@ -88,7 +89,8 @@ pub(super) fn add_trunks(documents: &Documents<'_>, observed: &Observed, wanted:
             let text = format!("none of its ports works: {names} must be up, with a carrier");
             lacking.push(condition("UplinkDown", text));
         }
-        wanted.trunks.insert(key.clone(), trunk);
+        wanted.networks.insert(key.to_owned(), lacking);
+        wanted.trunks.insert(key.to_owned(), trunk);
     }
 }
 

@@ -3,67 +3,98 @@ use std::collections::{BTreeMap, HashMap};
 use fief_host::{Address, Link as Device, Listing, Route, RouteKind};
 use fief_model::{Document, Slot, Source};
 
+use super::super::links::Links;
+use super::super::probe::Silence;
 use super::names::short_name;
 use super::*;
-use crate::store::MemberIds;
+use crate::config::uplinks::Uplinks;
+use crate::store::{MemberIds, Uplink};
 
 /// What a text describes, as stored.
-struct Stock {
-    tenants: Vec<Stored>,
-    networks: Vec<StoredNetwork>,
-    endpoints: Vec<StoredEndpoint>,
+pub(super) struct Stock {
+    pub(super) tenants: BTreeMap<String, Stored>,
+    pub(super) networks: BTreeMap<String, StoredNetwork>,
+    pub(super) endpoints: BTreeMap<String, StoredEndpoint>,
     uplinks: BTreeMap<String, Uplink>,
     probed: Uplinks,
     silent: BTreeMap<String, Silence>,
+    pub(super) leases: HashMap<(String, Mac), Ipv4Addr>,
 }
 
 impl Stock {
-    fn of(text: &str) -> Stock {
-        let source = Source { name: "test".into(), text: text.into() };
+    pub(super) fn of(text: &str) -> Stock {
         let mut stock = Stock {
-            tenants: vec![],
-            networks: vec![],
-            endpoints: vec![],
+            tenants: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             probed: Uplinks::default(),
             silent: BTreeMap::new(),
+            leases: HashMap::new(),
         };
-        let set = || "default".to_owned();
-        for located in fief_model::parse(&[source]).unwrap() {
-            match located.document {
-                Document::Tenant(tenant) => {
-                    let slot = Slot::new(1 + stock.tenants.len() as u16).unwrap();
-                    let (members, selected) = (MemberIds::default(), MemberIds::default());
-                    stock.tenants.push(Stored { tenant, set: set(), slot, members, selected });
-                }
-                Document::Network(network) => stock.networks.push(StoredNetwork { network, set: set() }),
-                Document::Endpoint(endpoint) => stock.endpoints.push(StoredEndpoint { endpoint, set: set() }),
-                Document::NetworkPolicy(_) => {}
-            }
-        }
         for (index, device) in (0..).zip(["eth0", "eth1"]) {
             let slot = Slot::new(100 + u16::from(index)).unwrap();
             stock.uplinks.insert(device.into(), Uplink { slot, index });
         }
+        stock.add(text);
         stock
     }
 
-    fn wanted(&self, observed: &Observed, leases: &HashMap<(String, Mac), Ipv4Addr>) -> Wanted {
+    pub(super) fn add(&mut self, text: &str) {
+        let source = Source { name: "test".into(), text: text.into() };
+        let set = || "default".to_owned();
+        for located in fief_model::parse(&[source]).unwrap() {
+            match located.document {
+                Document::Tenant(tenant) => {
+                    let slot = Slot::new(1 + self.tenants.len() as u16).unwrap();
+                    let (members, selected) = (MemberIds::default(), MemberIds::default());
+                    let name = tenant.metadata.name.clone();
+                    self.tenants.insert(name, Stored { tenant, set: set(), slot, members, selected });
+                }
+                Document::Network(network) => {
+                    self.networks.insert(network.metadata.key(), StoredNetwork { network, set: set() });
+                }
+                Document::Endpoint(endpoint) => {
+                    self.endpoints.insert(endpoint.metadata.key(), StoredEndpoint { endpoint, set: set() });
+                }
+                Document::NetworkPolicy(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn wanted(&self, observed: &Observed, leases: &HashMap<(String, Mac), Ipv4Addr>) -> Wanted {
+        let mut wanted = Wanted::default();
+        self.renew_with(&mut wanted, observed, leases, &Stale::all());
+        wanted
+    }
+
+    pub(super) fn renew(&self, wanted: &mut Wanted, observed: &Observed, stale: &Stale) {
+        self.renew_with(wanted, observed, &self.leases, stale);
+    }
+
+    fn renew_with(
+        &self,
+        wanted: &mut Wanted,
+        observed: &Observed,
+        leases: &HashMap<(String, Mac), Ipv4Addr>,
+        stale: &Stale,
+    ) {
         let documents = Documents {
-            tenants: self.tenants.iter().map(|s| (s.tenant.metadata.name.clone(), s)).collect(),
-            networks: self.networks.iter().map(|s| (s.network.metadata.key(), s)).collect(),
-            endpoints: self.endpoints.iter().map(|s| (s.endpoint.metadata.key(), s)).collect(),
+            tenants: Layered::of(&self.tenants),
+            networks: Layered::of(&self.networks),
+            endpoints: Layered::of(&self.endpoints),
             markless: false,
             uplinks: &self.uplinks,
         };
         let links = Links("248.0.0.0/12".parse().unwrap());
         let (uplinks, silent) = (&self.probed, self.silent.clone());
-        wanted(&documents, observed, &Ground { links, leases, table_base: 256_000_000, uplinks, silent })
+        let ground = Ground { links, leases, table_base: 256_000_000, uplinks, silent };
+        wanted.renew(&documents, observed, &ground, stale);
     }
 }
 
 /// A host with eth0 and eth1, each with an address and a default route, with or without a carrier.
-fn host(carriers: [bool; 2]) -> Observed {
+pub(super) fn host(carriers: [bool; 2]) -> Observed {
     let mut listing = Listing::default();
     for (at, carrier) in (0..).zip(carriers) {
         let (index, name) = (2 + at, format!("eth{at}"));
@@ -182,12 +213,13 @@ fn an_endpoint_has_one_default_route_and_only_where_it_may_be() {
         attach: { netns: app } }\n---\napiVersion: fief/v1alpha1\nkind: Endpoint\n\
         metadata: { name: spy, tenant: red }\nspec: { networks: [{ network: blue/web, address: 10.10.1.66 }], \
         attach: { netns: spy } }\n";
-    let wanted = Stock::of(&format!("{HEAD}{NETWORK}{more}")).wanted(&host([true, true]), &HashMap::new());
+    let stock = Stock::of(&format!("{HEAD}{NETWORK}{more}"));
+    let wanted = stock.wanted(&host([true, true]), &HashMap::new());
     let ports = |key: &str| wanted.spaces["blue"].segments[key].ports.values().cloned().collect::<Vec<_>>();
     let (inner, outer) = (ports("blue/web"), ports("blue/out"));
     assert_eq!((inner.len(), outer.len()), (1, 1), "red's is not allowed");
     assert_eq!((inner[0].default_via, outer[0].default_via), (None, Some("10.10.2.1".parse().unwrap())));
-    assert_eq!(wanted.endpoints["red/spy"][0].reason, "NotAllowed");
+    assert_eq!(lacking(&stock.endpoints["red/spy"].endpoint, &stock.networks)[0].reason, "NotAllowed");
     assert!(!wanted.spaces.contains_key("red"), "no network, no namespace");
 }
 
