@@ -28,6 +28,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/decap.h"
 #include "lib/underlay.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -201,14 +202,7 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 vni, const struc
 		return TC_ACT_SHOT;
 	}
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
-	if (!is_same_mac(segment->last_mac, frame.h_source) || segment->last_port != peer.port ||
-	    !is_same_address(&segment->last_address, from) || now - segment->last_seen > REFRESH) {
-		learn(&station, &peer, segment->macs, now);
-		__builtin_memcpy(segment->last_mac, frame.h_source, ETH_ALEN);
-		segment->last_port = peer.port;
-		segment->last_address = *from;
-		segment->last_seen = now;
-	}
+	hear(segment, &station, &peer, now);
 	if (!is_group(&frame)) {
 		__builtin_memcpy(station.mac, frame.h_dest, ETH_ALEN);
 		place = bpf_map_lookup_elem(&fief_ov_stations, &station);
@@ -251,6 +245,20 @@ int from_wire6(struct __sk_buff *skb)
 	return deliver(skb, key.tunnel_id, &from);
 }
 
+/* At the gate: what underlay_in has unpacked, for the port whose number it bears. */
+SEC("classifier")
+int from_gate(struct __sk_buff *skb)
+{
+	__u32 device = skb->mark;
+
+	skb->mark = 0;
+	if (!device || !bpf_map_lookup_elem(&fief_ov_ports, &device))
+		return TC_ACT_SHOT;
+	/* It is of the outer datagram, the same for all conversations of two hosts. */
+	bpf_set_hash_invalid(skb);
+	return bpf_redirect_peer(device, 0);
+}
+
 /* What arrives at the underlay. */
 SEC("classifier")
 int underlay_in(struct __sk_buff *skb)
@@ -259,7 +267,11 @@ int underlay_in(struct __sk_buff *skb)
 	struct settings *settings = bpf_map_lookup_elem(&fief_ov_settings, &zero);
 	struct datagram d = {};
 
-	if (!settings || !read_datagram(skb, &d))
+	if (!settings)
+		return TC_ACT_UNSPEC;
+	if (take_short_way(skb, settings))
+		return bpf_redirect_peer(settings->gate, 0);
+	if (!read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
 	if (is_to_group(&d)) {
 		/* Our own, on its way to the sockets of this host. */

@@ -27,6 +27,7 @@ struct settings {
 	struct address alias6;
 	__u32 vxlan4;           /* numbers in the namespace of the overlay */
 	__u32 vxlan6;
+	__u32 gate;             /* that of the gate, in the underlay's; 0 without one */
 	__be16 port;            /* of groups */
 	__be16 own_port4;       /* of the vxlan device of IPv4 */
 	__be16 own_port6;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub vxlan4: u32,
     /// That of IPv6; 0 if there is none.
     pub vxlan6: u32,
+    /// The number of the gate in the underlay's namespace; 0 if there is none.
+    pub gate: u32,
     /// The port of groups, in network byte order.
     pub port: [u8; 2],
     /// That of the vxlan device of IPv4, in network byte order.

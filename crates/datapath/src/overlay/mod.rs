@@ -33,6 +33,8 @@ pub struct Inside {
     pub from_wire4: Arc<OwnedFd>,
     /// At that of IPv6.
     pub from_wire6: Arc<OwnedFd>,
+    /// At the gate, for what the program at the underlay's device has unpacked.
+    pub from_gate: Arc<OwnedFd>,
 }
 
 /// The programs, loaded, with their maps.
@@ -85,6 +87,7 @@ impl Overlay {
             from_port: self.program("from_port")?,
             from_wire4: self.program("from_wire4")?,
             from_wire6: self.program("from_wire6")?,
+            from_gate: self.program("from_gate")?,
         })
     }
 

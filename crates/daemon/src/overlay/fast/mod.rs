@@ -11,6 +11,7 @@
 //! kernel's state is the record: it lasts as long as the interfaces do, whatever becomes of the daemon. With the last
 //! interface everything goes.
 
+mod gate;
 mod goodbye;
 mod port;
 mod programs;
