@@ -22,6 +22,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,6 +30,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/decap.h"
+#include "lib/encap.h"
 #include "lib/underlay.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -158,6 +160,9 @@ int from_port(struct __sk_buff *skb)
 				}
 				if (!is_sure(settings, place))
 					send_copy(skb, settings, vni, &at.address, settings->port);
+				else if (is_v4(&at.address) &&
+					 pack(skb, settings, vni, &frame, at.address.words[3], at.port, now))
+					return bpf_redirect_peer(settings->gate_inside, 0);
 				device = set_tunnel(skb, settings, vni, &at.address, at.port);
 				return device ? bpf_redirect(device, 0) : TC_ACT_SHOT;
 			}
@@ -259,6 +264,19 @@ int from_gate(struct __sk_buff *skb)
 	return bpf_redirect_peer(device, 0);
 }
 
+/* At its other end: what from_port has packed. */
+SEC("classifier")
+int to_card(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&fief_ov_settings, &zero);
+
+	if (!settings || skb->mark != OUTWARD)
+		return TC_ACT_SHOT;
+	skb->mark = 0;
+	return bpf_redirect(settings->card, 0);
+}
+
 /* What arrives at the underlay. */
 SEC("classifier")
 int underlay_in(struct __sk_buff *skb)
@@ -306,7 +324,7 @@ int underlay_out(struct __sk_buff *skb)
 	struct address own;
 	bool is_ours;
 
-	if (!settings || !read_datagram(skb, &d))
+	if (!settings || is_packed(skb, settings) || !read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
 	alias = d.is_v4 ? &settings->alias4 : &settings->alias6;
 	is_ours = d.is_first ? d.from == own_port(settings, &d) : skb->tc_index == settings->port;
@@ -322,7 +340,12 @@ int underlay_out(struct __sk_buff *skb)
 		set_mac(skb, settings->mac);
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	}
-	if (!is_to_group(&d) || is_off(TOOTH_LOCAL))
+	if (!is_to_group(&d)) {
+		if (is_ours && d.is_v4 && d.is_plain && !d.sum)
+			note_way(skb, d.destination.words[3]);
+		return TC_ACT_UNSPEC;
+	}
+	if (is_off(TOOTH_LOCAL))
 		return TC_ACT_UNSPEC;
 	if (d.is_first && d.to != settings->port)
 		return TC_ACT_UNSPEC;

@@ -9,29 +9,11 @@
 #ifndef FIEF_DECAP_H
 #define FIEF_DECAP_H
 
+#include "plain.h"
 #include "stations.h"
-
-/* Where the headers of such a datagram are; no struct, whose members would be read byte by byte. */
-#define AT_IP ETH_HLEN
-#define AT_UDP (AT_IP + sizeof(struct iphdr))
-#define AT_VXLAN (AT_UDP + sizeof(struct udphdr))
-#define AT_FRAME (AT_VXLAN + 8)
-#define AT_END (AT_FRAME + ETH_HLEN)
 
 /* Linux 6.3, which the headers of this machine may not know. */
 #define DECAP_L3_IPV6 (1ULL << 8)
-
-/* Of a header without options. */
-static __always_inline bool is_ip_sum_right(const struct iphdr *ip)
-{
-	const __u16 *words = (const void *)ip;
-	__u32 sum = 0;
-
-	for (unsigned int i = 0; i < sizeof(*ip) / sizeof(*words); i++)
-		sum += words[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16) == 0xffff;
-}
 
 static __always_inline bool is_plain(const void *data, const struct settings *settings)
 {
@@ -84,7 +66,7 @@ static __always_inline bool take_short_way(struct __sk_buff *skb, const struct s
 		return false;
 	__builtin_memcpy(&frame, data + AT_FRAME, sizeof(frame));
 	/* A group's address, or a group as the sender. */
-	if ((frame.h_dest[0] | frame.h_source[0]) & 1 || !is_ip_sum_right(ip))
+	if ((frame.h_dest[0] | frame.h_source[0]) & 1 || ip_sum(ip) != 0xffff)
 		return false;
 	station.vni = bpf_ntohl(*(__be32 *)(data + AT_VXLAN + 4)) >> 8;
 	segment = bpf_map_lookup_elem(&fief_ov_segments, &station.vni);
@@ -103,7 +85,7 @@ static __always_inline bool take_short_way(struct __sk_buff *skb, const struct s
 	hear(segment, &station, &peer, now);
 	if (frame.h_proto == bpf_htons(ETH_P_IPV6))
 		flags |= DECAP_L3_IPV6;
-	if (bpf_skb_adjust_room(skb, -(__s32)(AT_END - ETH_HLEN), BPF_ADJ_ROOM_MAC, flags)) {
+	if (bpf_skb_adjust_room(skb, -(__s32)PACKING, BPF_ADJ_ROOM_MAC, flags)) {
 		skb->mark = 0;
 		return false;
 	}
