@@ -201,8 +201,12 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 vni, const struc
 	struct ethhdr frame;
 
 	skb->tc_index = 0;
+	if (is_v4(from))
+		note_let_in(from->words[3], now);
+	if (!peer.port)
+		return TC_ACT_SHOT;
 	segment = bpf_map_lookup_elem(&fief_ov_segments, &vni);
-	if (!segment || !peer.port || !read_frame(skb, &frame)) {
+	if (!segment || !read_frame(skb, &frame)) {
 		count(COUNT_MALFORMED);
 		return TC_ACT_SHOT;
 	}
@@ -308,7 +312,7 @@ int underlay_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
-	skb->tc_index = learn_kind(skb, settings, &d);
+	skb->tc_index = is_probe(skb) ? 0 : learn_kind(skb, settings, &d);
 	set_port(skb, &d, own_port(settings, &d));
 	return TC_ACT_UNSPEC;
 }

@@ -3,6 +3,9 @@
  * through the gate, a pair of veth devices between the two namespaces (bpf_redirect_peer goes from one to the next without a
  * queue). It costs less than half of what the IP stack, the vxlan device and its queue do.
  *
+ * The host's filters have their say none the less: of each peer a datagram has come the long way within the last two seconds,
+ * or none goes the short one. A copy is sent the long way when that was a second ago, and ends at the vxlan device.
+ *
  * Only what is plain goes so: IPv4 in one piece without a sum of UDP (RFC 7348, 5), so that there is nothing to put together
  * and nothing to check but the header's sum; an IP packet inside; to an address that a port has. All else takes the long way,
  * by the vxlan device, and so does every frame of one conversation, or the same way all of them: none overtakes another. */
@@ -49,6 +52,43 @@ static __always_inline void hear(struct segment *segment, struct station *from, 
 	segment->last_seen = now;
 }
 
+/* The source that such copies have. */
+static const __u8 of_probes[ETH_ALEN] = { 0x06, 0xf1, 0xef, 0x0e, 0x56, 0xdf };
+
+static __always_inline bool is_probe(struct __sk_buff *skb)
+{
+	__u8 source[ETH_ALEN];
+
+	return !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), source, sizeof(source)) &&
+	       is_same_mac(source, of_probes);
+}
+
+/* At the vxlan device: what this peer sends is let in by whatever filters the host has. */
+static __always_inline void note_let_in(__be32 peer, __u64 now)
+{
+	__u64 *at = bpf_map_lookup_elem(&fief_ov_let_in, &peer);
+
+	if (!at)
+		bpf_map_update_elem(&fief_ov_let_in, &peer, &now, BPF_ANY);
+	else if (now - *at > REFRESH / 2)
+		*at = now;
+}
+
+/* Is it? If that is a second old, a copy goes to see. What `data` points to is gone then. */
+static __always_inline bool is_let_in(struct __sk_buff *skb, __be32 peer, const struct ethhdr *ethernet, __u64 now)
+{
+	__u64 *at = bpf_map_lookup_elem(&fief_ov_let_in, &peer);
+
+	if (!at || now - *at > 2 * REFRESH)
+		return false;
+	if (now - *at > REFRESH) {
+		bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), of_probes, ETH_ALEN, 0);
+		bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+		bpf_skb_store_bytes(skb, 0, ethernet, sizeof(*ethernet), 0);
+	}
+	return true;
+}
+
 /* Unpacks what is plain, and gives whether it did. */
 static __always_inline bool take_short_way(struct __sk_buff *skb, const struct settings *settings)
 {
@@ -59,7 +99,8 @@ static __always_inline bool take_short_way(struct __sk_buff *skb, const struct s
 	__u64 now, flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	struct station station = {};
 	struct segment *segment;
-	struct ethhdr frame;
+	struct ethhdr frame, outer;
+	__u32 device;
 
 	if (!settings->gate || skb->vlan_present || skb->pkt_type != PACKET_HOST ||
 	    data + AT_END > (void *)(long)skb->data_end || !is_plain(data, settings) || is_off(TOOTH_PORT))
@@ -80,7 +121,11 @@ static __always_inline bool take_short_way(struct __sk_buff *skb, const struct s
 	/* A tunnel of the kernel's sends from any port (answered_at). */
 	peer.port = is_fast(settings, udp->source) ? udp->source : settings->port;
 	peer.address.words[3] = ip->saddr;
-	skb->mark = place->device;
+	__builtin_memcpy(&outer, data, sizeof(outer));
+	device = place->device;
+	if (is_same_mac(outer.h_source, of_probes) || !is_let_in(skb, peer.address.words[3], &outer, now))
+		return false;
+	skb->mark = device;
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
 	hear(segment, &station, &peer, now);
 	if (frame.h_proto == bpf_htons(ETH_P_IPV6))

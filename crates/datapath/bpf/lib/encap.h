@@ -87,7 +87,8 @@ static __always_inline bool pack(struct __sk_buff *skb, const struct settings *s
 	__u32 length, largest;
 	struct way *way;
 
-	if (!settings->gate_inside || (frame->h_proto != bpf_htons(ETH_P_IP) && frame->h_proto != bpf_htons(ETH_P_IPV6)))
+	if (!settings->gate_inside || skb->vlan_present ||
+	    (frame->h_proto != bpf_htons(ETH_P_IP) && frame->h_proto != bpf_htons(ETH_P_IPV6)))
 		return false;
 	way = bpf_map_lookup_elem(&fief_ov_ways, &to);
 	if (!way || now - way->seen > REFRESH)

@@ -165,6 +165,7 @@ FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, 2621
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_gone, struct endpoint, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_sure, struct endpoint, __u32, 16384, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_ways, __be32, struct way, 4096, 0);
+FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_let_in, __be32, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_last, __u32, __u64, 1, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_peers, __u32, struct peer, PEERS, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, fief_ov_counts, __u32, __u64, COUNTS, 0);
