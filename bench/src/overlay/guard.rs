@@ -51,7 +51,9 @@ pub fn measure(_: &str) -> Vec<Row> {
         let length = socket.recv(&mut vec![0; datagram.len()]).expect("what is sent arrives");
         assert_eq!(length, datagram.len());
     };
-    let send = |socket: &UdpSocket| socket.send_to(&datagram, to).expect("the peer may be sent to");
+    let send = |socket: &UdpSocket| {
+        socket.send_to(&datagram, to).expect("the peer may be sent to");
+    };
     // Who was heard is sent to.
     peer.send_to(&datagram, own).expect("there is a way");
     hear(&guarded);
@@ -60,7 +62,7 @@ pub fn measure(_: &str) -> Vec<Row> {
         hear(&peer);
     }
     hosts[0].ip(&format!("neigh replace 192.0.2.2 lladdr {NOBODY} dev eth0 nud permanent\n"));
-    let speed = |socket| 1e9 / cost(COUNT, || (0..COUNT).for_each(|_| drop(send(socket))));
+    let speed = |socket| 1e9 / cost(COUNT, || (0..COUNT).for_each(|_| send(socket)));
     let found = compare(|| speed(&guarded), || speed(&bare));
     let what = "datagrams of 108 bytes by a guarded socket, to a bare one's";
     vec![Row::value(SEND, what, found.subject, "1/s").against(found.baseline, found.ratio).least(GOAL)]

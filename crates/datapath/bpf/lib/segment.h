@@ -24,7 +24,7 @@ const volatile __u32 segment_teeth = 0;
 /* A peer that was silent for so long is none: longer than anybody remembers an Ethernet address. */
 #define SILENCE (600 * A_SECOND)
 
-/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last three; addresses and ports as they stand in
+/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last four; addresses and ports as they stand in
  * packets. */
 struct segment {
 	__u32 header[2];  /* what stands before every frame */
@@ -40,6 +40,7 @@ struct segment {
 	__u32 rate;       /* datagrams a second to the group */
 	__u32 left;       /* so many now */
 	__u64 counted;    /* up to this time */
+	__u64 asked;      /* the peer of IPv4 whom sendmsg(2) was for last, by address and port, and about when; it may */
 };
 
 struct {
@@ -152,7 +153,7 @@ static __always_inline bool is_peer(const struct segment *segment, const __u32 *
 	};
 	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
 
-	return heard && bpf_ktime_get_ns() - *heard < SILENCE;
+	return heard && bpf_ktime_get_coarse_ns() - *heard < SILENCE;
 }
 
 static __always_inline bool may_be_sent_to(const struct segment *segment, const __u32 *to, __u16 port)
@@ -164,6 +165,27 @@ static __always_inline bool may_be_sent_to(const struct segment *segment, const 
 	return OFF(3) || is_peer(segment, to, port);
 }
 
+/* In one word, so that no processor sees half of it. */
+static __always_inline __u64 asked_word(__u32 to, __u16 port)
+{
+	return (__u64)to << 32 | (__u64)port << 16 | (bpf_ktime_get_coarse_ns() >> 30 & 0xffff);
+}
+
+/* When it is sent: whom it is for is noted, so that where it leaves he need not be looked for again. */
+static __always_inline bool may_be_asked(struct segment *segment, const __u32 *to, __u16 port)
+{
+	if (!may_be_sent_to(segment, to, port))
+		return false;
+	if (segment->family == 4)
+		segment->asked = asked_word(to[0], port);
+	return true;
+}
+
+static __always_inline bool was_asked(const struct segment *segment, const __u32 *to, __u16 port)
+{
+	return segment->family == 4 && segment->asked == asked_word(to[0], port);
+}
+
 /* Everybody whom one may answer is heard of first. */
 static __always_inline void learn(const struct segment *segment, const __u32 *from, __u16 port)
 {
@@ -173,7 +195,7 @@ static __always_inline void learn(const struct segment *segment, const __u32 *fr
 		.port = port,
 		.address = { from[0], from[1], from[2], from[3] },
 	};
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_coarse_ns();
 	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
 
 	if (!heard)
