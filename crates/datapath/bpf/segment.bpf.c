@@ -124,7 +124,7 @@ int segment_out(struct __sk_buff *skb)
 	at_home = skb->ifindex == LOOPBACK && same6(read.to, segment->own);
 	if (skb->ifindex != segment->device && !at_home && !OFF(9))
 		return refuse(segment, WRONG_PACKET);
-	if (!was_asked(segment, read.to, read.destination) && !may_be_sent_to(segment, read.to, read.destination))
+	if (!may_be_asked(segment, read.to, read.destination))
 		return refuse(segment, NOT_A_PEER);
 	if (is_multicast(segment, read.to) && !is_within_rate(segment)) {
 		refuse(segment, TOO_MANY);

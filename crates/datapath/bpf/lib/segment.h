@@ -24,7 +24,7 @@ const volatile __u32 segment_teeth = 0;
 /* A peer that was silent for so long is none: longer than anybody remembers an Ethernet address. */
 #define SILENCE (600 * A_SECOND)
 
-/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last four; addresses and ports as they stand in
+/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last five; addresses and ports as they stand in
  * packets. */
 struct segment {
 	__u32 header[2];  /* what stands before every frame */
@@ -40,7 +40,8 @@ struct segment {
 	__u32 rate;       /* datagrams a second to the group */
 	__u32 left;       /* so many now */
 	__u64 counted;    /* up to this time */
-	__u64 asked;      /* the peer of IPv4 whom sendmsg(2) was for last, by address and port, and about when; it may */
+	__u64 asked;      /* the peer of IPv4 who was looked for last, and found: address, port, about when */
+	__u64 asked_at;   /* and when */
 };
 
 struct {
@@ -165,25 +166,22 @@ static __always_inline bool may_be_sent_to(const struct segment *segment, const 
 	return OFF(3) || is_peer(segment, to, port);
 }
 
-/* In one word, so that no processor sees half of it. */
-static __always_inline __u64 asked_word(__u32 to, __u16 port)
-{
-	return (__u64)to << 32 | (__u64)port << 16 | (bpf_ktime_get_coarse_ns() >> 30 & 0xffff);
-}
-
-/* When it is sent: whom it is for is noted, so that where it leaves he need not be looked for again. */
+/* Who was looked for within this second is not looked for again: most datagrams are for whom the one before was for. The word is
+ * whole, so that no processor sees one peer's address with another's port; the second word is behind it in time. */
 static __always_inline bool may_be_asked(struct segment *segment, const __u32 *to, __u16 port)
 {
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 word = (__u64)to[0] << 32 | (__u64)port << 16 | (now >> 30 & 0xffff);
+
+	if (segment->family != 4)
+		return may_be_sent_to(segment, to, port);
+	if (segment->asked == word && now - segment->asked_at < A_SECOND)
+		return true;
 	if (!may_be_sent_to(segment, to, port))
 		return false;
-	if (segment->family == 4)
-		segment->asked = asked_word(to[0], port);
+	*(volatile __u64 *)&segment->asked = word;
+	*(volatile __u64 *)&segment->asked_at = now;
 	return true;
-}
-
-static __always_inline bool was_asked(const struct segment *segment, const __u32 *to, __u16 port)
-{
-	return segment->family == 4 && segment->asked == asked_word(to[0], port);
 }
 
 /* Everybody whom one may answer is heard of first. */
