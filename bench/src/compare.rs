@@ -8,17 +8,22 @@ const ROUNDS: usize = 15;
 /// What a comparison found, each a median over the rounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Compared {
-    /// Nanoseconds an operation of the thing in question.
+    /// Nanoseconds an operation of the thing in question, or whatever the closures give.
     pub subject: f64,
-    /// Nanoseconds an operation of what it is compared with.
+    /// The same of what it is compared with.
     pub baseline: f64,
     /// The first divided by the second, within a round.
     pub ratio: f64,
 }
 
-/// Measures both in turn. Each closure does many operations and gives nanoseconds an operation.
-pub fn compare(mut subject: impl FnMut() -> f64, mut baseline: impl FnMut() -> f64) -> Compared {
+/// Measures both in turn, on one processor. Each closure does many operations and gives nanoseconds an operation.
+pub fn compare(subject: impl FnMut() -> f64, baseline: impl FnMut() -> f64) -> Compared {
     let _pinned = Pinned::here();
+    compare_free(subject, baseline)
+}
+
+/// The same, on whichever processors: of what several threads and processes do together.
+pub fn compare_free(mut subject: impl FnMut() -> f64, mut baseline: impl FnMut() -> f64) -> Compared {
     // Caches, and whatever is made on first use.
     subject();
     baseline();

@@ -5,10 +5,10 @@ mod accept;
 mod alias;
 mod compare;
 mod daemon;
-mod fast;
 mod make;
 mod marks;
 mod networks;
+mod overlay;
 mod policy;
 mod receive;
 mod report;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     marks::run(&only, &mut tell);
     networks::run(&only, &mut tell);
     policy::run(&only, &mut tell);
-    fast::run(&only, &mut tell);
+    overlay::run(&only, &mut tell);
     if rows.len() == 1 {
         eprintln!("fief-bench: no benchmark's id begins with {only:?}");
         return ExitCode::from(2);

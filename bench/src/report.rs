@@ -20,7 +20,8 @@ pub struct Row {
     pub baseline: Option<f64>,
     /// One to the other; the median over the rounds.
     pub ratio: Option<f64>,
-    /// The most that the ratio may be; of the value, where there is none or it is only told ([`Row::limit`]).
+    /// The most that the ratio may be; of the value, where there is none or it is only told ([`Row::limit`]). The least,
+    /// where the unit is of speed ([`Row::least`]).
     pub goal: Option<f64>,
     /// Is it within the goal? True where there is none.
     pub met: bool,
@@ -57,6 +58,13 @@ impl Row {
     pub fn goal(mut self, goal: f64) -> Row {
         self.goal = Some(goal);
         self.met = self.ratio.unwrap_or(self.value) <= goal;
+        self
+    }
+
+    /// The least that the ratio may be, of two speeds.
+    pub fn least(mut self, goal: f64) -> Row {
+        self.goal = Some(goal);
+        self.met = self.ratio.unwrap_or(self.value) >= goal;
         self
     }
 }
@@ -117,6 +125,8 @@ mod tests {
         assert!(Row::value("a", "", 30.0, "MiB").goal(64.0).met);
         assert!(!Row::value("a", "", 65.0, "MiB").goal(64.0).met);
         assert!(Row::value("a", "", 65.0, "s").met);
+        assert!(Row::value("a", "", 65.0, "Gbit/s").against(60.0, 1.1).least(0.95).met);
+        assert!(!Row::value("a", "", 65.0, "Gbit/s").against(70.0, 0.93).least(0.95).met);
         assert!(Row::value("a", "", 65.0, "ms").limit(70.0).against(1.0, 65.0).met);
         assert!(!Row::value("a", "", 75.0, "ms").limit(70.0).against(150.0, 0.5).met);
     }

@@ -22,12 +22,15 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/decap.h"
+#include "lib/encap.h"
 #include "lib/underlay.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -159,6 +162,9 @@ int from_port(struct __sk_buff *skb)
 				}
 				if (!is_sure(settings, place))
 					send_copy(skb, settings, vni, &at.address, settings->port);
+				else if (is_v4(&at.address) &&
+					 pack(skb, settings, vni, &frame, at.address.words[3], at.port, now))
+					return bpf_redirect_peer(settings->gate_inside, 0);
 				device = set_tunnel(skb, settings, vni, &at.address, at.port);
 				return device ? bpf_redirect(device, 0) : TC_ACT_SHOT;
 			}
@@ -197,20 +203,17 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 vni, const struc
 	struct ethhdr frame;
 
 	skb->tc_index = 0;
+	if (is_v4(from))
+		note_let_in(from->words[3], now);
+	if (!peer.port)
+		return TC_ACT_SHOT;
 	segment = bpf_map_lookup_elem(&fief_ov_segments, &vni);
-	if (!segment || !peer.port || !read_frame(skb, &frame)) {
+	if (!segment || !read_frame(skb, &frame)) {
 		count(COUNT_MALFORMED);
 		return TC_ACT_SHOT;
 	}
 	__builtin_memcpy(station.mac, frame.h_source, ETH_ALEN);
-	if (!is_same_mac(segment->last_mac, frame.h_source) || segment->last_port != peer.port ||
-	    !is_same_address(&segment->last_address, from) || now - segment->last_seen > REFRESH) {
-		learn(&station, &peer, segment->macs, now);
-		__builtin_memcpy(segment->last_mac, frame.h_source, ETH_ALEN);
-		segment->last_port = peer.port;
-		segment->last_address = *from;
-		segment->last_seen = now;
-	}
+	hear(segment, &station, &peer, now);
 	if (!is_group(&frame)) {
 		__builtin_memcpy(station.mac, frame.h_dest, ETH_ALEN);
 		place = bpf_map_lookup_elem(&fief_ov_stations, &station);
@@ -253,6 +256,33 @@ int from_wire6(struct __sk_buff *skb)
 	return deliver(skb, key.tunnel_id, &from);
 }
 
+/* At the gate: what underlay_in has unpacked, for the port whose number it bears. */
+SEC("classifier")
+int from_gate(struct __sk_buff *skb)
+{
+	__u32 device = skb->mark;
+
+	skb->mark = 0;
+	if (!device || !bpf_map_lookup_elem(&fief_ov_ports, &device))
+		return TC_ACT_SHOT;
+	/* It is of the outer datagram, the same for all conversations of two hosts. */
+	bpf_set_hash_invalid(skb);
+	return bpf_redirect_peer(device, 0);
+}
+
+/* At its other end: what from_port has packed. */
+SEC("classifier")
+int to_card(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct settings *settings = bpf_map_lookup_elem(&fief_ov_settings, &zero);
+
+	if (!settings || skb->mark != OUTWARD)
+		return TC_ACT_SHOT;
+	skb->mark = 0;
+	return bpf_redirect(settings->card, 0);
+}
+
 /* What arrives at the underlay. */
 SEC("classifier")
 int underlay_in(struct __sk_buff *skb)
@@ -261,7 +291,11 @@ int underlay_in(struct __sk_buff *skb)
 	struct settings *settings = bpf_map_lookup_elem(&fief_ov_settings, &zero);
 	struct datagram d = {};
 
-	if (!settings || !read_datagram(skb, &d))
+	if (!settings)
+		return TC_ACT_UNSPEC;
+	if (take_short_way(skb, settings))
+		return bpf_redirect_peer(settings->gate, 0);
+	if (!read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
 	if (is_to_group(&d)) {
 		/* Our own, on its way to the sockets of this host. */
@@ -280,7 +314,7 @@ int underlay_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
-	skb->tc_index = learn_kind(skb, settings, &d);
+	skb->tc_index = is_probe(skb) ? 0 : learn_kind(skb, settings, &d);
 	set_port(skb, &d, own_port(settings, &d));
 	return TC_ACT_UNSPEC;
 }
@@ -296,7 +330,7 @@ int underlay_out(struct __sk_buff *skb)
 	struct address own;
 	bool is_ours;
 
-	if (!settings || !read_datagram(skb, &d))
+	if (!settings || is_packed(skb, settings) || !read_datagram(skb, &d))
 		return TC_ACT_UNSPEC;
 	alias = d.is_v4 ? &settings->alias4 : &settings->alias6;
 	is_ours = d.is_first ? d.from == own_port(settings, &d) : skb->tc_index == settings->port;
@@ -312,7 +346,12 @@ int underlay_out(struct __sk_buff *skb)
 		set_mac(skb, settings->mac);
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	}
-	if (!is_to_group(&d) || is_off(TOOTH_LOCAL))
+	if (!is_to_group(&d)) {
+		if (is_ours && d.is_v4 && d.is_plain && !d.sum)
+			note_way(skb, d.destination.words[3]);
+		return TC_ACT_UNSPEC;
+	}
+	if (is_off(TOOTH_LOCAL))
 		return TC_ACT_UNSPEC;
 	if (d.is_first && d.to != settings->port)
 		return TC_ACT_UNSPEC;

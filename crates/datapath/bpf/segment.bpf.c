@@ -124,7 +124,7 @@ int segment_out(struct __sk_buff *skb)
 	at_home = skb->ifindex == LOOPBACK && same6(read.to, segment->own);
 	if (skb->ifindex != segment->device && !at_home && !OFF(9))
 		return refuse(segment, WRONG_PACKET);
-	if (!may_be_sent_to(segment, read.to, read.destination))
+	if (!may_be_asked(segment, read.to, read.destination))
 		return refuse(segment, NOT_A_PEER);
 	if (is_multicast(segment, read.to) && !is_within_rate(segment)) {
 		refuse(segment, TOO_MANY);
@@ -192,7 +192,7 @@ static __always_inline int send(struct bpf_sock_addr *ctx, __u8 family, const __
 		return refuse(segment, WRONG_PACKET);
 	if (segment->mute)
 		return refuse(segment, WRONG_PACKET);
-	if (!OFF(12) && !may_be_sent_to(segment, to, ctx->user_port))
+	if (!OFF(12) && !may_be_asked(segment, to, ctx->user_port))
 		return refuse(segment, NOT_A_PEER);
 	return ALLOW;
 }

@@ -236,6 +236,7 @@ struct Value {
     rate: u32,
     left: u32,
     counted: u64,
+    asked: [u64; 2],
 }
 
 impl Value {
@@ -254,6 +255,7 @@ impl Value {
             rate: may.rate,
             left: may.rate,
             counted: 0,
+            asked: [0; 2],
         }
     }
 }

@@ -13,6 +13,12 @@ const LONGEST: usize = 9248;
 /// What has come and is not given away yet.
 pub struct Inbox {
     space: Vec<u8>,
+    // What recvmmsg(2) fills in, made once: to clear it costs as much as a datagram.
+    addresses: Vec<libc::sockaddr_storage>,
+    parts: Vec<libc::iovec>,
+    messages: Vec<libc::mmsghdr>,
+    /// How many to ask for: few, where few come.
+    most: usize,
     come: Vec<(usize, SocketAddr)>,
     next: usize,
 }
@@ -20,7 +26,17 @@ pub struct Inbox {
 impl Inbox {
     /// An empty one.
     pub fn new() -> Inbox {
-        Inbox { space: vec![0; BATCH * LONGEST], come: Vec::with_capacity(BATCH), next: 0 }
+        // SAFETY: these are plain C data, for which all zeroes is a value.
+        let (address, part, message) = unsafe { (zeroed(), zeroed(), zeroed()) };
+        Inbox {
+            space: vec![0; BATCH * LONGEST],
+            addresses: vec![address; BATCH],
+            parts: vec![part; BATCH],
+            messages: vec![message; BATCH],
+            most: BATCH,
+            come: Vec::with_capacity(BATCH),
+            next: 0,
+        }
     }
 
     /// The next datagram, and who sent it.
@@ -41,15 +57,9 @@ impl Inbox {
     pub fn fetch(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
         self.come.clear();
         self.next = 0;
-        // SAFETY: these are plain C data, for which all zeroes is a value.
-        let mut addresses: [libc::sockaddr_storage; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
         let places = self.space.chunks_exact_mut(LONGEST);
         for (((message, part), address), place) in
-            messages.iter_mut().zip(&mut parts).zip(&mut addresses).zip(places)
+            self.messages.iter_mut().zip(&mut self.parts).zip(&mut self.addresses).zip(places).take(self.most)
         {
             part.iov_base = place.as_mut_ptr().cast();
             part.iov_len = place.len();
@@ -58,13 +68,14 @@ impl Inbox {
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: every message points to an address, a part and a place of its own, all of which live until this function
-        // returns; the lengths are theirs. No time is given, so that none is written.
+        // SAFETY: each of the first `most` messages, of which there are at most BATCH, points to an address, a part and a
+        // place of its own, all of which live until this function returns; the lengths are theirs. No time is given, so that
+        // none is written.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                messages.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                self.messages.as_mut_ptr(),
+                self.most as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -74,11 +85,13 @@ impl Inbox {
             let nothing = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
             return if nothing { Ok(false) } else { Err(error) };
         }
-        for (message, address) in messages.iter().zip(&addresses).take(count.unsigned_abs() as usize) {
+        let count = count.unsigned_abs() as usize;
+        for (message, address) in self.messages.iter().zip(&self.addresses).take(count) {
             let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             let length = if whole { message.msg_len as usize } else { 0 };
             self.come.push((length.min(LONGEST), address_of(address)));
         }
+        self.most = if count == self.most { 2 * count } else { count + 1 }.min(BATCH);
         Ok(count > 0)
     }
 }

@@ -19,6 +19,9 @@ use crate::inbox::Inbox;
 /// Where the daemon hands sockets over, if it is not the system's own.
 const SOCKETS: &str = "FIEF_SOCKETS";
 
+/// How often in a row the group's socket may be left out.
+const LEFT_OUT: u8 = 8;
+
 /// A plug.
 pub struct Plug {
     unicast: OwnedFd,
@@ -38,8 +41,8 @@ struct Incoming {
     /// An eventfd(2) that says that the inbox has more.
     more: OwnedFd,
     told: bool,
-    /// Whose turn it is, so that neither socket waits for the other to be silent.
-    group_first: bool,
+    /// How often the group's socket has been left out, because the other one had something.
+    left_out: u8,
 }
 
 /// Why there is no plug.
@@ -128,7 +131,7 @@ impl Plug {
             epoll::add(&events, source, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         }
         let macs = Macs::new(url.places.unwrap_or(SLOTS), url.lifetime.unwrap_or(LIFETIME));
-        let incoming = Incoming { inbox: Inbox::new(), more, told: false, group_first: false };
+        let incoming = Incoming { inbox: Inbox::new(), more, told: false, left_out: 0 };
         Ok(Plug {
             unicast,
             group,
@@ -165,14 +168,17 @@ impl Plug {
                     return Ok(Some(length));
                 }
             }
-            let sockets = if incoming.group_first {
-                [&self.group, &self.unicast]
-            } else {
-                [&self.unicast, &self.group]
-            };
-            incoming.group_first = !incoming.group_first;
-            let [first, second] = sockets.map(AsFd::as_fd);
-            if !incoming.inbox.fetch(first)? && !incoming.inbox.fetch(second)? {
+            // Most of it is for one's own address. The group's socket has its turn when that one is silent, and else now and
+            // then: neither waits for the other to be silent.
+            let (unicast, group) = (self.unicast.as_fd(), self.group.as_fd());
+            let is_groups_turn = incoming.left_out == LEFT_OUT;
+            if !is_groups_turn && incoming.inbox.fetch(unicast)? {
+                incoming.left_out += 1;
+                continue;
+            }
+            incoming.left_out = 0;
+            let is_silent = !incoming.inbox.fetch(group)?;
+            if is_silent && (!is_groups_turn || !incoming.inbox.fetch(unicast)?) {
                 return Ok(None);
             }
         }

@@ -29,6 +29,10 @@ struct settings {
 	struct address alias6;
 	__u32 vxlan4;           /* numbers in the namespace of the overlay */
 	__u32 vxlan6;
+	__u32 gate_inside;      /* the gate's, if there is one */
+	__u32 gate;             /* its other end, in the namespace of the underlay */
+	__u32 card;             /* the underlay's device, there, */
+	__u32 mtu;              /* and what passes it in one piece */
 	__be16 port;            /* of groups */
 	__be16 own_port4;       /* of the vxlan device of IPv4 */
 	__be16 own_port6;
@@ -110,6 +114,21 @@ struct peer {
 	__u16 pad;
 };
 
+/* From Ethernet's header to UDP's. The number that IP's packets are told apart by comes first, so that all lie even. */
+struct headers {
+	__u16 id;
+	struct ethhdr ethernet;
+	struct iphdr ip;
+	struct udphdr udp;
+};
+
+/* How the kernel sends to a peer. */
+struct way {
+	__u64 seen;
+	struct headers headers;
+	__u32 pad;
+};
+
 #define COUNT_MALFORMED 0
 #define COUNT_EVICTED 1
 #define COUNT_GOODBYES 2
@@ -127,6 +146,7 @@ struct datagram {
 	__u16 sum;
 	bool is_v4;
 	bool is_first;          /* the first fragment, or whole */
+	bool is_plain;          /* whole, of IPv4 without options */
 };
 
 #define FIEF_OV_MAP(type_, name, key_, value_, most, flags)                                                           \
@@ -147,6 +167,8 @@ FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_stations, struct station, struct place, S
 FIEF_OV_MAP(BPF_MAP_TYPE_HASH, fief_ov_slots, struct slot_key, struct slot, STATIONS, BPF_F_NO_PREALLOC);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_gone, struct endpoint, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_sure, struct endpoint, __u32, 16384, 0);
+FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_ways, __be32, struct way, 4096, 0);
+FIEF_OV_MAP(BPF_MAP_TYPE_LRU_HASH, fief_ov_let_in, __be32, __u64, 4096, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_last, __u32, __u64, 1, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_ARRAY, fief_ov_peers, __u32, struct peer, PEERS, 0);
 FIEF_OV_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, fief_ov_counts, __u32, __u64, COUNTS, 0);

@@ -24,7 +24,7 @@ const volatile __u32 segment_teeth = 0;
 /* A peer that was silent for so long is none: longer than anybody remembers an Ethernet address. */
 #define SILENCE (600 * A_SECOND)
 
-/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last three; addresses and ports as they stand in
+/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last five; addresses and ports as they stand in
  * packets. */
 struct segment {
 	__u32 header[2];  /* what stands before every frame */
@@ -40,6 +40,8 @@ struct segment {
 	__u32 rate;       /* datagrams a second to the group */
 	__u32 left;       /* so many now */
 	__u64 counted;    /* up to this time */
+	__u64 asked;      /* the peer of IPv4 who was looked for last, and found: address, port, about when */
+	__u64 asked_at;   /* and when */
 };
 
 struct {
@@ -152,7 +154,7 @@ static __always_inline bool is_peer(const struct segment *segment, const __u32 *
 	};
 	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
 
-	return heard && bpf_ktime_get_ns() - *heard < SILENCE;
+	return heard && bpf_ktime_get_coarse_ns() - *heard < SILENCE;
 }
 
 static __always_inline bool may_be_sent_to(const struct segment *segment, const __u32 *to, __u16 port)
@@ -164,6 +166,24 @@ static __always_inline bool may_be_sent_to(const struct segment *segment, const 
 	return OFF(3) || is_peer(segment, to, port);
 }
 
+/* Who was looked for within this second is not looked for again: most datagrams are for whom the one before was for. The word is
+ * whole, so that no processor sees one peer's address with another's port; the second word is behind it in time. */
+static __always_inline bool may_be_asked(struct segment *segment, const __u32 *to, __u16 port)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 word = (__u64)to[0] << 32 | (__u64)port << 16 | (now >> 30 & 0xffff);
+
+	if (segment->family != 4)
+		return may_be_sent_to(segment, to, port);
+	if (segment->asked == word && now - segment->asked_at < A_SECOND)
+		return true;
+	if (!may_be_sent_to(segment, to, port))
+		return false;
+	*(volatile __u64 *)&segment->asked = word;
+	*(volatile __u64 *)&segment->asked_at = now;
+	return true;
+}
+
 /* Everybody whom one may answer is heard of first. */
 static __always_inline void learn(const struct segment *segment, const __u32 *from, __u16 port)
 {
@@ -173,7 +193,7 @@ static __always_inline void learn(const struct segment *segment, const __u32 *fr
 		.port = port,
 		.address = { from[0], from[1], from[2], from[3] },
 	};
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_coarse_ns();
 	__u64 *heard = bpf_map_lookup_elem(&segment_peers, &peer);
 
 	if (!heard)

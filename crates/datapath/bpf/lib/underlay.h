@@ -23,6 +23,7 @@ static __always_inline bool read_datagram(struct __sk_buff *skb, struct datagram
 		d->source.words[3] = ip.saddr;
 		d->destination.words[3] = ip.daddr;
 		d->is_first = !(ip.frag_off & bpf_htons(0x1fff));
+		d->is_plain = !(ip.frag_off & bpf_htons(0x3fff)) && ip.ihl == 5;
 		d->udp = ETH_HLEN + ip.ihl * 4;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr ip;

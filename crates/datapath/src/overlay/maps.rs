@@ -45,6 +45,14 @@ pub struct Settings {
     pub vxlan4: u32,
     /// That of IPv6; 0 if there is none.
     pub vxlan6: u32,
+    /// The number of the gate's inner end; 0 if there is none.
+    pub gate_inside: u32,
+    /// That of its outer end, in the underlay's namespace.
+    pub gate: u32,
+    /// That of the underlay's device there.
+    pub card: u32,
+    /// What passes the device in one piece, in bytes.
+    pub mtu: u32,
     /// The port of groups, in network byte order.
     pub port: [u8; 2],
     /// That of the vxlan device of IPv4, in network byte order.

@@ -34,6 +34,10 @@ pub struct Inside {
     pub from_wire4: Arc<OwnedFd>,
     /// At that of IPv6.
     pub from_wire6: Arc<OwnedFd>,
+    /// At the gate, for what the program at the underlay's device has unpacked.
+    pub from_gate: Arc<OwnedFd>,
+    /// At its other end, for what the program at a port has packed.
+    pub to_card: Arc<OwnedFd>,
 }
 
 /// The programs, loaded, with their maps.
@@ -91,6 +95,8 @@ impl Overlay {
             from_port: self.program("from_port")?,
             from_wire4: self.program("from_wire4")?,
             from_wire6: self.program("from_wire6")?,
+            from_gate: self.program("from_gate")?,
+            to_card: self.program("to_card")?,
         })
     }
 

@@ -12,6 +12,7 @@
 //! interface everything goes.
 
 mod counted;
+mod gate;
 mod goodbye;
 mod port;
 mod programs;

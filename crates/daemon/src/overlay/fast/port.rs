@@ -95,8 +95,9 @@ pub(super) fn list(home: &Namespace) -> Result<Vec<Standing>, Refusal> {
 pub(super) fn remove_halves(home: &Namespace) -> Result<(), Refusal> {
     let mut socket = Socket::open_in(home, libc::NETLINK_ROUTE).map_err(unavailable)?;
     let devices = devices::list(&mut socket).map_err(unavailable)?;
+    let number = |device: &Device| device.name.strip_prefix(PREFIX)?.parse::<u32>().ok();
     let is_half = |device: &Device| {
-        device.kind.as_deref() == Some("veth") && device.alias.as_deref().and_then(Origin::read).is_none()
+        number(device).is_some() && device.alias.as_deref().and_then(Origin::read).is_none()
     };
     for half in devices.iter().filter(|device| is_half(device)) {
         let _ = devices::carry_out(&mut socket, &[Build::DeleteLink(Named::Index(half.index))]);

@@ -14,9 +14,8 @@ use fief_host::netlink::Socket;
 use fief_host::{Route, sysctl};
 use fief_overlay::Segment;
 
-use super::goodbye;
 use super::underlay::{self, ALIAS4, ALIAS6, Underlay};
-use super::{Refusal, unavailable};
+use super::{Refusal, gate, goodbye, unavailable};
 use crate::config::overlay::Overlay as Config;
 use crate::networks::carry_out;
 
@@ -108,6 +107,8 @@ impl Programs {
         }
         self.vxlan4 = underlay.own4.map(|_| self.vxlan(VXLAN4, underlay, below)).transpose()?;
         self.vxlan6 = underlay.own6.map(|_| self.vxlan(VXLAN6, underlay, port6)).transpose()?;
+        let made = underlay.own4.map(|_| gate::make(&self.namespace, &underlay.namespace, &self.inside));
+        let gate = made.transpose()?.unwrap_or_default();
         let address = |address: Option<IpAddr>| address.map(Into::into).unwrap_or_default();
         self.settings = Settings {
             own4: address(underlay.own4.map(IpAddr::V4)),
@@ -116,6 +117,10 @@ impl Programs {
             alias6: IpAddr::V6(ALIAS6).into(),
             vxlan4: self.vxlan4.unwrap_or(0),
             vxlan6: self.vxlan6.unwrap_or(0),
+            gate_inside: gate.inner,
+            gate: gate.outer,
+            card: underlay.index,
+            mtu: underlay.mtu,
             port: config.port.to_be_bytes(),
             own_port4: below.to_be_bytes(),
             own_port6: port6.to_be_bytes(),

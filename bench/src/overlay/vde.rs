@@ -1,0 +1,108 @@
+//! `overlay.plugin.tcp` and `overlay.vde.tcp`: Debian's vde_plug with its own vxvde and with our plug-in, and the fast path.
+//!
+//! ```text
+//!   s1 [tap0]── vde_plug vxvde:// ── [eth0]────────[eth0] ── vde_plug vxvde:// ──[tap0] s2
+//!   p1 [eth0]── vde_plug vxvdex:// ── h1 [eth0]────────[eth0] h2 ── vde_plug vxvdex:// ──[eth0] p2
+//!   a [eth0]── fast path ── h1 [eth0]────────[eth0] h2 ── fast path ──[eth0] b
+//! ```
+//!
+//! All interfaces have the MTU with which nothing is cut up on the cable.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fief_testkit::{Child, Daemon, Lab, Ns, attempt, bin};
+
+use super::pace::Pace;
+use super::{ENDS, GROUP, daemons, joined, pair};
+use crate::compare::compare_free;
+use crate::networks::town::{Road, program};
+use crate::report::Row;
+
+const PLUGIN: &str = "overlay.plugin.tcp";
+const VDE: &str = "overlay.vde.tcp";
+/// What is measured here.
+pub const IDS: &[&str] = &[PLUGIN, VDE];
+const MTU: u32 = 1450;
+/// More than any of it takes to be there.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Measures those whose ids begin with `only`.
+pub fn measure(only: &str) -> Vec<Row> {
+    let lab = Lab::new("bench-vde").expect("the benchmarks need root");
+    let Some(programs) = unpack(&lab) else {
+        eprintln!("fief-bench: no vde_plug below target/peers; scripts/peers.sh unpacks Debian's");
+        return Vec::new();
+    };
+    let stock = pair(&lab, ["s1", "s2"], "192.0.3");
+    let url = format!("vxvde:///grp={GROUP}/if=eth0");
+    let _stock = [0, 1].map(|end| plug(&programs, &stock[end], None, &url, "tap0", end));
+    let hosts = pair(&lab, ["h1", "h2"], "192.0.2");
+    let daemons = daemons(&lab, &hosts);
+    let stock = Road { from: &stock[0], to: &stock[1], at: ENDS[1], seen: ENDS[0] };
+    let mut rows = Vec::new();
+    if PLUGIN.starts_with(only) {
+        let users = ["p1", "p2"].map(|name| lab.ns(name));
+        let _plugs =
+            [0, 1].map(|end| plug(&programs, &users[end], Some(&daemons[end]), "vxvdex://", "eth0", end));
+        let what = "TCP by vde_plug with our plug-in, to its own vxvde";
+        rows.push(row(PLUGIN, what, 2.0, &users, &stock));
+    }
+    if VDE.starts_with(only) {
+        let users = joined(&lab, &daemons, ["a", "b"]);
+        rows.push(row(VDE, "TCP by the fast path, to vde_plug with vxvde", 10.0, &users, &stock));
+    }
+    rows
+}
+
+fn row(id: &str, what: &str, goal: f64, [from, to]: &[Ns; 2], stock: &Road<'_>) -> Row {
+    let ours = Road { from, to, at: ENDS[1], seen: ENDS[0] };
+    let [mut subject, mut baseline] = [&ours, stock].map(|road| {
+        let reach = || {
+            let ping = road.from.run(&["ping", "-c", "1", "-W", "1", &ENDS[1].to_string()]);
+            if ping.success() { Ok(()) } else { Err(ping.to_string()) }
+        };
+        attempt(SOON, reach).unwrap_or_else(|error| panic!("{id}: the far end does not answer: {error}"));
+        Pace::along(road)
+    });
+    let found = compare_free(|| subject.run(), || baseline.run());
+    Row::value(id, what, found.subject, "Gbit/s").against(found.baseline, found.ratio).least(goal)
+}
+
+/// Debian's programs and plug-ins and ours, in one directory.
+fn unpack(lab: &Lab) -> Option<PathBuf> {
+    let root = program("vde_plug")?.parent()?.parent()?.join("root");
+    let ours = bin("fiefd").with_file_name("libvdeplug_vxvdex.so");
+    let (root, ours) = (root.display(), ours.display());
+    let dir = lab.dir().join("vde");
+    std::fs::create_dir_all(&dir).expect("the lab's directory is writable");
+    let line = format!(
+        "cd {root} && cp -L usr/bin/vde_plug usr/lib/*/libvdeplug*.so.* usr/lib/*/libexecs.so.0 usr/lib/*/vdeplug/*.so \
+         {ours} {}",
+        dir.display()
+    );
+    lab.ns("unpack").sh(&line).ok();
+    Some(dir)
+}
+
+/// A vde_plug between a segment and an interface that it makes.
+fn plug(dir: &Path, ns: &Ns, daemon: Option<&Daemon>, url: &str, device: &str, end: usize) -> Child {
+    let vde_plug = dir.join("vde_plug").display().to_string();
+    let argv = [vde_plug.as_str(), url, &format!("tap://{device}")];
+    let command = ns.command(&argv).env("LD_LIBRARY_PATH", dir).env("VDEPLUGIN_PATH", dir);
+    let command = match daemon {
+        Some(daemon) => {
+            let sockets = daemon.root().join("run/fief/sockets.sock");
+            command.env("FIEF_SOCKETS", sockets).user(0, GROUP)
+        }
+        None => command,
+    };
+    let mut child = command.spawn();
+    let there = || {
+        assert!(child.ended().is_none(), "vde_plug ended: {}", child.output());
+        if ns.sh(&format!("ip link show {device}")).success() { Ok(()) } else { Err(child.output()) }
+    };
+    attempt(SOON, there).unwrap_or_else(|said| panic!("no {device}: {said}"));
+    ns.ip(&format!("link set {device} mtu {MTU} up\naddr add {}/24 dev {device}\n", ENDS[end]));
+    child
+}
