@@ -94,6 +94,7 @@ overlay-rate                        join_bounds_a_hundred_thousand_addresses
 overlay-port                        join_with_a_kernels_tunnel
 overlay-goodbye                     vxvde_fast_path_honours_a_goodbye
 overlay-local                       vxvde_fast_path_beside_plugs_of_all_kinds
+overlay-filter                      join_past_the_ip_stack_obeys_its_filters
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv6.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router
 net.ipv4.tcp_fwmark_accept          syn_cookies_keep_the_tenant

@@ -14,6 +14,7 @@ const volatile __u32 fief_overlay_teeth;
 #define TOOTH_RATE 8
 #define TOOTH_PORT 16
 #define TOOTH_LOCAL 32
+#define TOOTH_FILTER 64
 
 static __always_inline bool is_off(__u32 tooth)
 {

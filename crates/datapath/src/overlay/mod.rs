@@ -120,13 +120,14 @@ impl Overlay {
 /// The protection that `FIEF_TEETH` names, as a bit: TOOTH_* of the programs.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "overlay-goodbye",
         "overlay-segment",
         "overlay-macs",
         "overlay-rate",
         "overlay-port",
         "overlay-local",
+        "overlay-filter",
     ];
     let Ok(named) = std::env::var("FIEF_TEETH") else { return 0 };
     NAMES.iter().enumerate().map(|(position, name)| if *name == named { 1 << position } else { 0 }).sum()
