@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 target=$(target_dir)
 say "building the programs and the benchmarks, optimised"
 cargo build --locked --release --workspace --bins
+# A library for other programs, which --bins leaves out.
+cargo build --locked --release -p fief-vdeplug
 
 # Clients for leases; without them there are no networks to measure.
 scripts/peers.sh || say "Debian's busybox and dnsmasq could not be had"

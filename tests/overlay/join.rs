@@ -289,3 +289,50 @@ fn join_carries_frames_that_the_network_cuts_up() {
     let said = plain.join(&[]).ok().stdout;
     assert!(said.contains("with MTU 1430"), "{said}");
 }
+
+/// How many packets a device has received; `at` is what goes before the command.
+fn received(lan: &Lan, host: usize, at: &str, device: &str) -> u64 {
+    let shown = lan.hosts[host].sh(&format!("{at} ip -j -s link show dev {device}")).ok().json();
+    shown[0]["stats64"]["rx"]["packets"].as_u64().unwrap_or_else(|| panic!("no counters in {shown}"))
+}
+
+#[test]
+fn join_past_the_ip_stack_obeys_its_filters() {
+    let Some(lan) = Lan::open("join-past", 2, "") else { return };
+    let a = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
+    // By IPv6 nothing goes this way.
+    a.reaches("10.9.0.2", 56);
+    let overlay = lan.daemons[1].root().join("run/fief/overlay/net");
+    let inside = format!("nsenter --net={}", overlay.display());
+    let ways = || {
+        let [packed, unpacked] = [(0, "", "fief-overlay"), (1, inside.as_str(), "gate")]
+            .map(|(host, at, device)| received(&lan, host, at, device));
+        (packed, unpacked, received(&lan, 1, &inside, "fief4"))
+    };
+    let before = ways();
+    a.run(&["ping", "-c", "100", "-i", "0.01", "-W", "2", "10.9.0.2"]).ok();
+    let after = ways();
+    assert!(after.0 > before.0 + 50 && after.1 > before.1 + 50, "{before:?} {after:?}");
+    assert!(after.2 < before.2 + 50, "they pass the vxlan device: {before:?} {after:?}");
+    // Large ones and those of IPv6 inside are whole.
+    for (guest, number) in [(&a, 1), (&b, 2)] {
+        guest.run(&["ip", "addr", "add", &format!("fd09::{number}/64"), "dev", "eth0", "nodad"]).ok();
+    }
+    for to in ["10.9.0.2", "fd09::2"] {
+        a.reaches(to, 1300);
+        a.reaches(to, 9000);
+    }
+    for (host, hook) in [(1, "input"), (0, "output")] {
+        lan.hosts[host].nft(&format!(
+            "table ip past {{ chain filter {{ type filter hook {hook} priority 0; udp dport 14788 drop; }}; }}\n"
+        ));
+        // While it goes on, and none of it is let in or out.
+        eventually(SOON, || {
+            let answered = (0..5).any(|_| a.run(&["ping", "-c", "1", "-W", "0.2", "10.9.0.2"]).success());
+            if answered { Err(format!("past the filter at {hook}")) } else { Ok(()) }
+        });
+        lan.hosts[host].nft("delete table ip past\n");
+        a.reaches("10.9.0.2", 56);
+    }
+}

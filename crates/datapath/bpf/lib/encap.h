@@ -91,7 +91,7 @@ static __always_inline bool pack(struct __sk_buff *skb, const struct settings *s
 	    (frame->h_proto != bpf_htons(ETH_P_IP) && frame->h_proto != bpf_htons(ETH_P_IPV6)))
 		return false;
 	way = bpf_map_lookup_elem(&fief_ov_ways, &to);
-	if (!way || now - way->seen > REFRESH)
+	if (!way || (now - way->seen > REFRESH && !is_off(TOOTH_FILTER)))
 		return false;
 	largest = largest_packet(skb);
 	if (!largest || largest + PACKING > settings->mtu)
