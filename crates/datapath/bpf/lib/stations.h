@@ -14,7 +14,6 @@ const volatile __u32 fief_overlay_teeth;
 #define TOOTH_RATE 8
 #define TOOTH_PORT 16
 #define TOOTH_LOCAL 32
-
 #define TOOTH_GOODBYES 64
 #define TOOTH_EXPIRY 128
 #define TOOTH_HEADER 256
