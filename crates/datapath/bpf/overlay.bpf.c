@@ -5,6 +5,8 @@
  *     eth0 ── veth ── port [from_port] ── table ── vxlan device ── UDP ── [underlay_out] device of the underlay
  *     eth0 ── veth ── port ◀── table ── [from_wire] vxlan device ◀── UDP ── [underlay_in] device of the underlay
  *
+ * What is plain goes past the vxlan device and the IP stack, through a gate between the namespaces (lib/encap.h, lib/decap.h).
+ *
  * A port's number says its segment; what a frame says about itself chooses among that segment's places only. The vxlan
  * device takes the tunnel from the program (external). It has one port of UDP, for what it sends as well, so that peers
  * can answer. It is not the group's, which sockets of vxvde bind; the programs at the underlay change one into the

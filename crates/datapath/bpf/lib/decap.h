@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The short way in: a datagram for a port of this host is unpacked at the underlay's device, and its frame goes to the port
  * through the gate, a pair of veth devices between the two namespaces (bpf_redirect_peer goes from one to the next without a
- * queue). It costs less than half of what the IP stack, the vxlan device and its queue do.
+ * queue), past the IP stack, the vxlan device and its queue.
  *
  * The host's filters have their say none the less: of each peer a datagram has come the long way within the last two seconds,
  * or none goes the short one. A copy is sent the long way when that was a second ago, and ends at the vxlan device.
  *
  * Only what is plain goes so: IPv4 in one piece without a sum of UDP (RFC 7348, 5), so that there is nothing to put together
  * and nothing to check but the header's sum; an IP packet inside; to an address that a port has. All else takes the long way,
- * by the vxlan device, and so does every frame of one conversation, or the same way all of them: none overtakes another. */
+ * by the vxlan device. Frames of one conversation take the same, so that none overtakes another.
+ *
+ * What a card or the other end has put together (GRO, GSO) stays so, and is marked as a tunnel's still (SKB_GSO_UDP_TUNNEL,
+ * which bpf_skb_adjust_room leaves on): its inner headers are where that says they are. */
 #ifndef FIEF_DECAP_H
 #define FIEF_DECAP_H
 
