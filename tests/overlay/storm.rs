@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fief_testkit::Command;
+use fief_tests::scene::soak;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::guest::Guest;
@@ -31,17 +32,18 @@ const WRITES: &str = r"
 import socket, sys, time
 c = socket.create_connection((sys.argv[1], 7000), 10)
 began = time.monotonic()
-for turn in range(300):
+for turn in range(int(sys.argv[3])):
     c.sendall(bytes(int(sys.argv[2])))
     time.sleep(max(0, began + (turn + 1) / 100 - time.monotonic()))
 ";
 
-/// Has one send to the other for three seconds, at 100 Mbit/s or half of it; how many bits a second came.
+/// Has one send to the other for a second, in soak for three, at 100 Mbit/s or half of it; how many bits a second came.
 #[track_caller]
 fn rate(reader: Command, writer: Command, bytes: u32) -> f64 {
     let mut reader = reader.arg("-c").arg(READS).spawn();
     reader.wait_for_output("listens\n", SOON);
     let writer = writer.arg("-c").arg(WRITES).arg("10.9.0.2").arg(bytes.to_string());
+    let writer = writer.arg(if soak() { "300" } else { "100" });
     writer.timeout(Duration::from_secs(60)).run().ok();
     reader.wait_for_output("rate ", SOON);
     let said = reader.output();
@@ -138,7 +140,8 @@ fn compare(what: &str, storm: Storm, before: f64, measure: impl Fn() -> f64) -> 
     holds(what, before, measure);
     let (sent, rate) = storm.end();
     println!("{what}: {rate:.0} datagrams/s, {sent} of them");
-    assert!(sent > 100_000, "{sent} datagrams are no storm");
+    let least = if soak() { 100_000 } else { 20_000 };
+    assert!(sent > least, "{sent} datagrams are no storm");
     sent
 }
 
@@ -181,11 +184,11 @@ fn vxvde_a_storm_of_garbage_on_plugs() {
     let measure = || rate(b.ns.command(&["/usr/bin/python3"]), a.ns.command(&["/usr/bin/python3"]), 62_500);
     let before = measure();
     let size = resident(b.plug.pid());
-    compare("plug-in", Storm::begin(&lan, "239.0.3.232"), before, measure);
+    let sent = compare("plug-in", Storm::begin(&lan, "239.0.3.232"), before, measure);
     lan.outside(ADDRESSES);
     holds("with a hundred thousand addresses", before, measure);
     let grown = resident(b.plug.pid()).saturating_sub(size);
     assert!(grown < 4096, "the plug has grown by {grown} KiB");
     let all = lan.daemons[1].cli(&["-o", "json", "get", "overlay-counters"]).ok().json();
-    assert!(all["refused"]["foreign-in"].as_u64() > Some(100_000), "{all}");
+    assert!(all["refused"]["foreign-in"].as_u64() > Some(sent / 2), "{all}: {sent}");
 }
