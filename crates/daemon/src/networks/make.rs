@@ -1,10 +1,9 @@
-//! Making tenants' places, several at once: most of the time goes by in the kernel, where one request waits for the end of
-//! another one's.
+//! Making tenants' places, one after the other: most of the time goes by in the kernel, which does one of these requests at a
+//! time, whoever asks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fief_datapath::ports::Ports;
 use fief_host::devices::{self, Build, Named, Neighbour};
@@ -16,9 +15,6 @@ use super::occupants::{Subjects, Watch};
 use super::space::{self, Standing, carry_out};
 use super::vrf;
 use super::wanted::Space;
-
-/// Threads, at most.
-const HANDS: usize = 4;
 
 /// A place that is to be made.
 pub(super) struct Job {
@@ -51,35 +47,8 @@ pub(super) struct Tools<'a> {
     pub judging: Option<&'a Ports>,
 }
 
-/// Makes these, and calls `done` with each as soon as it is made, in no order.
-pub(super) fn all(jobs: Vec<Job>, tools: Tools<'_>, mut done: impl FnMut(Made)) {
-    // Those with a VRF share the host's stack, which is looked at for each.
-    let (shared, own): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.space.vrf.is_some());
-    shared.into_iter().for_each(|job| done(one(job, tools)));
-    let hands = std::thread::available_parallelism().map_or(1, usize::from).min(HANDS).min(own.len());
-    if hands < 2 {
-        return own.into_iter().for_each(|job| done(one(job, tools)));
-    }
-    let waiting = Mutex::new(own.into_iter());
-    let (sender, made) = channel();
-    std::thread::scope(|scope| {
-        for _ in 0..hands {
-            let (waiting, sender) = (&waiting, sender.clone());
-            scope.spawn(move || {
-                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-                while let Some(job) = next() {
-                    if sender.send(one(job, tools)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        made.into_iter().for_each(&mut done);
-    });
-}
-
-fn one(job: Job, tools: Tools<'_>) -> Made {
+/// Makes one.
+pub(super) fn one(job: Job, tools: Tools<'_>) -> Made {
     let mut closing = Vec::new();
     let known = job.before.as_ref().filter(|_| job.is_known).map(|standing| &standing.ports);
     let watch = Watch::new(&job.space, tools, known);

@@ -313,7 +313,8 @@ impl Networks {
             plain: plain.as_ref().and_then(Option::as_ref),
             judging: policy.as_deref().map(Policy::ports),
         };
-        make::all(jobs, tools, |made| {
+        for job in jobs {
+            let made = make::one(job, tools);
             closing.extend(made.closing);
             if closing.len() >= CLOSING {
                 close(std::mem::take(&mut closing));
@@ -323,7 +324,7 @@ impl Networks {
             incomplete |= !is_whole;
             did |= is_news;
             rebuilt.insert(made.job.tenant);
-        });
+        }
         self.ports = plain;
         rebuilt.retain(|tenant| !self.trouble.contains_key(tenant));
         self.tell(subjects, &rebuilt, policy);
