@@ -69,10 +69,10 @@ impl Suite<'_> {
         if [MEMORY, FIEFD].iter().any(|what| self.wants(what, n)) {
             fief_testkit::attempt(QUIET, || Err::<(), String>(String::new())).ok();
             let each = Held::now(town.daemon.pid()).each(town.made.before, n);
-            let whole = each.kernel + each.daemon;
+            let whole = each.kernel + each.cache + each.daemon;
             let what = format!(
-                "a network; {:.0} in the kernel, {:.0} in fiefd; to the same devices made by hand ({:.0} of caches apart)",
-                each.kernel, each.daemon, each.cache
+                "a network; {:.0} in the kernel and {:.0} that it can give back, {:.0} in fiefd; to the same devices made by hand",
+                each.kernel, each.cache, each.daemon
             );
             let by_hand = town.made.by_hand;
             let row =

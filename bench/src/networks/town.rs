@@ -236,7 +236,8 @@ fn by_hand(lab: &Lab, host: &Ns) -> f64 {
             "link add n-web type bridge\nlink set n-web up\naddr add {GATEWAY}/24 dev n-web\n{up}"
         ));
     }
-    Held::now(std::process::id()).each(before, MANY).kernel
+    let each = Held::now(std::process::id()).each(before, MANY);
+    each.kernel + each.cache
 }
 
 fn plain(lab: &Lab, name: &str) -> Ns {
