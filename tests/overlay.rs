@@ -11,6 +11,8 @@ mod guest;
 mod holes;
 #[path = "overlay/holes_in.rs"]
 mod holes_in;
+#[path = "overlay/holes_many.rs"]
+mod holes_many;
 #[path = "overlay/join.rs"]
 mod join;
 #[path = "overlay/lan.rs"]

@@ -37,30 +37,6 @@ fn guarded_socket_hole_05() {
     }
 }
 
-/// Several datagrams in one delivery (UDP_GRO), or what a sender has the card cut up.
-#[test]
-fn guarded_socket_hole_06() {
-    let Some(lan) = Lan::open("hole-06", 1, "") else { return };
-    for (family, host) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
-        let code = "tries('gro', lambda: u.setsockopt(socket.IPPROTO_UDP, 104, 1))\n\
-            print('ready', flush=True)\nhears('u', u)\n";
-        let (mut user, port) = lan.victim(family, code);
-        lan.outside(&format!(
-            "s = sock({})\n\
-             pad = lambda b: b.ljust(30, b'.')\n\
-             s.setsockopt(socket.IPPROTO_UDP, 103, 30)\n\
-             s.sendto(pad(vni(1000, 'GOOD')) + pad(vni(1001, 'EVIL')) + pad(vni(1000, 'GOOD')), ('{host}', {port}))\n\
-             s.sendto(pad(vni(1000, 'LAST')), ('{host}', {port}))\n",
-            family.python()
-        ));
-        user.wait_for_output("u: that was all\n", SOON);
-        let said = user.output();
-        assert!(!said.contains("EVIL"), "{said}");
-        outcomes(&said, &[("gro", "EPERM")]);
-        assert_eq!(said.matches("u: heard 080000000003e800 GOOD").count(), 2, "{said}");
-    }
-}
-
 /// A program of root's on the same host that listens to another group: IPv4's copies of multicast pass no egress program.
 #[test]
 fn guarded_socket_hole_12() {

@@ -5,12 +5,17 @@
  * The daemon makes it in one that has these programs, says whose it is in a storage of the socket, and hands it over.
  *
  * Fail closed: until the storage says whose a socket is nothing leaves and nothing comes; afterwards nobody binds it,
- * connects it or sets an option that is not listed here. docs/overlay.md has the attacks, one by one. */
+ * connects it or sets an option that is not listed here. docs/overlay.md has the attacks, one by one.
+ *
+ * Many datagrams in one packet (UDP_SEGMENT) are looked at one by one. All of them lie in pages, which may be the sender's
+ * memory and change after a look, so there is a second one at the card, behind all that the sender can do: on a copy. */
 
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
@@ -31,6 +36,7 @@
 #define SO_RCVTIMEO_NEW 66
 #define SO_SNDTIMEO_NEW 67
 #define IP_PKTINFO 8
+#define UDP_GRO 104
 #define IPV6_RECVPKTINFO 49
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -42,6 +48,7 @@ struct datagram {
 	__u16 source;
 	__u16 destination;
 	__u32 header[2];
+	__u32 payload; /* where it begins */
 	__u8 hops;
 };
 
@@ -85,7 +92,9 @@ static __always_inline int read_out(struct __sk_buff *skb, const struct segment 
 	read->source = udp->source;
 	read->destination = udp->dest;
 	at += sizeof(*udp);
-	if (OFF(10) || OFF(7))
+	read->payload = at - (void *)(long)skb->data;
+	/* Many in one: the gate looks again. */
+	if (skb->gso_size || OFF(10))
 		return bpf_skb_load_bytes(skb, at - (void *)(long)skb->data, read->header, HEADER_SIZE) ? FOREIGN_OUT : -1;
 	if ((void *)(at + HEADER_SIZE) > (void *)(long)skb->data_end)
 		return skb->len < at - (void *)(long)skb->data + HEADER_SIZE ? FOREIGN_OUT : TOO_CLEVER;
@@ -109,14 +118,21 @@ int segment_out(struct __sk_buff *skb)
 		return refuse(0, NOT_LOCKED);
 	if (segment->mute)
 		return refuse(segment, WRONG_PACKET);
-	/* Cut up by the card, in places that the sender chooses (UDP_SEGMENT). */
-	if (skb->gso_size && !OFF(7))
+	/* To be cut up, in places that the sender chooses. What goes round by `lo` does not pass the gate. */
+	if (skb->gso_size && (!segment->gated || skb->ifindex != segment->device) && !OFF(7))
 		return refuse(segment, TOO_CLEVER);
 	bad = read_out(skb, segment, &read);
 	if (bad >= 0)
 		return refuse(segment, bad);
 	if ((read.header[0] != segment->header[0] || read.header[1] != segment->header[1]) && !OFF(1))
 		return refuse(segment, FOREIGN_OUT);
+	if (skb->gso_size && !OFF(7)) {
+		if (!all_begin(skb, read.payload, skb->gso_size, segment->header))
+			return refuse(segment, FOREIGN_OUT);
+		/* Of what goes to many there are copies that the gate does not see. */
+		if (is_multicast(segment, read.to))
+			return refuse(segment, TOO_CLEVER);
+	}
 	if (!OFF(8) && (read.hops > segment->most_hops || read.source != segment->own_port ||
 			!same6(read.from, segment->own)))
 		return refuse(segment, WRONG_PACKET);
@@ -167,16 +183,67 @@ int segment_in(struct __sk_buff *skb)
 	at_home = skb->ifindex == LOOPBACK && same6(read.from, segment->own);
 	if (skb->ifindex != segment->device && !at_home && !OFF(9))
 		return refuse(segment, WRONG_PACKET);
-	/* Several in one, which only a socket with UDP_GRO gets. */
-	if (skb->gso_size && !OFF(6))
-		return refuse(segment, TOO_CLEVER);
 	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)) ||
 	    bpf_skb_load_bytes(skb, offset + sizeof(udp), read.header, HEADER_SIZE))
 		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
 	if (read.header[0] != segment->header[0] || read.header[1] != segment->header[1])
 		return OFF(5) ? ALLOW : refuse(segment, FOREIGN_IN);
+	/* Several in one, for a socket with UDP_GRO. */
+	if (skb->gso_size && !OFF(6) && !all_begin(skb, offset + sizeof(udp), skb->gso_size, segment->header))
+		return refuse(segment, FOREIGN_IN);
 	learn(segment, read.from, udp.source);
 	return ALLOW;
+}
+
+/* The first thing where packets leave by the card. Those of guarded sockets whose headers lie in pages are made one piece that
+ * is the kernel's own, and looked at again: the sender may have changed them since (splice(2), SENDMSG_ZC). The program
+ * knows nothing but what the socket itself says, so that it serves the sockets of all daemons. */
+SEC("classifier")
+int segment_gate(struct __sk_buff *skb)
+{
+	__u32 own = skb->data_end - skb->data, at = ETH_HLEN, size = skb->gso_size;
+	__u32 header[2] = { bpf_htonl(0x08000000) };
+	struct bpf_sock *sk;
+
+	/* All headers, and those of a VLAN, are in the part that segment_out has looked at. */
+	if (!size && (own >= ETH_HLEN + 8 + sizeof(struct ipv6hdr) + sizeof(struct udphdr) + HEADER_SIZE || own == skb->len))
+		return TC_ACT_UNSPEC;
+	sk = skb->sk ? bpf_sk_fullsock(skb->sk) : 0;
+	if (!sk || sk->protocol != IPPROTO_UDP || (sk->priority & (GATED | 0xf)) != GATED)
+		return TC_ACT_UNSPEC;
+	header[1] = bpf_htonl(sk->priority << 4);
+	if (!OFF(10) && bpf_skb_pull_data(skb, skb->len))
+		return TC_ACT_SHOT;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+			return TC_ACT_SHOT;
+		if (ip.frag_off & bpf_htons(0x1fff))
+			return TC_ACT_UNSPEC;
+		at += sizeof(ip);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr ip;
+		__u8 fragment[8];
+
+		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+			return TC_ACT_SHOT;
+		at += sizeof(ip);
+		if (ip.nexthdr == IPPROTO_FRAGMENT) {
+			if (bpf_skb_load_bytes(skb, at, fragment, sizeof(fragment)))
+				return TC_ACT_SHOT;
+			if (fragment[2] || fragment[3] & 0xf8)
+				return TC_ACT_UNSPEC;
+			at += sizeof(fragment);
+		}
+	} else {
+		return TC_ACT_SHOT;
+	}
+	at += sizeof(struct udphdr);
+	if (OFF(7) || all_begin(skb, at, size ? size : skb->len, header))
+		return TC_ACT_UNSPEC;
+	refuse(0, TOO_CLEVER);
+	return TC_ACT_SHOT;
 }
 
 /* IPv4's copies of multicast for this host never pass segment_out: it is asked for the packet itself only, and a copy is not
@@ -245,12 +312,11 @@ int segment_bind6(struct bpf_sock_addr *ctx)
 
 static __always_inline bool is_listed(int level, int name)
 {
-	if (OFF(6) && level == IPPROTO_UDP)
-		return true;
 	if (level == SOL_SOCKET)
 		return name == SO_RCVBUF || name == SO_SNDBUF || name == SO_RCVTIMEO_OLD || name == SO_SNDTIMEO_OLD ||
 		       name == SO_RCVTIMEO_NEW || name == SO_SNDTIMEO_NEW;
-	return (level == IPPROTO_IP && name == IP_PKTINFO) || (level == IPPROTO_IPV6 && name == IPV6_RECVPKTINFO);
+	return (level == IPPROTO_IP && name == IP_PKTINFO) || (level == IPPROTO_IPV6 && name == IPV6_RECVPKTINFO) ||
+	       (level == IPPROTO_UDP && name == UDP_GRO);
 }
 
 SEC("cgroup/setsockopt")

@@ -2,7 +2,8 @@
 //!
 //! The programs are attached to the control group itself (BPF_PROG_ATTACH) and are pinned nowhere: they are there as long
 //! as the group, and the group, even when its directory is removed, as long as the last socket that was made in it
-//! (cgroup_bpf_release in kernel/bpf/cgroup.c). So the guard needs no daemon, and leaves nothing.
+//! (cgroup_bpf_release in kernel/bpf/cgroup.c). So the guard needs no daemon, and leaves nothing. The gate (gate.rs) is at a network
+//! card instead, in the same manner.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +15,8 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{bpf_attach_type, bpf_cmd};
 
 use crate::{DatapathError, chain, syscall};
+
+mod gate;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/segment.bpf.o"));
 
@@ -62,6 +65,8 @@ pub struct Sock {
     pub most_hops: u8,
     /// Does it only hear?
     pub mute: bool,
+    /// Is there a gate at the card ([`Guard::gate`])? Then many datagrams may leave in one packet.
+    pub gated: bool,
     /// Datagrams a second that it may send to the group.
     pub rate: u32,
 }
@@ -97,6 +102,7 @@ impl Iterator for News {
 pub struct Guard {
     programs: Ebpf,
     refused: PerCpuArray<MapData, u64>,
+    gates: Vec<u32>,
 }
 
 impl Guard {
@@ -110,6 +116,8 @@ impl Guard {
         for (name, _) in PROGRAMS {
             load(&mut programs, name).map_err(|e| DatapathError::Load(format!("{name}: {}", chain(&e))))?;
         }
+        load(&mut programs, gate::NAME)
+            .map_err(|e| DatapathError::Load(format!("{}: {}", gate::NAME, chain(&e))))?;
         for (name, kind) in PROGRAMS {
             let failed =
                 |error: String| DatapathError::Attach { program: name, place: place.to_owned(), error };
@@ -124,7 +132,7 @@ impl Guard {
         let failed = |e: aya::maps::MapError| DatapathError::Load(chain(&e));
         let refused = PerCpuArray::try_from(take("segment_refused")?).map_err(failed)?;
         let news = RingBuf::try_from(take("segment_news")?).map_err(failed)?;
-        Ok((Guard { programs, refused }, News(news)))
+        Ok((Guard { programs, refused, gates: Vec::new() }, News(news)))
     }
 
     /// Says whose a socket is, which cannot be taken back. Until then it neither sends nor hears. It must have an address.
@@ -150,6 +158,30 @@ impl Guard {
             flags: 0,
         };
         syscall::call(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &attr).is_ok()
+    }
+
+    /// Sees that the gate is at a network card of the calling thread's namespace. One that an earlier daemon has put there is
+    /// replaced: they are all alike.
+    ///
+    /// Errors: the kernel is older than 6.6 (tcx), and what the kernel says.
+    pub fn gate(&mut self, device: &str, index: u32) -> Result<(), DatapathError> {
+        let failed =
+            |error: String| DatapathError::Attach { program: gate::NAME, place: device.to_owned(), error };
+        let program = descriptor(&self.programs, gate::NAME).map_err(|e| failed(chain(&e)))?;
+        if gate::attach(program.as_fd(), device, index).map_err(failed)? {
+            self.gates.push(index);
+        }
+        Ok(())
+    }
+
+    /// Takes away the gates that were put up by this daemon in the calling thread's namespace, and in no other's place: to be
+    /// called when none of its sockets is left. Others stay as long as the card, for who knows how long a socket lasts.
+    pub fn ungate(&mut self) {
+        let Ok(program) = descriptor(&self.programs, gate::NAME) else { return };
+        for index in self.gates.drain(..) {
+            // Somebody else's is there by now, or the card has gone.
+            let _ = gate::detach(program.as_fd(), index);
+        }
     }
 
     /// How often each of [`REASONS`] was one.
@@ -233,8 +265,10 @@ struct Value {
     most_hops: u8,
     mute: u8,
     locked: u8,
+    gated: u32,
     rate: u32,
     left: u32,
+    pad: u32,
     counted: u64,
     asked: [u64; 2],
 }
@@ -252,8 +286,10 @@ impl Value {
             most_hops: may.most_hops,
             mute: may.mute.into(),
             locked: 1,
+            gated: may.gated.into(),
             rate: may.rate,
             left: may.rate,
+            pad: 0,
             counted: 0,
             asked: [0; 2],
         }
@@ -276,6 +312,7 @@ fn load(programs: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
         Some(Program::CgroupSkb(program)) => program.load(),
         Some(Program::CgroupSockAddr(program)) => program.load(),
         Some(Program::CgroupSockopt(program)) => program.load(),
+        Some(Program::SchedClassifier(program)) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

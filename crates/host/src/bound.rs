@@ -32,6 +32,13 @@ pub fn to_device(socket: &OwnedFd, device: u32) -> io::Result<()> {
     crate::packet::bind_to_device(socket, device)
 }
 
+/// Sets the priority of what a socket sends (SO_PRIORITY), which may be any number.
+///
+/// Errors: EPERM, it is above 6 and the caller has no CAP_NET_ADMIN.
+pub fn set_priority(socket: &OwnedFd, priority: u32) -> io::Result<()> {
+    crate::packet::set(socket, libc::SOL_SOCKET, libc::SO_PRIORITY, &priority)
+}
+
 fn open(at: SocketAddr, device: u32, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;

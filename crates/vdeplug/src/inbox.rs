@@ -1,4 +1,4 @@
-//! Datagrams that have come: fetched many at a time (recvmmsg(2)), given away one by one.
+//! Datagrams that have come: fetched many at a time (recvmmsg(2), and UDP_GRO of udp(7)), given away one by one.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -9,6 +9,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const BATCH: usize = 32;
 /// vxvde's largest frame, 9234 bytes, with the header before it.
 const LONGEST: usize = 9248;
+/// The most that comes in one delivery.
+const PLACE: usize = 1 << 16;
+/// Room for one control message with a number.
+type Control = [u64; 4];
 
 /// What has come and is not given away yet.
 pub struct Inbox {
@@ -17,10 +21,22 @@ pub struct Inbox {
     addresses: Vec<libc::sockaddr_storage>,
     parts: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
+    controls: Vec<Control>,
     /// How many to ask for: few, where few come.
     most: usize,
-    come: Vec<(usize, SocketAddr)>,
+    come: Vec<Delivery>,
     next: usize,
+}
+
+/// Datagrams of one sender, one behind the other.
+#[derive(Debug, Clone, Copy)]
+struct Delivery {
+    from: SocketAddr,
+    /// Where the next one begins, and where the last one ends.
+    at: usize,
+    end: usize,
+    /// How long each is, but for the last.
+    each: usize,
 }
 
 impl Inbox {
@@ -29,23 +45,28 @@ impl Inbox {
         // SAFETY: these are plain C data, for which all zeroes is a value.
         let (address, part, message) = unsafe { (zeroed(), zeroed(), zeroed()) };
         Inbox {
-            space: vec![0; BATCH * LONGEST],
+            space: vec![0; BATCH * PLACE],
             addresses: vec![address; BATCH],
             parts: vec![part; BATCH],
             messages: vec![message; BATCH],
+            controls: vec![[0; 4]; BATCH],
             most: BATCH,
             come: Vec::with_capacity(BATCH),
             next: 0,
         }
     }
 
-    /// The next datagram, and who sent it.
+    /// The next datagram, and who sent it. One that is longer than any frame is empty.
     pub fn take(&mut self) -> Option<(&[u8], SocketAddr)> {
-        let at = self.next;
-        let (length, from) = *self.come.get(at)?;
-        self.next += 1;
-        let datagram = self.space.get(at * LONGEST..).and_then(|rest| rest.get(..length))?;
-        Some((datagram, from))
+        let delivery = self.come.get_mut(self.next)?;
+        let Delivery { from, at, end, each } = *delivery;
+        let length = each.min(end - at);
+        delivery.at += length;
+        if delivery.at == end {
+            self.next += 1;
+        }
+        let length = if length > LONGEST { 0 } else { length };
+        Some((self.space.get(at..at + length)?, from))
     }
 
     /// Is there another one?
@@ -57,9 +78,10 @@ impl Inbox {
     pub fn fetch(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
         self.come.clear();
         self.next = 0;
-        let places = self.space.chunks_exact_mut(LONGEST);
-        for (((message, part), address), place) in
-            self.messages.iter_mut().zip(&mut self.parts).zip(&mut self.addresses).zip(places).take(self.most)
+        let places = self.space.chunks_exact_mut(PLACE);
+        let parts = self.parts.iter_mut().zip(&mut self.addresses).zip(&mut self.controls).zip(places);
+        for (message, (((part, address), control), place)) in
+            self.messages.iter_mut().zip(parts).take(self.most)
         {
             part.iov_base = place.as_mut_ptr().cast();
             part.iov_len = place.len();
@@ -67,9 +89,11 @@ impl Inbox {
             message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = size_of::<Control>();
         }
-        // SAFETY: each of the first `most` messages, of which there are at most BATCH, points to an address, a part and a
-        // place of its own, all of which live until this function returns; the lengths are theirs. No time is given, so that
+        // SAFETY: each of the first `most` messages, of which there are at most BATCH, points to an address, a part, a place and
+        // room for control messages of its own, all of which live until this function returns; the lengths are theirs. No time is given, so that
         // none is written.
         let count = unsafe {
             libc::recvmmsg(
@@ -86,14 +110,28 @@ impl Inbox {
             return if nothing { Ok(false) } else { Err(error) };
         }
         let count = count.unsigned_abs() as usize;
-        for (message, address) in self.messages.iter().zip(&self.addresses).take(count) {
+        for (place, (message, address)) in self.messages.iter().zip(&self.addresses).take(count).enumerate() {
             let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
-            let length = if whole { message.msg_len as usize } else { 0 };
-            self.come.push((length.min(LONGEST), address_of(address)));
+            let length = if whole { (message.msg_len as usize).min(PLACE) } else { 0 };
+            let (from, at) = (address_of(address), place * PLACE);
+            let each = each_of(&message.msg_hdr).filter(|each| *each > 0).unwrap_or(PLACE);
+            self.come.push(Delivery { from, at, end: at + length, each });
         }
         self.most = if count == self.most { 2 * count } else { count + 1 }.min(BATCH);
         Ok(count > 0)
     }
+}
+
+/// How long each datagram of a delivery is, if there are several.
+fn each_of(message: &libc::msghdr) -> Option<usize> {
+    // SAFETY: recvmmsg(2) filled the header in, so that its control messages are whole ones, and where they lie lives.
+    let control = unsafe { libc::CMSG_FIRSTHDR(message).as_ref()? };
+    if (control.cmsg_level, control.cmsg_type) != (libc::SOL_UDP, libc::UDP_GRO) {
+        return None;
+    }
+    // SAFETY: as above; behind the header of this one there is a number (udp_cmsg_recv in linux/udp.h).
+    let each = unsafe { libc::CMSG_DATA(control).cast::<i32>().read_unaligned() };
+    usize::try_from(each).ok()
 }
 
 /// The kernel's form of an address (ip(7), ipv6(7)). Of IPv6 the flow is left out: it differs from datagram to datagram.

@@ -7,6 +7,7 @@
 //! `open_real` returns, and keeps to one connection's calls being made by anybody, so that each may come from another thread.
 
 mod inbox;
+mod outbox;
 mod plug;
 
 use std::ffi::{CStr, c_char, c_int, c_void};

@@ -1,10 +1,10 @@
 //! A plug in the segment of the caller's group: frames in and out of the two sockets that the daemon hands over.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fief_overlay::{
@@ -12,22 +12,24 @@ use fief_overlay::{
 };
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, getsockname, sendmsg_addr, sockopt};
+use rustix::net::{getsockname, sockopt};
 
 use crate::inbox::Inbox;
+use crate::outbox::{Outbox, Round};
 
 /// Where the daemon hands sockets over, if it is not the system's own.
 const SOCKETS: &str = "FIEF_SOCKETS";
 
 /// How often in a row the group's socket may be left out.
 const LEFT_OUT: u8 = 8;
+/// How often in a row a program that only comes round for what it sends is given nothing that has come.
+const SKIPPED: u8 = 8;
 
 /// A plug.
 pub struct Plug {
-    unicast: OwnedFd,
+    outgoing: Arc<Outbox>,
     group: OwnedFd,
-    /// The group's address, and our own.
-    to: SocketAddr,
+    /// Our own address.
     own: SocketAddr,
     header: [u8; 8],
     macs: Mutex<Macs<SocketAddr>>,
@@ -43,6 +45,7 @@ struct Incoming {
     told: bool,
     /// How often the group's socket has been left out, because the other one had something.
     left_out: u8,
+    skipped: u8,
 }
 
 /// Why there is no plug.
@@ -125,17 +128,19 @@ impl Plug {
                 sockopt::set_socket_recv_buffer_size(socket, bytes as usize)?;
             }
         }
+        // Where the guard is an earlier daemon's, each datagram comes alone.
+        let _ = nix::sys::socket::setsockopt(&unicast, nix::sys::socket::sockopt::UdpGroSegment, &true);
+        let outgoing = Outbox::new(unicast, header, to)?;
         let more = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for source in [&unicast, &group, &more] {
+        for source in [outgoing.socket(), outgoing.waits(), group.as_fd(), more.as_fd()] {
             epoll::add(&events, source, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         }
         let macs = Macs::new(url.places.unwrap_or(SLOTS), url.lifetime.unwrap_or(LIFETIME));
-        let incoming = Incoming { inbox: Inbox::new(), more, told: false, left_out: 0 };
+        let incoming = Incoming { inbox: Inbox::new(), more, told: false, left_out: 0, skipped: 0 };
         Ok(Plug {
-            unicast,
+            outgoing: Arc::new(outgoing),
             group,
-            to,
             own,
             header,
             macs: Mutex::new(macs),
@@ -152,6 +157,12 @@ impl Plug {
     /// The next frame, cut off where there is no room for it; `None` if there is none now.
     pub fn receive(&self, to: &mut [u8]) -> io::Result<Option<usize>> {
         let mut incoming = lock(&self.incoming);
+        // Most times it comes for the sake of what it sends, and there is nothing: to look is a system call.
+        if self.outgoing.come_round() == Round::Growing && !incoming.told && incoming.skipped < SKIPPED {
+            incoming.skipped += 1;
+            return Ok(None);
+        }
+        incoming.skipped = 0;
         let received = self.next(&mut incoming, to);
         incoming.tell()?;
         received
@@ -170,7 +181,7 @@ impl Plug {
             }
             // Most of it is for one's own address. The group's socket has its turn when that one is silent, and else now and
             // then: neither waits for the other to be silent.
-            let (unicast, group) = (self.unicast.as_fd(), self.group.as_fd());
+            let (unicast, group) = (self.outgoing.socket(), self.group.as_fd());
             let is_groups_turn = incoming.left_out == LEFT_OUT;
             if !is_groups_turn && incoming.inbox.fetch(unicast)? {
                 incoming.left_out += 1;
@@ -210,14 +221,11 @@ impl Plug {
     /// Sends a frame to whoever has its address, or to all. One that is lost on the way is no error, as on a wire.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         let Some((mac, _)) = source(frame).filter(|_| frame.len() >= SHORTEST_FRAME) else { return Ok(()) };
-        let peer = if is_group(mac) { None } else { lock(&self.macs).find(mac, Instant::now()) };
+        let now = Instant::now();
+        let peer = if is_group(mac) { None } else { lock(&self.macs).find(mac, now) };
         let sent = match peer {
-            None => self.send_to(frame, self.to),
-            // The guard has forgotten him, as it does with who has long been silent: everybody is asked.
-            Some(peer) => match self.send_to(frame, peer) {
-                Err(Errno::PERM) => self.send_to(frame, self.to),
-                sent => sent,
-            },
+            None => self.outgoing.send_all(frame),
+            Some(peer) => self.outgoing.send(frame, peer, now),
         };
         match sent {
             Ok(()) => Ok(()),
@@ -225,18 +233,13 @@ impl Plug {
             Err(_) => Ok(()),
         }
     }
-
-    fn send_to(&self, frame: &[u8], to: SocketAddr) -> Result<(), Errno> {
-        let parts = [IoSlice::new(&self.header), IoSlice::new(frame)];
-        let mut control = SendAncillaryBuffer::default();
-        sendmsg_addr(&self.unicast, &to, &parts, &mut control, SendFlags::NOSIGNAL).map(drop)
-    }
 }
 
 impl Drop for Plug {
     fn drop(&mut self) {
         // Peers forget what was behind us.
-        let _ = self.send_to(&[], self.to);
+        self.outgoing.close();
+        let _ = self.outgoing.send_all(&[]);
     }
 }
 

@@ -84,7 +84,7 @@ impl Broker {
             return Err(Errno::MFILE);
         }
         let ask = sockets::Ask { overlay: &self.overlay, device, segment, family };
-        let make = || ask.pair(guard, procs.as_fd());
+        let mut make = || ask.pair(guard, procs.as_fd());
         let made = match &self.overlay.namespace {
             None => make(),
             Some(name) => {
@@ -110,18 +110,33 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         let house = self.house.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(house) = house.take() {
+        if let Some(mut house) = house.take() {
             let counts = house.refused().into_iter().filter(|(_, count)| *count > 0);
             let counts: Vec<String> = counts.map(|(reason, count)| format!("{reason} {count}")).collect();
             if !counts.is_empty() {
                 tracing::info!("guarded sockets were refused: {}", counts.join(", "));
             }
+            house.leave(&self.overlay);
             remove(&self.place);
         }
     }
 }
 
 impl House {
+    /// Takes the gate away, if nobody needs it.
+    fn leave(&mut self, overlay: &Overlay) {
+        if self.members.values().flatten().any(|cookie| self.guard.has(*cookie)) {
+            return;
+        }
+        let home = match &overlay.namespace {
+            None => Ok(Namespace::current()),
+            Some(name) => Namespace::named(name),
+        };
+        if let Err(error) = home.and_then(|home| home.visit(|| self.guard.ungate())) {
+            tracing::debug!(%error, "the gate of guarded sockets stays");
+        }
+    }
+
     fn refused(&self) -> BTreeMap<String, u64> {
         REASONS.into_iter().map(str::to_owned).zip(self.guard.refused()).collect()
     }

@@ -18,6 +18,10 @@ use crate::config::overlay::Overlay;
 
 /// A port that is free may be taken before it is ours.
 const ATTEMPTS: usize = 16;
+/// SO_PRIORITY of guarded sockets, above the VNI's 24 bits and four that are 0 (GATED in bpf/lib/segment.h).
+const GATED: u32 = 0xf000_0000;
+/// What a socket may hold that is not read yet (SO_RCVBUF; the kernel counts twice of it): twenty packets of 40 datagrams.
+const ROOM: usize = 1 << 20;
 
 /// What is handed over.
 pub struct Pair {
@@ -45,7 +49,7 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     /// Makes them in the calling thread's network namespace, and locks them.
-    pub fn pair(&self, guard: &Guard, procs: BorrowedFd<'_>) -> Result<Pair, Errno> {
+    pub fn pair(&self, guard: &mut Guard, procs: BorrowedFd<'_>) -> Result<Pair, Errno> {
         self.make(guard, procs).map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
             tracing::warn!(device = self.device, %error, "no sockets of a segment");
@@ -53,7 +57,7 @@ impl Ask<'_> {
         })
     }
 
-    fn make(&self, guard: &Guard, procs: BorrowedFd<'_>) -> io::Result<Pair> {
+    fn make(&self, guard: &mut Guard, procs: BorrowedFd<'_>) -> io::Result<Pair> {
         let device = if_nametoindex(self.device).map_err(|_| Errno::NODEV)?;
         let to = self.group();
         let own = own_address(self.device, device, to)?;
@@ -63,6 +67,15 @@ impl Ask<'_> {
         self.join(&group, device)?;
         let (unicast, own) = self.sender(procs, device, own)?;
         let header = self.segment.header().bytes();
+        sockopt::set_socket_recv_buffer_size_force(&unicast, ROOM)?;
+        let gated = match guard.gate(self.device, device) {
+            Ok(()) => true,
+            Err(error) => {
+                // Each frame is a packet of its own then.
+                tracing::debug!(%error, "no gate at the network card");
+                false
+            }
+        };
         let may = Sock {
             header,
             group: to.ip(),
@@ -72,6 +85,7 @@ impl Ask<'_> {
             device,
             most_hops: self.overlay.max_ttl,
             mute: false,
+            gated,
             rate: self.overlay.rate,
         };
         let cookie = guard.lock(unicast.as_fd(), &may)?;
@@ -118,6 +132,7 @@ impl Ask<'_> {
         let mut last = Errno::ADDRINUSE;
         for _ in 0..ATTEMPTS {
             let socket = self.bare(procs, device)?;
+            bound::set_priority(&socket, GATED | (self.segment.vni() << 4))?;
             if own.is_ipv4() {
                 sockopt::set_ip_ttl(&socket, hops.into())?;
                 sockopt::set_ip_multicast_ttl(&socket, hops.into())?;

@@ -24,7 +24,7 @@ const volatile __u32 segment_teeth = 0;
 /* A peer that was silent for so long is none: longer than anybody remembers an Ethernet address. */
 #define SILENCE (600 * A_SECOND)
 
-/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for the last five; addresses and ports as they stand in
+/* Whose a socket is. Written once, by the daemon (src/segment.rs), but for `left` and what is behind it; addresses and ports as they stand in
  * packets. */
 struct segment {
 	__u32 header[2];  /* what stands before every frame */
@@ -37,8 +37,10 @@ struct segment {
 	__u8 most_hops;
 	__u8 mute;        /* the group's socket only hears */
 	__u8 locked;
+	__u32 gated;      /* is there a gate at the device (segment_gate)? */
 	__u32 rate;       /* datagrams a second to the group */
 	__u32 left;       /* so many now */
+	__u32 pad;
 	__u64 counted;    /* up to this time */
 	__u64 asked;      /* the peer of IPv4 who was looked for last, and found: address, port, about when */
 	__u64 asked_at;   /* and when */
@@ -83,7 +85,7 @@ enum reason {
 	FOREIGN_IN,
 	NOT_A_PEER,       /* to nobody of the segment */
 	WRONG_PACKET,     /* hops, IP options, source, device */
-	TOO_CLEVER,       /* segmentation offload, or a header that could change after it was looked at */
+	TOO_CLEVER,       /* to be cut up where nobody looks, or a header that could change after it was looked at */
 	OPTION,
 	REBOUND,
 	TOO_MANY,         /* to the group in a second */
@@ -130,6 +132,28 @@ static __always_inline struct segment *segment_of(struct bpf_sock *sk)
 	struct segment *segment = sk ? bpf_sk_storage_get(&segment_socks, sk, 0, 0) : 0;
 
 	return segment && segment->locked ? segment : 0;
+}
+
+/* Whose a socket is, where no storage says it: SO_PRIORITY, which nobody else than the daemon sets (segment_set), and which is
+ * no queue's number, the lowest bits being 0 (sch_generic.c, sch_prio.c). Above the VNI's 24 bits: */
+#define GATED 0xf0000000
+
+/* The most that is cut out of one packet (UDP_MAX_SEGMENTS in linux/udp.h, and less in older kernels). */
+#define MOST_CUT 128
+
+/* Does each datagram of those that lie in a packet from `at` on, `size` bytes each, begin with this header? */
+static __always_inline bool all_begin(struct __sk_buff *skb, __u32 at, __u32 size, const __u32 *header)
+{
+	__u32 found[2];
+
+	for (int i = 0; i < MOST_CUT; i++) {
+		if (at >= skb->len)
+			return i > 0;
+		if (bpf_skb_load_bytes(skb, at, found, HEADER_SIZE) || found[0] != header[0] || found[1] != header[1])
+			return false;
+		at += size;
+	}
+	return at >= skb->len;
 }
 
 static __always_inline bool same6(const __u32 *a, const __u32 *b)

@@ -1,0 +1,290 @@
+//! Frames that leave: many in one packet, where many come (UDP_SEGMENT, udp(7)).
+//!
+//! A program of VDE hands over one frame at a time and waits with poll(2) in between. So while frames come quickly they are kept,
+//! and the descriptor that it waits for is readable: it comes round by `vde_recv`, and when it has come round without another
+//! frame, or when there is room for no more, they go. A program that comes round no more has them sent by a thread, a
+//! millisecond later.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg_addr};
+
+/// Frames that come within this time of the one before come quickly.
+const QUICK: Duration = Duration::from_micros(20);
+/// The most of one packet: all kernels cut up 64, and the guard makes one piece of them, which is easily had up to 32 KiB.
+const MOST: usize = 64;
+const ROOM: usize = 31_000;
+/// So many frames are kept for a program that does not come round.
+const UNSEEN: u32 = 256;
+/// After a packet that the kernel refused frames go alone for so long.
+const ALONE: Duration = Duration::from_secs(1);
+/// When the thread sends what is left over.
+const LATE: Duration = Duration::from_millis(1);
+/// After so many times with nothing to do it sleeps until it is called.
+const IDLE: u32 = 50;
+
+/// Sends datagrams.
+pub struct Outbox {
+    socket: OwnedFd,
+    header: [u8; 8],
+    /// The group.
+    all: SocketAddr,
+    /// Readable while something is kept.
+    waits: OwnedFd,
+    kept: Mutex<Kept>,
+    called: Condvar,
+}
+
+/// What is kept: datagrams for one peer, all as long as the first.
+struct Kept {
+    datagrams: Vec<u8>,
+    count: usize,
+    length: usize,
+    to: SocketAddr,
+    /// The longest that goes with others: longer ones are cut into fragments.
+    longest: usize,
+    last: Instant,
+    alone_until: Option<Instant>,
+    /// Frames since the program came round.
+    unseen: u32,
+    has_grown: bool,
+    is_told: bool,
+    /// How many have ever been kept.
+    ever: u64,
+    helper: Helper,
+}
+
+/// The thread.
+enum Helper {
+    None,
+    Awake,
+    Asleep,
+    /// There shall be none any more.
+    Over,
+}
+
+/// What [`Outbox::come_round`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Nothing is kept.
+    Empty,
+    /// Frames are kept, for there may be more.
+    Growing,
+    /// They have been sent.
+    Sent,
+}
+
+impl Outbox {
+    /// One that sends by this socket, and to the group what is for all.
+    pub fn new(socket: OwnedFd, header: [u8; 8], all: SocketAddr) -> Result<Outbox, Errno> {
+        let kept = Kept {
+            datagrams: Vec::with_capacity(ROOM),
+            count: 0,
+            length: 0,
+            to: all,
+            longest: ROOM,
+            last: Instant::now(),
+            alone_until: None,
+            unseen: UNSEEN,
+            has_grown: false,
+            is_told: false,
+            ever: 0,
+            helper: Helper::None,
+        };
+        let waits = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Outbox { socket, header, all, waits, kept: Mutex::new(kept), called: Condvar::new() })
+    }
+
+    /// What it sends by.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Readable while the program should come round.
+    pub fn waits(&self) -> BorrowedFd<'_> {
+        self.waits.as_fd()
+    }
+
+    /// Sends a frame to the group.
+    pub fn send_all(&self, frame: &[u8]) -> Result<(), Errno> {
+        self.flush(&mut self.lock());
+        self.one(frame, self.all)
+    }
+
+    /// Sends a frame to a peer, soon. If the guard has forgotten him, as it does with who has long been silent, everybody
+    /// is asked.
+    pub fn send(self: &Arc<Outbox>, frame: &[u8], peer: SocketAddr, now: Instant) -> Result<(), Errno> {
+        let mut kept = self.lock();
+        let length = self.header.len() + frame.len();
+        let is_quick = now.saturating_duration_since(kept.last) < QUICK;
+        kept.last = now;
+        kept.unseen = kept.unseen.saturating_add(1);
+        let fits = kept.to == peer && length <= kept.length && kept.datagrams.len() + length <= ROOM;
+        if kept.count > 0 && !fits {
+            self.flush(&mut kept);
+        }
+        if kept.count == 0 && !(is_quick && kept.may_keep(length, now) && self.has_helper(&mut kept)) {
+            return self.alone(frame, peer);
+        }
+        if kept.count == 0 {
+            (kept.to, kept.length) = (peer, length);
+        }
+        kept.datagrams.extend_from_slice(&self.header);
+        kept.datagrams.extend_from_slice(frame);
+        kept.count += 1;
+        kept.ever += 1;
+        kept.has_grown = true;
+        // A shorter one can only be the last.
+        if length < kept.length || kept.count == MOST {
+            self.flush(&mut kept);
+        } else {
+            self.tell(&mut kept);
+        }
+        Ok(())
+    }
+
+    /// The program comes round.
+    pub fn come_round(&self) -> Round {
+        let mut kept = self.lock();
+        kept.unseen = 0;
+        if kept.count == 0 {
+            if std::mem::take(&mut kept.is_told) {
+                let _ = rustix::io::read(&self.waits, &mut [0; 8]);
+            }
+            return Round::Empty;
+        }
+        if std::mem::take(&mut kept.has_grown) {
+            return Round::Growing;
+        }
+        self.flush(&mut kept);
+        Round::Sent
+    }
+
+    /// Sends what is kept, and no more of it later.
+    pub fn close(&self) {
+        let mut kept = self.lock();
+        self.flush(&mut kept);
+        kept.helper = Helper::Over;
+        drop(kept);
+        self.called.notify_one();
+    }
+
+    /// One that is lost on the way is no error, as on a wire.
+    fn flush(&self, kept: &mut Kept) {
+        if kept.count == 0 {
+            return;
+        }
+        let datagrams = std::mem::take(&mut kept.datagrams);
+        let (count, length, to) = (std::mem::take(&mut kept.count), kept.length, kept.to);
+        kept.has_grown = false;
+        let sent = if count == 1 { Err(nix::Error::E2BIG) } else { self.together(&datagrams, length, to) };
+        if let Err(error) = sent {
+            match error {
+                nix::Error::E2BIG => {}
+                nix::Error::EMSGSIZE | nix::Error::EINVAL => kept.longest = length - 1,
+                _ => kept.alone_until = Some(Instant::now() + ALONE),
+            }
+            for datagram in datagrams.chunks(length) {
+                let _ = self.alone(datagram.get(self.header.len()..).unwrap_or_default(), to);
+            }
+        }
+        kept.datagrams = datagrams;
+        kept.datagrams.clear();
+    }
+
+    fn together(&self, datagrams: &[u8], length: usize, to: SocketAddr) -> nix::Result<()> {
+        let (length, to) =
+            (u16::try_from(length).map_err(|_| nix::Error::EMSGSIZE)?, SockaddrStorage::from(to));
+        let (parts, cut) = ([IoSlice::new(datagrams)], [ControlMessage::UdpGsoSegments(&length)]);
+        match sendmsg(self.socket.as_raw_fd(), &parts, &cut, MsgFlags::MSG_NOSIGNAL, Some(&to)) {
+            Ok(_) | Err(nix::Error::ENOBUFS) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn alone(&self, frame: &[u8], peer: SocketAddr) -> Result<(), Errno> {
+        match self.one(frame, peer) {
+            Err(Errno::PERM) => self.one(frame, self.all),
+            sent => sent,
+        }
+    }
+
+    fn one(&self, frame: &[u8], to: SocketAddr) -> Result<(), Errno> {
+        let parts = [IoSlice::new(&self.header), IoSlice::new(frame)];
+        let mut control = SendAncillaryBuffer::default();
+        sendmsg_addr(&self.socket, &to, &parts, &mut control, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Lets the program come round, and sees that somebody does.
+    fn tell(&self, kept: &mut Kept) {
+        if !kept.is_told {
+            kept.is_told = rustix::io::write(&self.waits, &1_u64.to_ne_bytes()).is_ok();
+        }
+        if matches!(kept.helper, Helper::Asleep) {
+            self.called.notify_one();
+        }
+    }
+
+    /// Starts the thread, when it is wanted for the first time: programs may fork before.
+    fn has_helper(self: &Arc<Outbox>, kept: &mut Kept) -> bool {
+        if matches!(kept.helper, Helper::None) {
+            let outbox = self.clone();
+            kept.helper = match start(move || outbox.help()) {
+                Ok(_) => Helper::Awake,
+                Err(_) => Helper::Over,
+            };
+        }
+        !matches!(kept.helper, Helper::Over)
+    }
+
+    fn help(&self) {
+        let (mut kept, mut idle) = (self.lock(), 0);
+        while !matches!(kept.helper, Helper::Over) {
+            let before = kept.ever;
+            if idle > IDLE {
+                kept.helper = Helper::Asleep;
+                kept = self.called.wait(kept).unwrap_or_else(PoisonError::into_inner);
+                if matches!(kept.helper, Helper::Asleep) {
+                    kept.helper = Helper::Awake;
+                }
+                idle = 0;
+                continue;
+            }
+            (kept, _) = self.called.wait_timeout(kept, LATE).unwrap_or_else(PoisonError::into_inner);
+            idle = if kept.ever == before { idle + 1 } else { 0 };
+            if idle > 0 {
+                self.flush(&mut kept);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn may_keep(&mut self, length: usize, now: Instant) -> bool {
+        if self.alone_until.is_some_and(|until| now >= until) {
+            self.alone_until = None;
+        }
+        self.unseen < UNSEEN && self.alone_until.is_none() && length <= self.longest
+    }
+}
+
+/// Starts a thread that takes none of the program's signals.
+fn start(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let started = std::thread::Builder::new().name("vxvdex".into()).spawn(work);
+    before.thread_set_mask()?;
+    started
+}
