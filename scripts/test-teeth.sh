@@ -78,7 +78,8 @@ guard-06                            guarded_socket_hole_06
 guard-07                            guarded_socket_hole_07
 guard-08                            guarded_socket_hole_08
 guard-09                            guarded_socket_hole_09
-guard-10                            guarded_socket_hole_10
+guard-10                            holes::guarded_socket_hole_10
+guard-10                            guarded_socket_hole_10_in_many
 guard-12                            guarded_socket_hole_12
 guard-01                            guarded_socket_hole_11
 guard-03                            guarded_socket_hole_15

@@ -13,7 +13,8 @@ ADDRESSES = ["ff05:56de::3e8", "ff05:56de::3e9", "ff02::1", "fd00::9", "fd00::1"
      "10.0.0.255", "255.255.255.255", "0.0.0.0"]
 PORTS = [14789, 5555, 5556, 53, 0, 65535, own[1], *THEIRS, *THEIRS]
 LEVELS = [0, 1, 17, 41, 58, 136, 263, 6]
-LISTED = {(1, 7), (1, 8), (1, 20), (1, 21), (1, 66), (1, 67), (0, 8), (41, 49)}
+LISTED = {(1, 7), (1, 8), (1, 20), (1, 21), (1, 66), (1, 67), (0, 8), (17, 104), (41, 49)}
+PEER = ("fd00::9" if SIX else "10.0.0.9", 5555)
 # Options that a UDP socket has and a user may set, or has once had: SO_*, IP_*, IPV6_*, UDP_*.
 OPTIONS = [(1, n) for n in (2, 6, 7, 8, 12, 13, 15, 20, 25, 29, 36, 37, 46, 47, 60, 61, 62)] + \
     [(0, n) for n in (1, 2, 4, 8, 10, 11, 12, 15, 19, 23, 32, 33, 34, 35, 36, 39, 40, 41, 48, 49, 50)] + \
@@ -71,9 +72,10 @@ def message_of_control():
 
 # A valid one for the card to cut up.
 def segments():
-    parts = [pick([header, header, theirs("")[:8]]) + frame(MARK) for _ in range(rnd.randrange(2, 5))]
+    heads = [header, header, theirs("")[:8]] if rnd.random() < 0.5 else [header]
+    parts = [pick(heads) + frame(MARK) for _ in range(rnd.randrange(2, 5))]
     size = struct.pack("=H", 30)
-    u.sendmsg([b"".join(part.ljust(30, b".") for part in parts)], [(17, 103, size)], socket.MSG_DONTWAIT, to)
+    u.sendmsg([b"".join(part.ljust(30, b".") for part in parts)], [(17, 103, size)], socket.MSG_DONTWAIT, pick([to, PEER, PEER]))
 
 
 def option():

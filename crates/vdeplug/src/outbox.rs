@@ -288,3 +288,150 @@ fn start(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>
     before.thread_set_mask()?;
     started
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    const HEADER: [u8; 8] = [8, 0, 0, 0, 0, 3, 0xe8, 0];
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// An outbox, and who hears what is for a peer and for all.
+    fn opened(host: &str) -> (Arc<Outbox>, UdpSocket, UdpSocket) {
+        let [socket, peer, all] = [(); 3].map(|()| UdpSocket::bind((host, 0)).unwrap());
+        for hears in [&peer, &all] {
+            hears.set_read_timeout(Some(SOON)).unwrap();
+        }
+        let to = all.local_addr().unwrap();
+        (Arc::new(Outbox::new(socket.into(), HEADER, to).unwrap()), peer, all)
+    }
+
+    fn frame(number: usize, length: usize) -> Vec<u8> {
+        let mut frame = vec![number as u8; length];
+        frame[0] = (number >> 8) as u8;
+        frame
+    }
+
+    #[track_caller]
+    fn hears(socket: &UdpSocket, frame: &[u8]) {
+        let mut buffer = vec![0; 1 << 16];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], [&HEADER, frame].concat());
+    }
+
+    #[track_caller]
+    fn hears_nothing(socket: &UdpSocket) {
+        socket.set_nonblocking(true).unwrap();
+        let heard = socket.recv(&mut [0; 64]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(std::io::ErrorKind::WouldBlock));
+        socket.set_nonblocking(false).unwrap();
+    }
+
+    fn is_readable(outbox: &Outbox) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let (waits, now) = (outbox.waits(), Timespec { tv_sec: 0, tv_nsec: 0 });
+        poll(&mut [PollFd::new(&waits, PollFlags::IN)], Some(&now)).unwrap() == 1
+    }
+
+    #[test]
+    fn all_frames_come_each_once_and_in_order() {
+        for host in ["127.0.0.1", "::1"] {
+            let (outbox, peer, all) = opened(host);
+            let to = peer.local_addr().unwrap();
+            // Long ones, short ones, some that are cut into fragments, some for all.
+            let lengths = [1400, 1400, 1400, 60, 60, 1400, 9000, 9000, 200, 9234, 14];
+            for number in 0..600 {
+                let frame = frame(number, lengths[number % lengths.len()]);
+                if number % 100 == 99 {
+                    outbox.send_all(&frame).unwrap();
+                } else {
+                    outbox.send(&frame, to, Instant::now()).unwrap();
+                }
+                if number % 7 == 0 {
+                    outbox.come_round();
+                }
+                // The socket holds some fifty of the longest.
+                if number % 20 == 19 {
+                    while outbox.come_round() != Round::Empty {}
+                    let for_peer = (number - 19..=number).filter(|number| number % 100 != 99);
+                    for_peer.for_each(|number| {
+                        hears(&peer, &super::tests::frame(number, lengths[number % lengths.len()]))
+                    });
+                }
+            }
+            (99..600)
+                .step_by(100)
+                .for_each(|number| hears(&all, &frame(number, lengths[number % lengths.len()])));
+            hears_nothing(&peer);
+            hears_nothing(&all);
+            outbox.close();
+        }
+    }
+
+    #[test]
+    fn what_comes_quickly_is_kept_until_the_program_has_come_round_for_nothing() {
+        let (outbox, peer, _all) = opened("127.0.0.1");
+        let (to, now) = (peer.local_addr().unwrap(), Instant::now());
+        // Who sends and never comes round has every frame sent at once.
+        outbox.send(&frame(1, 100), to, now).unwrap();
+        outbox.send(&frame(2, 100), to, now).unwrap();
+        assert!(!is_readable(&outbox));
+        hears(&peer, &frame(1, 100));
+        hears(&peer, &frame(2, 100));
+        assert_eq!(outbox.come_round(), Round::Empty);
+        // A helper that is late is none of this test's.
+        outbox.lock().helper = Helper::Awake;
+        outbox.send(&frame(3, 100), to, now).unwrap();
+        outbox.send(&frame(4, 100), to, now).unwrap();
+        assert!(is_readable(&outbox));
+        hears_nothing(&peer);
+        assert_eq!(outbox.come_round(), Round::Growing);
+        hears_nothing(&peer);
+        assert_eq!(outbox.come_round(), Round::Sent);
+        hears(&peer, &frame(3, 100));
+        hears(&peer, &frame(4, 100));
+        assert_eq!(outbox.come_round(), Round::Empty);
+        assert!(!is_readable(&outbox));
+        // One that comes slowly is not kept.
+        outbox.send(&frame(5, 100), to, now + Duration::from_millis(1)).unwrap();
+        assert!(!is_readable(&outbox));
+        hears(&peer, &frame(5, 100));
+        // What does not fit goes before what comes next: one for another, a longer one, one for all.
+        outbox.send(&frame(6, 100), to, now + Duration::from_millis(1)).unwrap();
+        hears_nothing(&peer);
+        outbox.send(&frame(7, 101), to, now + Duration::from_millis(1)).unwrap();
+        hears(&peer, &frame(6, 100));
+        hears_nothing(&peer);
+        outbox.send_all(&frame(8, 100)).unwrap();
+        hears(&peer, &frame(7, 101));
+    }
+
+    #[test]
+    fn who_comes_round_no_more_has_them_sent() {
+        let (outbox, peer, _all) = opened("127.0.0.1");
+        let to = peer.local_addr().unwrap();
+        for number in 0..3 {
+            outbox.come_round();
+            let now = Instant::now();
+            outbox.send(&frame(number, 100), to, now).unwrap();
+            outbox.send(&frame(number, 100), to, now).unwrap();
+            hears(&peer, &frame(number, 100));
+            hears(&peer, &frame(number, 100));
+            // The next time the thread is to be woken.
+            until("the thread stays awake", || matches!(outbox.lock().helper, Helper::Asleep));
+        }
+        outbox.close();
+        until("the thread is still there", || Arc::strong_count(&outbox) == 1);
+    }
+
+    #[track_caller]
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let end = Instant::now() + SOON;
+        while !is_so() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::yield_now();
+        }
+    }
+}
