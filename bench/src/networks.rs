@@ -4,6 +4,7 @@ mod clients;
 mod held;
 pub mod talk;
 pub mod town;
+mod yard;
 
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const FULL: usize = 1000;
 /// A conversation may cost so much more that 0.95 of its speed, and through NAT 0.9, is left.
 const ACROSS: f64 = 1.0 / 0.95;
 const OUT: f64 = 1.0 / 0.9;
+/// A network and its endpoints may take 20 ms where a namespace with a pair of devices, an address and a route takes 0.95
+/// ms: so long each of a thousand took on the machine that the goal was written for.
+const CREATED: f64 = 20.0 / 0.95;
 /// The daemon gives memory back when it has been quiet for ten seconds.
 const QUIET: Duration = Duration::from_secs(12);
 /// What is measured.
@@ -128,18 +132,17 @@ fn measured(n: usize) -> &'static [&'static str] {
     }
 }
 
-/// Milliseconds a network, beside what its clients cost without any of it.
+/// Milliseconds a network, to the least that the kernel needs for one.
 fn created(id: &str, town: &Town) -> Row {
     let n = town.pairs.len();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (each, apply) = (ms(town.made.whole) / n as f64, ms(town.made.apply) / n as f64);
-    let alone = ms(town.made.clients);
+    let (yard, alone) = (ms(town.made.yard), ms(town.made.clients));
     let what = format!(
-        "until both endpoints of {n} networks have leases and meet ({apply:.2} of it fief apply); to two udhcpc with a \
-         dnsmasq; an `ip netns add` is {:.2}",
-        ms(town.made.namespace)
+        "until both endpoints of {n} networks have leases and meet ({apply:.2} of it fief apply; two udhcpc with a \
+         dnsmasq {alone:.2}); to a namespace with a veth pair"
     );
-    Row::value(id, what, each, "ms").against(alone, each / alone).limit(20.0)
+    Row::value(id, what, each, "ms").against(yard, each / yard).goal(CREATED)
 }
 
 /// A conversation along the first road, to the same along the second.

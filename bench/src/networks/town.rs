@@ -20,6 +20,7 @@ use nix::net::if_::InterfaceFlags;
 
 use super::clients::Clients;
 use super::held::Held;
+use super::yard;
 
 /// The device of every workload.
 pub const DEVICE: &str = "eth0";
@@ -65,8 +66,8 @@ pub struct Made {
     pub apply: Duration,
     /// What the clients of one network cost without any of it.
     pub clients: Duration,
-    /// What a network namespace costs that `ip netns add` makes.
-    pub namespace: Duration,
+    /// What the kernel needs for a namespace with a pair of devices.
+    pub yard: Duration,
     /// What the kernel holds of a namespace with the devices of a network that somebody made by hand, in kB.
     pub by_hand: f64,
     /// Memory, before.
@@ -103,12 +104,12 @@ impl Town {
         let pairs = (0..n).map(|i| ["a", "b"].map(|name| lab.ns(&format!("{name}{i}")))).collect();
         let clients = Clients::find(&lab)?;
         let alone = clients.two_alone(&lab);
-        let namespace = namespace(&host);
+        let yard = yard::namespace(&lab, &host);
         let by_hand = by_hand(&lab, &host);
         let daemon = Daemon::start(&lab, &host, DaemonOptions::default());
         let before = Held::now(daemon.pid());
         let made =
-            Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, namespace, by_hand, before };
+            Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, yard, by_hand, before };
         let mut town = Town { daemon, outside, pairs, plain, inner, made, _lab: lab };
         (town.made.whole, town.made.apply) = clients.create(&town);
         Some(town)
@@ -206,16 +207,6 @@ pub fn address(ns: &Ns) -> Option<Ipv4Addr> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let fiefd = bin("fiefd");
     fiefd.ancestors().map(|dir| dir.join("peers/bin").join(name)).find(|path| path.is_file())
-}
-
-/// How long one `ip netns add` takes.
-fn namespace(ns: &Ns) -> Duration {
-    const MANY: u32 = 50;
-    let begin = Instant::now();
-    ns.sh(&format!("for i in $(seq {MANY}); do ip netns add bench-$i; done")).ok();
-    let one = begin.elapsed() / MANY;
-    ns.sh(&format!("for i in $(seq {MANY}); do ip netns del bench-$i; done")).ok();
-    one
 }
 
 /// The least that a network of two endpoints in a namespace of its own can be made of: a bridge, a pair of devices for each
