@@ -3,7 +3,7 @@
 //! A program of VDE hands over one frame at a time and waits with poll(2) in between. So while frames come quickly they are kept,
 //! and the descriptor that it waits for is readable: it comes round by `vde_recv`, and when it has come round without another
 //! frame, or when there is room for no more, they go. A program that comes round no more has them sent by a thread, a
-//! millisecond later.
+//! few milliseconds later.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ const UNSEEN: u32 = 256;
 /// After a packet that the kernel refused frames go alone for so long.
 const ALONE: Duration = Duration::from_secs(1);
 /// When the thread sends what is left over.
-const LATE: Duration = Duration::from_millis(1);
+const LATE: Duration = Duration::from_millis(4);
 /// After so many times with nothing to do it sleeps until it is called.
 const IDLE: u32 = 50;
 
@@ -167,6 +167,13 @@ impl Outbox {
         }
         self.flush(&mut kept);
         Round::Sent
+    }
+
+    /// The program comes by, and will again: it may send more.
+    pub fn pass(&self) -> Round {
+        let mut kept = self.lock();
+        kept.unseen = 0;
+        if kept.count == 0 { Round::Empty } else { Round::Growing }
     }
 
     /// Sends what is kept, and no more of it later.
