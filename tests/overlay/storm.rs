@@ -6,7 +6,7 @@ use fief_testkit::{Command, Flood, Frame};
 use fief_tests::scene::soak;
 
 use crate::guest::Guest;
-use crate::lan::{GROUP, Lan, MULTICAST, PORT};
+use crate::lan::{Family, GROUP, Lan, MULTICAST, PORT};
 use crate::room::SOON;
 use crate::vde::Vde;
 
@@ -68,8 +68,10 @@ impl Storm<'_> {
         let host = lan.hosts.len() - 1;
         let mac = if to == MULTICAST { [1, 0, 0x5e, 0, 3, 0xe8] } else { lan.hosts[host].mac("eth0") };
         let head = Frame::new([2, 0, 0, 0, 0, 9], mac).ip("10.0.0.9", to);
-        let mut frames: Vec<Vec<u8>> =
-            GARBAGE.iter().map(|header| head.clone().udp(5555, port, &[&header[..], &[0; 52]].concat())).collect();
+        let mut frames: Vec<Vec<u8>> = GARBAGE
+            .iter()
+            .map(|header| head.clone().udp(5555, port, &[&header[..], &[0; 52]].concat()))
+            .collect();
         if goodbyes {
             frames.push(head.udp(FAST, port, &GOODBYE));
         }
@@ -84,8 +86,8 @@ impl Storm<'_> {
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("packets are counted")
     }
 
-    /// Does what comes beside it reach nine tenths of what comes without, while so many packets a second arrive at the card? Other
-    /// tests want the machine as well, so that it may take three times to see. Gives how many packets it was.
+    /// Does what comes beside it reach nine tenths of what comes without, while so many packets a second arrive at the
+    /// card? Other tests want the machine as well, so that it may take three times to see. Gives how many it was.
     #[track_caller]
     fn spares(self, what: &str, before: f64, measure: impl Fn() -> f64) -> u64 {
         let least = if soak() { 1e6 } else { 1e5 };
@@ -94,7 +96,11 @@ impl Storm<'_> {
             let (began, arrived) = (Instant::now(), self.arrived());
             let during = measure();
             let packets = (self.arrived() - arrived) as f64 / began.elapsed().as_secs_f64();
-            said += &format!("{what}: {:.1} Mbit/s of {:.1} beside {packets:.0} packets/s\n", during / 1e6, before / 1e6);
+            said += &format!(
+                "{what}: {:.1} Mbit/s of {:.1} beside {packets:.0} packets/s\n",
+                during / 1e6,
+                before / 1e6
+            );
             if during >= 0.9 * before && packets >= least {
                 print!("{said}");
                 let all = self.arrived() - first;
@@ -140,8 +146,16 @@ fn slab() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("there is a slab")
 }
 
-fn counters(lan: &Lan) -> serde_json::Value {
-    lan.daemons[1].cli(&["-o", "json", "get", "overlay-counters"]).ok().json()
+/// Has the kernel grown by little since? Other tests make more of it, but in soak there are none at the time.
+#[track_caller]
+fn bounded(before: u64) {
+    let grown = slab().saturating_sub(before);
+    println!("the kernel has grown by {grown} KiB");
+    assert!(grown < 32 << 10 || !soak(), "the kernel has grown by {grown} KiB");
+}
+
+fn counters(lan: &Lan, host: usize) -> serde_json::Value {
+    lan.daemons[host].cli(&["-o", "json", "get", "overlay-counters"]).ok().json()
 }
 
 #[test]
@@ -151,15 +165,20 @@ fn vxvde_a_storm_of_garbage_on_the_port() {
     let b = Guest::joined(&lan, 1, (41_001, GROUP), "10.9.0.2/24");
     a.reaches("10.9.0.2", 56);
     let measure = || rate(b.command(&["/usr/bin/python3"]), a.command(&["/usr/bin/python3"]), 125_000);
-    let count = |what: &str| counters(&lan)[what].as_u64().expect("it is a number");
+    let count = |what: &str| counters(&lan, 1)[what].as_u64().expect("it is a number");
+    // Every datagram was seen for what it is.
+    let seen = || ["malformed", "goodbyes", "goodbyesIgnored"].map(count).iter().sum::<u64>();
     let (size, kernels) = (resident(lan.daemons[1].pid()), slab());
     let before = measure();
-    for (what, to, port) in [("group", MULTICAST, PORT), ("host", "10.0.0.2", FAST), ("host", "10.0.0.2", PORT)] {
-        let seen = ["malformed", "goodbyes", "goodbyesIgnored"].map(count);
-        let arrived = Storm::begin(&lan, to, port, true).spares(&format!("to port {port} of a {what}"), before, measure);
-        let seen: u64 = ["malformed", "goodbyes", "goodbyesIgnored"].map(count).iter().zip(seen).map(|(now, then)| now - then).sum();
-        // Every one of them was seen for what it is.
-        assert!(seen >= arrived, "{seen} of {arrived}");
+    for (what, to, port) in
+        [("group", MULTICAST, PORT), ("host", "10.0.0.2", FAST), ("host", "10.0.0.2", PORT)]
+    {
+        let then = seen();
+        let storm = Storm::begin(&lan, to, port, true);
+        let arrived = storm.spares(&format!("to an interface, port {port} of the {what}"), before, measure);
+        let seen = seen() - then;
+        // Some are clean.
+        assert!(seen > arrived / 10 * 8, "{seen} of {arrived}");
     }
     lan.outside(ADDRESSES);
     let known = count("remoteAddresses");
@@ -167,7 +186,7 @@ fn vxvde_a_storm_of_garbage_on_the_port() {
     holds("with a hundred thousand addresses", before, measure);
     let grown = resident(lan.daemons[1].pid()).saturating_sub(size);
     assert!(grown < 8192, "the daemon has grown by {grown} KiB");
-    println!("slab {} KiB, daemon {grown} KiB, {}", slab() as i64 - kernels as i64, counters(&lan));
+    bounded(kernels);
 }
 
 #[test]
@@ -178,21 +197,70 @@ fn vxvde_a_storm_of_garbage_on_plugs() {
     let b = vde.member(&lan, 1, GROUP, "vxvdex://", ("b", "10.9.0.2/24"));
     fief_testkit::eventually(SOON, || if a.pings("10.9.0.2", 56) { Ok(()) } else { Err(a.plug.output()) });
     let measure = || rate(b.ns.command(&["/usr/bin/python3"]), a.ns.command(&["/usr/bin/python3"]), 62_500);
-    let refused = || counters(&lan)["refused"]["foreign-in"].as_u64().unwrap_or_default();
+    let refused = || counters(&lan, 1)["refused"]["foreign-in"].as_u64().unwrap_or_default();
     let before = measure();
     let (size, kernels) = (resident(b.plug.pid()), slab());
     // The other of its sockets is the group's.
     let sockets = lan.hosts[1].run(&["ss", "-Hnua", "src", "10.0.0.2"]).ok().stdout;
-    let port = sockets.split_whitespace().find_map(|word| word.strip_prefix("10.0.0.2")?.rsplit(':').next()?.parse().ok());
+    let port = sockets
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("10.0.0.2")?.rsplit(':').next()?.parse().ok());
     let of_plug = port.unwrap_or_else(|| panic!("no socket in {sockets}"));
-    for (what, to, port) in [("group", MULTICAST, PORT), ("plug", "10.0.0.2", of_plug)] {
+    for (what, to, port) in [("the group's", MULTICAST, PORT), ("his own", "10.0.0.2", of_plug)] {
         let seen = refused();
-        let arrived = Storm::begin(&lan, to, port, false).spares(&format!("to port {port} of a {what}"), before, measure);
-        println!("{} of {arrived}", refused() - seen);
+        let storm = Storm::begin(&lan, to, port, false);
+        let arrived = storm.spares(&format!("to the sockets of a plug, {what}"), before, measure);
+        let seen = refused() - seen;
+        // Some are clean.
+        assert!(seen > arrived / 10 * 8, "{seen} of {arrived}");
     }
     lan.outside(ADDRESSES);
     holds("with a hundred thousand addresses", before, measure);
     let grown = resident(b.plug.pid()).saturating_sub(size);
     assert!(grown < 4096, "the plug has grown by {grown} KiB");
-    println!("slab {} KiB, plug {grown} KiB, {}", slab() as i64 - kernels as i64, counters(&lan));
+    bounded(kernels);
+}
+
+/// A packet filter that counts what another says to the ports of an overlay.
+const FILTER: &str = "table inet seen { counter seen { }; chain in { type filter hook prerouting priority 0; \
+    udp dport { 14788, 14789, 14790 } ip saddr 10.0.0.9 counter name seen; \
+    udp dport { 14788, 14789, 14790 } ip6 saddr fd00::9 counter name seen; }; }\n";
+
+#[test]
+fn vxvde_garbage_ends_at_the_card_unless_somebody_hears_it() {
+    let Some(lan) = Lan::open("unheard", 1, "") else { return };
+    let _member = Guest::joined(&lan, 0, (41_000, GROUP), "10.9.0.1/24");
+    lan.hosts[0].nft(FILTER);
+    let passed = || {
+        let said = lan.hosts[0].run(&["nft", "list", "counter", "inet", "seen", "seen"]).ok().stdout;
+        let packets = said.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+        packets.and_then(|packets| packets.parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
+    };
+    let ended = || counters(&lan, 0)["malformed"].as_u64().expect("it is a number");
+    for (family, own, at) in [(Family::V4, 14788, "10.0.0.1"), (Family::V6, 14790, "fd00::1")] {
+        let say = |to: &str, port: u16, head: &str| {
+            let code = format!("sock({}).sendto({head}, ('{to}', {port}))\n", family.python());
+            lan.outside(&code);
+        };
+        let (then, before) = (ended(), passed());
+        for (to, port) in [(family.multicast(), PORT), (at, PORT), (at, own)] {
+            say(to, port, "vni(1001, 'another group')");
+            say(to, port, "b'garbage without sense'");
+        }
+        fief_testkit::eventually(SOON, || {
+            if ended() - then == 6 { Ok(()) } else { Err(format!("{} of 6", ended() - then)) }
+        });
+        assert_eq!(passed() - before, 0, "{family:?}: what nobody wants ends at the card");
+        // The group's own goes on, and so does what somebody else on this host may want.
+        say(at, own, "vni(1000, 'of the group')");
+        say(family.multicast(), PORT, "vni(1000, 'of the group')");
+        fief_testkit::eventually(SOON, || {
+            if passed() > before + 2 { Ok(()) } else { Err(format!("{}", passed())) }
+        });
+        let mut listener = lan.listener(0, family, &[family.multicast()]);
+        say(family.multicast(), PORT, "vni(1001, 'another group')");
+        say(family.multicast(), PORT, "b'garbage without sense, but for him'");
+        listener.wait_for_output("another group", SOON);
+        listener.wait_for_output("but for him", SOON);
+    }
 }

@@ -317,7 +317,7 @@ int underlay_in(struct __sk_buff *skb)
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
 	/* These ports are the vxlan device's alone, which has no other VNI. */
-	if (!is_of(skb, &d, NULL)) {
+	if (!is_off(TOOTH_UNHEARD) && !is_of(skb, &d, NULL)) {
 		count(COUNT_MALFORMED);
 		return TC_ACT_SHOT;
 	}

@@ -10,22 +10,26 @@ use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::frame::checksum;
 use crate::ns::Ns;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_XDP: u32 = 37;
+const XDP_FLAGS_SKB_MODE: u32 = 2;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 2;
-/// How many are sent before the time is looked at.
-const AT_ONCE: u32 = 1 << 19;
-/// Where things are in a frame: IPv4's header, its identification, its sum, the lower half of its source, the sum of UDP.
+/// How many are sent with one call.
+const AT_ONCE: u32 = 1 << 13;
+/// Where things are: IPv4's header, its identification, its sum, the lower half of its source, the sum of UDP.
 const IP: usize = 14;
 const ID: usize = 18;
 const SUM: usize = 24;
 const SOURCE: usize = 28;
 const UDP_SUM: usize = 40;
 
-/// Frames that leave by one device, one kind after the other, until this is ended or dropped.
+/// Frames that leave by one device, of several kinds by chance, until this is ended or dropped.
 #[derive(Debug)]
 pub struct Flood {
     stop: Arc<AtomicBool>,
@@ -48,6 +52,7 @@ impl Flood {
         let (is_over, ns) = (stop.clone(), ns.clone());
         let thread = std::thread::spawn(move || {
             ns.enter(|| {
+                let _kept = keep(&program)?;
                 let mut sent = 0_u64;
                 while !is_over.load(Ordering::Relaxed) {
                     run(&program, &frame, index)?;
@@ -78,7 +83,7 @@ impl Drop for Flood {
     }
 }
 
-/// The frame with a header whose sum is right whenever the lower half of its source is the complement of its identification.
+/// The frame with a header whose sum is right if the lower half of its source is the complement of its identification.
 fn with_any_source(frame: &[u8], length: usize) -> Vec<u8> {
     let mut frame = frame.to_vec();
     // Behind a packet is padding.
@@ -87,10 +92,8 @@ fn with_any_source(frame: &[u8], length: usize) -> Vec<u8> {
     frame[SOURCE..][..2].copy_from_slice(&[0; 2]);
     frame[SUM..][..2].copy_from_slice(&[0; 2]);
     frame[UDP_SUM..][..2].copy_from_slice(&[0; 2]);
-    let words = frame[IP..IP + 20].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    frame[SUM..][..2].copy_from_slice(&(!(sum + (sum >> 16)) as u16).to_be_bytes());
+    let sum = checksum(&frame[IP..IP + 20]);
+    frame[SUM..][..2].copy_from_slice(&sum.to_be_bytes());
     frame
 }
 
@@ -101,22 +104,22 @@ const fn instruction(code: u8, to: u8, from: u8, offset: i16, number: i32) -> u6
     u64::from_ne_bytes([code, from << 4 | to, a, b, c, d, e, f])
 }
 
-/// Writes one of the frames, with another source, and sends it back by the device. The kernel uses its pages again as their
-/// last receiver left them, so all of it is written each time.
+/// Writes one of the frames, with another source, and sends it back by the device. The kernel uses its pages again as
+/// their last receiver left them, so all of it is written each time.
 fn program(frames: &[Vec<u8>]) -> io::Result<OwnedFd> {
     let words = frames[0].len() / 4;
     let (count, block) = (frames.len() as i32, words as i16 + 2);
     let mut code = vec![
-        instruction(0xbf, 6, 1, 0, 0),                         // r6 = r1
-        instruction(0x85, 0, 0, 0, 7),                         // call bpf_get_prandom_u32
-        instruction(0xbf, 7, 0, 0, 0),                         // r7 = r0
-        instruction(0x77, 7, 0, 0, 16),                        // r7 >>= 16
-        instruction(0x97, 7, 0, 0, count),                     // r7 %= count
-        instruction(0x61, 1, 6, 0, 0),                         // r1 = data
-        instruction(0x61, 2, 6, 4, 0),                         // r2 = data_end
-        instruction(0xbf, 3, 1, 0, 0),                         // r3 = r1
-        instruction(0x07, 3, 0, 0, words as i32 * 4),          // r3 += length
-        instruction(0x2d, 3, 2, count as i16 * block + 3, 0),  // if r3 > r2 goto the end
+        instruction(0xbf, 6, 1, 0, 0),                        // r6 = r1
+        instruction(0x85, 0, 0, 0, 7),                        // call bpf_get_prandom_u32
+        instruction(0xbf, 7, 0, 0, 0),                        // r7 = r0
+        instruction(0x77, 7, 0, 0, 16),                       // r7 >>= 16
+        instruction(0x97, 7, 0, 0, count),                    // r7 %= count
+        instruction(0x61, 1, 6, 0, 0),                        // r1 = data
+        instruction(0x61, 2, 6, 4, 0),                        // r2 = data_end
+        instruction(0xbf, 3, 1, 0, 0),                        // r3 = r1
+        instruction(0x07, 3, 0, 0, words as i32 * 4),         // r3 += length
+        instruction(0x2d, 3, 2, count as i16 * block + 3, 0), // if r3 > r2 goto the end
     ];
     for (number, frame) in (0..).zip(frames) {
         code.push(instruction(0x55, 7, 0, block - 1, number)); // if r7 != number goto the next
@@ -125,11 +128,11 @@ fn program(frames: &[Vec<u8>]) -> io::Result<OwnedFd> {
         code.push(instruction(0x05, 0, 0, (count - 1 - number) as i16 * block, 0)); // goto behind the last
     }
     code.extend([
-        instruction(0x6b, 1, 0, SOURCE as i16, 0),             // *(u16 *)(r1 + SOURCE) = r0
-        instruction(0xa7, 0, 0, 0, -1),                        // r0 ^= -1
-        instruction(0x6b, 1, 0, ID as i16, 0),                 // *(u16 *)(r1 + ID) = r0
-        instruction(0xb7, 0, 0, 0, 3),                         // r0 = XDP_TX
-        instruction(0x95, 0, 0, 0, 0),                         // exit
+        instruction(0x6b, 1, 0, SOURCE as i16, 0), // *(u16 *)(r1 + SOURCE) = r0
+        instruction(0xa7, 0, 0, 0, -1),            // r0 ^= -1
+        instruction(0x6b, 1, 0, ID as i16, 0),     // *(u16 *)(r1 + ID) = r0
+        instruction(0xb7, 0, 0, 0, 3),             // r0 = XDP_TX
+        instruction(0x95, 0, 0, 0, 0),             // exit
     ]);
     /// The first part of `union bpf_attr` for BPF_PROG_LOAD.
     #[repr(C)]
@@ -147,9 +150,15 @@ fn program(frames: &[Vec<u8>]) -> io::Result<OwnedFd> {
         license: c"Dual BSD/GPL".as_ptr() as u64,
         more: [0; 12],
     };
-    let fd = bpf(BPF_PROG_LOAD, (&raw mut attr).cast(), size_of::<Load>())?;
-    // SAFETY: the descriptor was just made and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    descriptor(BPF_PROG_LOAD, &mut attr)
+}
+
+/// Puts the program at the loopback device of the thread's namespace, where nothing passes. Every run of one that is at no
+/// device waits for the kernel to change its code twice (bpf_dispatcher_change_prog), for as long as ten thousand frames.
+fn keep(program: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut attr =
+        [program.as_raw_fd() as u32, nix::net::if_::if_nametoindex("lo")?, BPF_XDP, XDP_FLAGS_SKB_MODE];
+    descriptor(BPF_LINK_CREATE, &mut attr)
 }
 
 /// Sends so many, as if the frame had come in by the device of the thread's namespace that has this number.
@@ -183,6 +192,13 @@ fn run(program: &OwnedFd, frame: &[u8], device: u32) -> io::Result<()> {
     (attr.ctx_in, attr.ctx_size_in) = (context.as_ptr() as u64, size_of_val(&context) as u32);
     (attr.repeat, attr.flags) = (AT_ONCE, BPF_F_TEST_XDP_LIVE_FRAMES);
     bpf(BPF_PROG_TEST_RUN, (&raw mut attr).cast(), size_of::<TestRun>()).map(drop)
+}
+
+/// A command that answers with a new descriptor.
+fn descriptor<A>(command: libc::c_long, attr: &mut A) -> io::Result<OwnedFd> {
+    let fd = bpf(command, std::ptr::from_mut(attr).cast(), size_of::<A>())?;
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn bpf(command: libc::c_long, attr: *mut libc::c_void, size: usize) -> io::Result<libc::c_long> {
