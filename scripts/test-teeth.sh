@@ -108,6 +108,7 @@ overlay-port                        vxvde_fast_path_with_open_vswitch
 overlay-goodbyes                    vxvde_goodbyes_that_others_say_cost_next_to_nothing
 overlay-expiry                      vxvde_fast_path_forgets_who_was_silent_or_has_gone
 overlay-header                      vxvde_a_storm_of_garbage_on_the_port
+overlay-unheard                     vxvde_garbage_ends_at_the_card_unless_somebody_hears_it
 overlay-local                       vxvde_fast_path_beside_plugs_of_all_kinds
 overlay-filter                      join_past_the_ip_stack_obeys_its_filters
 net.ipv4.fwmark_reflect             a_closed_port_answers_with_rst_and_unreachable_through_the_callers_router

@@ -25,7 +25,7 @@ const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 8, 99);
 const CABLES: [&str; 2] = ["eth8", "eth9"];
 /// EtherType for experiments (IEEE 802).
 const EXPERIMENT: u16 = 0x88b5;
-/// A port that comes up listens and learns, four seconds each where the core is the root; and the kernel's timers are
+/// A port that comes up listens and learns, two seconds each where the core is the root; and the kernel's timers are
 /// coarse.
 const TREE: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ fn looped(name: &str, stp: bool) -> Option<(Node, Ns, App)> {
     }
     core.set_sysctl("net.ipv6.conf.default.disable_ipv6", 1);
     let tree =
-        if stp { "stp_state 1 priority 4096 forward_delay 400 hello_time 100 max_age 600" } else { "" };
+        if stp { "stp_state 1 priority 4096 forward_delay 200 hello_time 100 max_age 600" } else { "" };
     core.ip(&format!("link add br0 type bridge mcast_snooping 0 {tree}\nlink set br0 up\n"));
     for (cable, port) in CABLES.into_iter().zip(["p8", "p9"]) {
         town.lab.veth((&town.host, cable), (&core, port));

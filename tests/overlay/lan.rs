@@ -29,6 +29,7 @@ pub struct Lan {
     pub out: Ns,
     attacker: PathBuf,
     wires: [Wire; 2],
+    ports: Vec<String>,
     pub lab: Lab,
 }
 
@@ -70,9 +71,7 @@ impl Lan {
         let lab = Lab::new(name)?;
         let wires = [lab.wire("wire"), lab.wire("elsewhere")];
         let all: Vec<Ns> = (1..=hosts).map(|number| lab.ns(&format!("h{number}"))).collect();
-        for (host, number) in all.iter().zip(1..) {
-            plug(&wires[0], host, "eth0", number);
-        }
+        let ports = all.iter().zip(1..).map(|(host, number)| plug(&wires[0], host, "eth0", number)).collect();
         let [out, aside] = ["out", "aside"].map(|name| lab.ns(name));
         plug(&wires[0], &out, "eth0", 9);
         out.ip("route add 224.0.0.0/4 dev eth0\n");
@@ -89,7 +88,7 @@ impl Lan {
         let daemons = daemons.collect();
         let attacker = lab.dir().join("attacker.py");
         std::fs::write(&attacker, include_str!("attacker.py")).expect("the lab's directory is writable");
-        Some(Lan { daemons, hosts: all, out, attacker, wires, lab })
+        Some(Lan { daemons, hosts: all, out, attacker, wires, ports, lab })
     }
 
     /// Where a host's daemon hands sockets over.
@@ -177,6 +176,11 @@ impl Lan {
         )
     }
 
+    /// The far end of a host's `eth0`.
+    pub fn port(&self, host: usize) -> (&Ns, &str) {
+        (&self.wires[0].ns, &self.ports[host])
+    }
+
     /// Puts a namespace on the LAN.
     #[track_caller]
     pub fn plug(&self, ns: &Ns, device: &str, number: u8) {
@@ -200,11 +204,12 @@ impl Lan {
 }
 
 #[track_caller]
-fn plug(wire: &Wire, ns: &Ns, device: &str, number: u8) {
-    wire.attach(ns, device);
+fn plug(wire: &Wire, ns: &Ns, device: &str, number: u8) -> String {
+    let port = wire.attach(ns, device);
     ns.ip(&format!(
         "addr add 10.0.0.{number}/24 dev {device}\naddr add fd00::{number}/64 dev {device} nodad\n"
     ));
+    port
 }
 
 /// Holds what was said of each try against what should have come of it.

@@ -308,14 +308,19 @@ int underlay_in(struct __sk_buff *skb)
 		/* The same came by IPv4. */
 		if (d.is_first && !d.is_v4 && d.from == settings->dual_port && settings->own4.words[3])
 			return TC_ACT_UNSPEC;
-		if (!note_goodbye(skb, settings, &d, &d.source))
-			copy_in(skb, settings, &d, 0);
-		return TC_ACT_UNSPEC;
+		if (!note_goodbye(skb, settings, &d, &d.source) && copy_in(skb, settings, &d, 0))
+			return TC_ACT_UNSPEC;
+		return is_heard(skb, &d) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 	}
 	if (!d.is_first || skb->pkt_type != PACKET_HOST || (d.to != own_port(settings, &d) && d.to != settings->port))
 		return TC_ACT_UNSPEC;
 	if (note_goodbye(skb, settings, &d, &d.source))
 		return TC_ACT_SHOT;
+	/* These ports are the vxlan device's alone, which has no other VNI. */
+	if (!is_off(TOOTH_UNHEARD) && !is_of(skb, &d, NULL)) {
+		count(COUNT_MALFORMED);
+		return TC_ACT_SHOT;
+	}
 	skb->tc_index = is_probe(skb) ? 0 : learn_kind(skb, settings, &d);
 	set_port(skb, &d, own_port(settings, &d));
 	return TC_ACT_UNSPEC;

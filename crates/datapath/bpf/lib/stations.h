@@ -18,6 +18,7 @@ const volatile __u32 fief_overlay_teeth;
 #define TOOTH_EXPIRY 128
 #define TOOTH_HEADER 256
 #define TOOTH_FILTER 512
+#define TOOTH_UNHEARD 1024
 
 /* Entries older than this are ignored; in nanoseconds. */
 const volatile __u64 fief_overlay_age = 128 * 1000000000ULL;

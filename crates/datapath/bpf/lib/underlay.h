@@ -189,8 +189,36 @@ static __always_inline bool note_goodbye(struct __sk_buff *skb, const struct set
 	return true;
 }
 
-/* A copy for the vxlan device, as if it had been sent to it alone. The datagram is as it was afterwards. */
-static __always_inline void copy_in(struct __sk_buff *skb, struct settings *settings, struct datagram *d,
+/* Is there a socket for a datagram to a group? What is no segment's ends here otherwise: the IP stack's looking at it costs as
+ * much again as all before. */
+static __always_inline bool is_heard(struct __sk_buff *skb, const struct datagram *d)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+
+	if (!d->is_first || is_off(TOOTH_UNHEARD))
+		return true;
+	if (d->is_v4) {
+		tuple.ipv4.saddr = d->source.words[3];
+		tuple.ipv4.daddr = d->destination.words[3];
+		tuple.ipv4.sport = d->from;
+		tuple.ipv4.dport = d->to;
+		socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, d->source.words, sizeof(d->source));
+		__builtin_memcpy(tuple.ipv6.daddr, d->destination.words, sizeof(d->destination));
+		tuple.ipv6.sport = d->from;
+		tuple.ipv6.dport = d->to;
+		socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (socket)
+		bpf_sk_release(socket);
+	return socket;
+}
+
+/* A copy for the vxlan device, as if it had been sent to it alone, if it is of the group's segment. The datagram is as it was
+ * afterwards. */
+static __always_inline bool copy_in(struct __sk_buff *skb, struct settings *settings, struct datagram *d,
 				    const struct address *source)
 {
 	const struct address *own = d->is_v4 ? &settings->own4 : &settings->own6;
@@ -201,10 +229,10 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 	/* Before a copy is made: it costs most of what garbage costs. */
 	if (!is_of(skb, d, bpf_map_lookup_elem(&fief_ov_groups, &d->destination))) {
 		count(COUNT_MALFORMED);
-		return;
+		return false;
 	}
 	if (!own->words[3] || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
-		return;
+		return true;
 	if (source)
 		set_source(skb, d, source);
 	set_destination(skb, d, own);
@@ -219,6 +247,7 @@ static __always_inline void copy_in(struct __sk_buff *skb, struct settings *sett
 		set_source(skb, d, &from);
 	if (d->is_first)
 		set_port(skb, d, port);
+	return true;
 }
 
 static __always_inline bool is_to_group(const struct datagram *d)

@@ -126,7 +126,7 @@ impl Overlay {
 /// The protection that `FIEF_TEETH` names, as a bit: TOOTH_* of the programs.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "overlay-goodbye",
         "overlay-segment",
         "overlay-macs",
@@ -137,6 +137,7 @@ fn teeth() -> u32 {
         "overlay-expiry",
         "overlay-header",
         "overlay-filter",
+        "overlay-unheard",
     ];
     let Ok(named) = std::env::var("FIEF_TEETH") else { return 0 };
     NAMES.iter().enumerate().map(|(position, name)| if *name == named { 1 << position } else { 0 }).sum()

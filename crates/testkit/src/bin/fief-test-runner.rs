@@ -1,9 +1,10 @@
-//! Runs test executables: each test in a process of its own, two at a time, none longer than agreed.
+//! Runs test executables: each test in a process of its own, two at a time, none longer than agreed. Beside those of whole
+//! daemons, which mostly wait, run those of single crates, one at a time and with what the others leave of the processors.
 //!
 //! A process each, because tests change what belongs to a process or a thread: mount namespaces, signals, cgroups.
 //! Usage: `fief-test-runner MESSAGES [--all] [NAME]...`, where MESSAGES is what
 //! `cargo test --no-run --message-format=json` printed, `--all` runs ignored tests too, and each NAME is a part of the names
-//! of the tests to run. Environment: `FIEF_TEST_TIMEOUT` in seconds, `FIEF_TEST_JOBS`.
+//! of the tests to run. Environment: `FIEF_TEST_TIMEOUT` in seconds, `FIEF_TEST_JOBS`, and then there are no more.
 #![expect(clippy::disallowed_methods, reason = "starting programs is what a runner is for")]
 
 use std::collections::{BTreeSet, HashSet};
@@ -22,6 +23,10 @@ use nix::unistd::Pid;
 
 const TIMEOUT_S: u64 = 120;
 const JOBS: u64 = 2;
+/// The package of those that run whole daemons.
+const SCENARIOS: &str = "tests";
+/// How nice those are that run beside them: a third of a processor where all are wanted (sched(7)).
+const BESIDE: i32 = 5;
 
 fn main() -> ExitCode {
     match run() {
@@ -120,13 +125,16 @@ impl Suite {
 fn run_all(tests: &[Test], all: bool) -> Result<Vec<(&Test, Verdict)>, String> {
     let timeout = Duration::from_secs(number("FIEF_TEST_TIMEOUT", TIMEOUT_S)?);
     let jobs = number("FIEF_TEST_JOBS", JOBS)?.max(1);
-    let queue = Mutex::new(tests.iter());
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    let work = || {
+    let is_beside = std::env::var_os("FIEF_TEST_JOBS").is_none();
+    let (scenarios, others): (Vec<&Test>, Vec<&Test>) =
+        tests.iter().partition(|test| test.suite.package == SCENARIOS);
+    let [scenarios, others] = [scenarios, others].map(|tests| Mutex::new(tests.into_iter()));
+    let work = |nice: i32| {
         let mut done = Vec::new();
-        while let Some(test) = next() {
+        let mine: &[_] = if nice > 0 { &[&others] } else { &[&scenarios, &others] };
+        while let Some(test) = mine.iter().find_map(|queue| queue.lock().ok()?.next()) {
             let begin = Instant::now();
-            let verdict = test.run(all, timeout);
+            let verdict = test.run(all, timeout, nice);
             // One call, so that lines of two threads do not mix.
             print!("{}", line(test, &verdict, begin.elapsed()));
             done.push((test, verdict));
@@ -134,7 +142,9 @@ fn run_all(tests: &[Test], all: bool) -> Result<Vec<(&Test, Verdict)>, String> {
         done
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let lanes = std::iter::repeat_n(0, jobs as usize).chain(is_beside.then_some(BESIDE));
+        let work = &work;
+        let threads: Vec<_> = lanes.map(|nice| scope.spawn(move || work(nice))).collect();
         let done =
             threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".to_owned()));
         Ok(done.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -142,14 +152,15 @@ fn run_all(tests: &[Test], all: bool) -> Result<Vec<(&Test, Verdict)>, String> {
 }
 
 impl Test {
-    fn run(&self, all: bool, timeout: Duration) -> Verdict {
+    fn run(&self, all: bool, timeout: Duration, nice: i32) -> Verdict {
         if self.ignored && !all {
             return Verdict::Skipped("ignored; `make soak` runs it".to_owned());
         }
-        self.attempt(timeout).unwrap_or_else(|error| Verdict::Failed(format!("cannot be run: {error}\n")))
+        self.attempt(timeout, nice)
+            .unwrap_or_else(|error| Verdict::Failed(format!("cannot be run: {error}\n")))
     }
 
-    fn attempt(&self, timeout: Duration) -> std::io::Result<Verdict> {
+    fn attempt(&self, timeout: Duration, nice: i32) -> std::io::Result<Verdict> {
         let fd = rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)?;
         let mut log = File::from(fd);
         let mut command = self.suite.command();
@@ -157,8 +168,15 @@ impl Test {
         command.args(["--exact", &self.name, "--include-ignored", "--nocapture", "--test-threads=2"]);
         command.stdout(log.try_clone()?).stderr(log.try_clone()?).process_group(0);
         // Ctrl-C reaches the runner alone, whose end must be the tests' end too; this thread waits for the child.
-        // SAFETY: runs between fork and exec and makes one system call.
-        unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
+        let birth = move || {
+            if nice > 0 {
+                // SAFETY: setpriority(2) takes no pointers; where it fails the test is only quicker.
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+            }
+            Ok(set_pdeathsig(Signal::SIGKILL)?)
+        };
+        // SAFETY: runs between fork and exec and makes two system calls.
+        unsafe { command.pre_exec(birth) };
         let mut child = command.spawn()?;
         let status = wait(&mut child, timeout);
         let mut bytes = Vec::new();
