@@ -145,3 +145,21 @@ fn a_tenants_own_address_at_the_same_uplink_is_served_beside_it() {
     is_short(&node, &a.ns);
     assert!(!neighbour.pings(OWN), "nobody has {OWN} any more");
 }
+
+#[test]
+fn an_uplink_may_be_a_bridge() {
+    let Some(node) = open("host-bridge", 1) else { return };
+    let (own, via) = (Town::host_address(0), Town::gateway_address(0));
+    node.town.host.ip(&format!(
+        "link add br0 type bridge\naddr flush dev eth0\nlink set eth0 master br0\nlink set br0 up\n\
+         addr add {own}/24 dev br0\nroute add default via {via} dev br0\n"
+    ));
+    // Else answers are translated at its port.
+    node.town.host.sh("echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let a = settle(&node, "ni1", &["uplinks: [br0]"]);
+    let _echo = App::of(&node.town, node.town.site.clone()).echo(ECHO);
+    count(&node);
+    has_programs(&node, "br0", SOON);
+    assert_eq!(links_at(&node, "eth0"), [] as [u32; 0], "it is a port of the uplink only");
+    is_short(&node, &a.ns);
+}
