@@ -60,6 +60,9 @@ port-lies                           nobody_on_a_network_is_somebody_else
 port-verdict                        who_is_not_allowed_is_not_heard
 port-stamp                          what_goes_on_goes_on_through_first_policies_and_restarts
 port-ways                           a_change_counts_at_once_on_the_short_way_too
+port-ways                           a_change_counts_at_once_on_the_short_way_to_the_outside_too
+host-fronts                         a_place_that_is_given_to_another_tenant_is_his_at_once
+host-fronts                         a_place_that_is_given_to_the_host_is_the_hosts_at_once
 net-metadata                        each_caller_hears_of_its_own_network
 policy-numbers                      durable::numbers_are_the_same_after_the_daemon_was_killed
 policy-room                         what_the_tables_cannot_hold_is_refused_before_it_is_kept

@@ -25,6 +25,10 @@ mod evenet;
 mod flow;
 #[path = "networks/handed.rs"]
 mod handed;
+#[path = "networks/host_programs.rs"]
+mod host_programs;
+#[path = "networks/host_way.rs"]
+mod host_way;
 #[path = "networks/machine.rs"]
 mod machine;
 #[path = "networks/many.rs"]

@@ -204,6 +204,36 @@ fn a_change_counts_at_once_on_the_short_way_too() {
 }
 
 #[test]
+fn a_change_counts_at_once_on_the_short_way_to_the_outside_too() {
+    let Some(shop) = Shop::open("pol-out") else { return };
+    let _echo = App::of(&shop.node.town, shop.node.town.site.clone()).echo(ECHO);
+    let outwards = |port: u16| {
+        let to = Town::SITE;
+        let spec = format!(
+            "{{ podSelector: {{}}, policyTypes: [Egress], egress: [{{ to: [{{ ipBlock: {{ cidr: {to}/32 }} }}], \
+             ports: [{{ port: {port}, protocol: UDP }}] }}] }}"
+        );
+        policy("outwards", &spec)
+    };
+    crate::host_way::count(&shop.node);
+    for _ in 0..3 {
+        shop.node.apply(&[outwards(ECHO)]);
+        let flow = Flow::start(&shop.client.ns, (Town::SITE, ECHO).into());
+        wait(Duration::from_millis(300));
+        crate::host_way::counted(&shop.node);
+        wait(Duration::from_millis(1500));
+        let whole = crate::host_way::counted(&shop.node);
+        assert!(whole < 100, "{whole} packets of more than a thousand took the whole way through the host");
+        shop.node.apply(&[outwards(SECOND)]);
+        wait(Duration::from_millis(400));
+        let tally = flow.finish();
+        let last = tally.lost.first().copied().expect("nothing comes back any more");
+        assert_eq!(tally.returned, last, "what came back came before the change: {}", tally.sent);
+        assert!(tally.sent - last > 300, "{last} of {} came back, one a millisecond", tally.sent);
+    }
+}
+
+#[test]
 fn the_network_itself_is_reached_whatever_policies_say() {
     let Some(shop) = Shop::open("pol-ground") else { return };
     let Shop { node, client, .. } = &shop;

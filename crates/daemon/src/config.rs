@@ -26,6 +26,17 @@ pub enum LocalRule {
     Move,
 }
 
+/// By which way tenants' packets pass the host, behind the first ones of a conversation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostWay {
+    /// From link to uplink and back at once, past its routes and filters.
+    #[default]
+    Short,
+    /// All of them by its routes and filters.
+    Whole,
+}
+
 /// Where the slot shall stand in the packet mark.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -58,6 +69,8 @@ pub struct Config {
     pub mark_mask: MarkMask,
     /// Where the `local` rule stands.
     pub local_rule: LocalRule,
+    /// By which way tenants' packets pass the host.
+    pub host_way: HostWay,
     /// Routing table of slot n is this plus n; a multiple of 256.
     pub table_base: u32,
     /// Preference of the rule that stands before the host's own, 1..=32763; the two behind it are fief's as well.
@@ -79,6 +92,7 @@ impl Default for Config {
         Config {
             mark_mask: MarkMask::Auto,
             local_rule: LocalRule::default(),
+            host_way: HostWay::default(),
             table_base: 256_000_000,
             rule_preference: 10,
             alias_range: Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 5),
@@ -159,6 +173,8 @@ mod tests {
         assert_eq!((config.mark_mask, config.local_rule), (high, LocalRule::Move));
         assert_eq!(Config::parse("markMask: auto").unwrap(), Config::default());
         assert_eq!(config.table_base, Config::default().table_base);
+        assert_eq!(Config::parse("hostWay: short").unwrap(), Config::default());
+        assert_eq!(Config::parse("hostWay: whole").unwrap().host_way, HostWay::Whole);
         for none in ["none", "0", "\"0x0\"", "0x0"] {
             let config = Config::parse(&format!("markMask: {none}")).unwrap();
             assert_eq!(config.mark_mask, MarkMask::None, "{none}");
@@ -180,6 +196,7 @@ mod tests {
             ("linkRange: 240.16.0.0/12", "must not overlap"),
             ("aliasIdle: 0", "between 1 and 86400"),
             ("localRule: away", "away"),
+            ("hostWay: long", "long"),
             ("overlay: { devise: eth0 }", "devise"),
             ("overlay: { device: \"\" }", "as eth0"),
             ("overlay: { device: a-name-that-is-too-long }", "as eth0"),

@@ -18,6 +18,7 @@ pub fn examine(engine: &Engine) -> Vec<Check> {
     ];
     checks.extend(backends(engine));
     checks.push(classifiers());
+    checks.push(host_way(engine));
     checks.push(marks(engine));
     checks.extend(engine.daemon_status().conditions.into_iter().map(|c| Check {
         name: c.reason,
@@ -132,6 +133,20 @@ fn classifiers() -> Check {
             "not possible: this kernel has no cls_bpf; ports that policies are about stay down".into(),
             "install the kernel's modules, or run one with CONFIG_NET_CLS_BPF",
         ),
+    }
+}
+
+fn host_way(engine: &Engine) -> Check {
+    const NAME: &str = "short way on the host";
+    match engine.short_ways() {
+        None => ok(NAME, "switched off: `hostWay: whole` in fiefd.yaml".into()),
+        Some([_, whole]) if !whole.is_empty() => warn(
+            NAME,
+            format!("not at {}", whole.join(", ")),
+            "an uplink must be an Ethernet device, and net.netfilter.nf_conntrack_tcp_be_liberal 1; or see fiefd's log",
+        ),
+        Some([short, _]) if short.is_empty() => ok(NAME, "at no uplink: no namespace has a way out".into()),
+        Some([short, _]) => ok(NAME, format!("programs (tcx) at {}", short.join(", "))),
     }
 }
 

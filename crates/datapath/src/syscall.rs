@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attach_type, bpf_cmd};
+use aya_obj::generated::{BPF_F_AFTER, BPF_F_BEFORE, bpf_attach_type, bpf_cmd};
 
 /// BPF_OBJ_PIN's part of `union bpf_attr`.
 #[repr(C)]
@@ -22,6 +22,7 @@ struct PinAttr {
 #[repr(C)]
 struct LinkAttr {
     prog_fd: u32,
+    /// Or the number of a device.
     target_fd: u32,
     attach_type: u32,
     flags: u32,
@@ -38,6 +39,25 @@ pub(crate) fn link(
         target_fd: target.map_or(0, |target| target.as_raw_fd().cast_unsigned()),
         attach_type: attach_type as u32,
         flags: 0,
+    };
+    descriptor(bpf_cmd::BPF_LINK_CREATE, &attr)
+}
+
+/// Links a program to a device of the calling thread's namespace (tcx), as the first one there or as the last. It is attached
+/// as long as the link is held.
+pub(crate) fn link_device(
+    program: BorrowedFd<'_>,
+    device: u32,
+    attach_type: bpf_attach_type,
+    is_first: bool,
+) -> io::Result<OwnedFd> {
+    // Beside no other program in particular, before is the beginning and after the end.
+    let flags = if is_first { BPF_F_BEFORE } else { BPF_F_AFTER };
+    let attr = LinkAttr {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: device,
+        attach_type: attach_type as u32,
+        flags,
     };
     descriptor(bpf_cmd::BPF_LINK_CREATE, &attr)
 }

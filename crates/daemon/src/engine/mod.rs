@@ -40,7 +40,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::{oneshot, watch};
 
 use crate::arbiter::Heard;
-use crate::config::{Config, LocalRule, MarkMask};
+use crate::config::{Config, HostWay, LocalRule, MarkMask};
 use crate::contention::Contention;
 use crate::networks::links::Links;
 use crate::networks::{Link, Networks, Stale};
@@ -263,6 +263,7 @@ impl Engine {
             vrf_rule_is_ours: store.vrf_rule_is_ours()?,
             aliases,
             detour: Detour(settings.as_ref().map_or(0, fief_datapath::detour)),
+            short_way: config.host_way == HostWay::Short,
         };
         // Subscribed before the first listing: what happens in between is then an event.
         let monitor = Monitor::open()?;
@@ -282,7 +283,7 @@ impl Engine {
             told.store(true, Ordering::Release);
             ring();
         });
-        let segments = Networks::new(&paths, links, local_moved, on_lease, on_verdict);
+        let segments = Networks::new(&paths, links, local_moved, tree.short_way, on_lease, on_verdict);
         let handle = Handle { jobs: job_sender, views: view_sender, bell: bell.clone(), revision: watcher };
         let engine = Engine {
             config,
@@ -383,6 +384,7 @@ impl Engine {
             if verify {
                 self.verify_at = None;
                 self.attached.clear();
+                self.segments.look_at_uplinks();
             }
             let told = changed || heard || leased || judged || healed;
             if told || missing || verify || self.wake_at.is_some_and(|at| at <= now) {
@@ -413,6 +415,7 @@ impl Engine {
             let mut did = self.desire();
             let plan = plan(&self.tree, &self.desired, &self.links, &self.observed);
             did |= self.carry_out(plan);
+            did |= self.shorten();
             did |= self.open_links();
             busy |= did;
             // What was heard meanwhile is not yet in the plan.

@@ -7,14 +7,15 @@ use fief_api::{
     Condition, EndpointStatus, EndpointView, InterfaceStatus, NetworkStatus, NetworkView, Phase, Standing,
     UplinkStatus,
 };
-use fief_host::Family;
+use fief_datapath::Device;
+use fief_host::{Family, sysctl};
 use fief_model::{Slot, Tenant};
 use ipnet::IpNet;
 
 use super::Engine;
 use crate::networks::{Documents, Ground, Layered, Stale, Ways, forwarding, lacking};
 use crate::plan::backend::{Backend, Vrf};
-use crate::plan::desire::desire;
+use crate::plan::desire::{LIBERAL, desire};
 use crate::store::{StoreError, Stored, StoredEndpoint, StoredNetwork};
 
 impl Engine {
@@ -74,6 +75,26 @@ impl Engine {
     pub(super) fn open_links(&mut self) -> bool {
         let observed = &self.observed;
         self.trouble.is_empty() && self.segments.open(|name| observed.link(name).is_some_and(|link| link.up))
+    }
+
+    /// Puts programs at uplinks, so that tenants' packets may take a short way past the host's stack; what went that way
+    /// before asks again, because something may have changed. Connection tracking must not mind what it does not see.
+    pub(super) fn shorten(&mut self) -> bool {
+        let is_blind = self.tree.short_way && sysctl::read(LIBERAL).is_ok_and(|value| value.trim() == "1");
+        let uplinks = if is_blind { self.segments.uplinks() } else { Vec::new() };
+        let uplinks = uplinks.into_iter().filter(|uplink| self.observed.is_ethernet(*uplink));
+        let device = |index| Device { index, name: self.observed.link_name(index).to_owned() };
+        let uplinks: Vec<Device> = uplinks.map(device).collect();
+        self.segments.shorten(&uplinks)
+    }
+
+    /// Which uplinks tenants' packets pass by the short way, and which they do not; `None` where they are to take the whole
+    /// one.
+    pub(crate) fn short_ways(&self) -> Option<[Vec<&str>; 2]> {
+        let short = self.segments.shortened();
+        let whole: Vec<u32> = self.segments.uplinks().into_iter().filter(|at| !short.contains(at)).collect();
+        let names = |of: Vec<u32>| of.into_iter().map(|index| self.observed.link_name(index)).collect();
+        self.tree.short_way.then(|| [short, whole].map(names))
     }
 
     /// Every slot that a tenant or an uplink has.

@@ -8,6 +8,7 @@ use fief_host::{HostError, sysctl};
 
 use super::Engine;
 use crate::plan::Setting;
+use crate::plan::desire::LIBERAL;
 use crate::store::Switch;
 
 /// A renamed device's event comes before its switches do under the new name (devinet_sysctl_register).
@@ -31,7 +32,7 @@ impl Engine {
             let now = match sysctl::read(&setting.name) {
                 // A device that is gone has no switches; its event is on the way. One that was renamed has none
                 // for an instant.
-                Err(error) if is_gone(&error, setting.device) => {
+                Err(error) if is_gone(&error, setting) => {
                     self.wake_by(Instant::now() + RENAMED);
                     continue;
                 }
@@ -111,6 +112,7 @@ fn leaf(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, leaf)| leaf)
 }
 
-fn is_gone(error: &HostError, device: Option<u32>) -> bool {
-    device.is_some() && error.errno() == Some(libc::ENOENT)
+/// Is this a switch that is not there yet, or no longer? That of connection tracking comes with it.
+fn is_gone(error: &HostError, setting: &Setting) -> bool {
+    (setting.device.is_some() || setting.name == LIBERAL) && error.errno() == Some(libc::ENOENT)
 }

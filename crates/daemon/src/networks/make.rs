@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fief_datapath::ports::Ports;
+use fief_datapath::ports::{Pair, Ports};
 use fief_host::devices::{self, Build, Named, Neighbour};
 use fief_host::netlink::Socket;
 use fief_host::{HostError, sysctl};
 
 use super::links::{self, SPACE_MAC};
 use super::occupants::{Subjects, Watch};
+use super::port;
 use super::space::{self, Standing, carry_out};
 use super::vrf;
 use super::wanted::Space;
@@ -45,6 +46,8 @@ pub(super) struct Tools<'a> {
     pub plain: Option<&'a Ports>,
     /// and where something is.
     pub judging: Option<&'a Ports>,
+    /// Programs for the host's ends of links.
+    pub outer: Option<&'a Pair>,
 }
 
 /// Makes one.
@@ -52,11 +55,16 @@ pub(super) fn one(job: Job, tools: Tools<'_>) -> Made {
     let mut closing = Vec::new();
     let known = job.before.as_ref().filter(|_| job.is_known).map(|standing| &standing.ports);
     let watch = Watch::new(&job.space, tools, known);
-    let standing = make(&job, watch, &mut closing);
+    let standing = make(&job, watch, tools.outer, &mut closing);
     Made { standing, closing, job }
 }
 
-fn make(job: &Job, watch: Option<Watch<'_>>, closing: &mut Vec<Socket>) -> Result<Standing, HostError> {
+fn make(
+    job: &Job,
+    watch: Option<Watch<'_>>,
+    outer: Option<&Pair>,
+    closing: &mut Vec<Socket>,
+) -> Result<Standing, HostError> {
     let Job { tenant, path, space, before, is_first, .. } = job;
     let mut standing = match space.vrf {
         Some(table) => vrf::build(tenant, space, table, *is_first, watch)?,
@@ -91,6 +99,11 @@ fn make(job: &Job, watch: Option<Watch<'_>>, closing: &mut Vec<Socket>) -> Resul
     let Some(index) = devices::index_of(&mut socket, &device)? else {
         return Err(HostError::Missing(format!("device {device}")));
     };
+    let is_at_home = is_there && watch.is_some_and(|watch| watch.is_at_home());
+    if let Some(pair) = outer.filter(|_| standing.vrf.is_none() && !is_at_home) {
+        // Without them the way is longer.
+        let _ = port::equip(&mut socket, index, pair);
+    }
     let neighbours = space.transit.values().map(|address| {
         let address = (*address).into();
         Build::SetNeighbour(Neighbour { device: index, address, mac: SPACE_MAC })

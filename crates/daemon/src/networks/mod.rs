@@ -21,6 +21,7 @@ pub mod probe;
 mod removal;
 mod rules;
 mod services;
+mod shorten;
 mod space;
 mod switch;
 mod views;
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 use fief_api::paths::NAMESPACE;
 use fief_api::{Condition, Paths};
 use fief_datapath::policy::Policy;
-use fief_datapath::ports::Ports;
+use fief_datapath::ports::{HostWay, Ports};
 use fief_host::HostError;
 use fief_host::devices::{Build, Named, Settings};
 use fief_host::namespaces::Namespace;
@@ -78,6 +79,7 @@ pub struct Networks {
     paths: Paths,
     links: Links,
     local_moved: bool,
+    is_short: bool,
     spaces: BTreeMap<String, Standing>,
     /// The host's table; `None` if there is none.
     table: Option<HostTable>,
@@ -92,6 +94,10 @@ pub struct Networks {
     attendance: Attendance,
     /// The programs at ports where nothing is judged, once there was a port; without them the way is longer.
     ports: Option<Option<Ports>>,
+    /// The programs of the short way on the host, if there are any.
+    host_way: Option<HostWay>,
+    /// Is it to be seen whether they are still at uplinks?
+    looks_at_uplinks: bool,
     /// What programs were told of who is there, by tenant.
     told: BTreeMap<String, Told>,
     /// What they were told of endpoints.
@@ -129,12 +135,13 @@ impl Ways {
 }
 
 impl Networks {
-    /// Nothing is made yet; `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to
+    /// Nothing is made yet; `is_short` says whether packets may take a short way on the host, `on_lease` is called when a lease has come or gone, `on_verdict` when an uplink stops to
     /// answer or answers again.
     pub fn new(
         paths: &Paths,
         links: Links,
         local_moved: bool,
+        is_short: bool,
         on_lease: Box<dyn Fn() + Send + Sync>,
         on_verdict: Arc<dyn Fn() + Send + Sync>,
     ) -> Networks {
@@ -142,6 +149,7 @@ impl Networks {
             paths: paths.clone(),
             links,
             local_moved,
+            is_short,
             spaces: BTreeMap::new(),
             table: None,
             vrf_table: None,
@@ -150,6 +158,8 @@ impl Networks {
             wanted: Wanted::default(),
             attendance: Attendance::new(paths.state(), on_lease),
             ports: None,
+            host_way: None,
+            looks_at_uplinks: false,
             told: BTreeMap::new(),
             subjects: Subjects::default(),
             probes: Probes::new(&paths.run(), on_verdict),
@@ -246,8 +256,7 @@ impl Networks {
         let mut rebuilt = BTreeSet::new();
         let mut jobs = Vec::new();
         if !wanted.spaces.is_empty() && self.ports.is_none() {
-            let loaded = Ports::load();
-            self.ports = Some(loaded.inspect_err(|error| tracing::warn!(%error, "no short way")).ok());
+            self.load_ports();
         }
         if let Some(policy) = policy.as_deref_mut()
             && !self.begun
@@ -307,10 +316,11 @@ impl Networks {
                 before,
             });
         }
-        let plain = self.ports.take();
+        let (plain, host_way) = (self.ports.take(), self.host_way.take());
         let tools = Tools {
             subjects: &subjects,
             plain: plain.as_ref().and_then(Option::as_ref),
+            outer: host_way.as_ref().map(|way| &way.link),
             judging: policy.as_deref().map(Policy::ports),
         };
         for job in jobs {
@@ -325,7 +335,7 @@ impl Networks {
             did |= is_news;
             rebuilt.insert(made.job.tenant);
         }
-        self.ports = plain;
+        (self.ports, self.host_way) = (plain, host_way);
         rebuilt.retain(|tenant| !self.trouble.contains_key(tenant));
         self.tell(subjects, &rebuilt, policy);
         // New links have numbers now, which the host's table names.

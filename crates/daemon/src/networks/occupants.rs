@@ -84,7 +84,7 @@ impl<'a> Watch<'a> {
         tools: Tools<'a>,
         equipped: Option<&'a BTreeMap<String, u32>>,
     ) -> Option<Watch<'a>> {
-        let Tools { subjects, plain, judging } = tools;
+        let Tools { subjects, plain, judging, .. } = tools;
         let is_judging = subjects.judges(space);
         let ports = if is_judging { judging } else { plain };
         Some(Watch { ports: ports?, subjects, is_judging, equipped, is_short: space.vrf.is_none() })

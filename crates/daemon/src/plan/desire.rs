@@ -400,7 +400,12 @@ pub struct Switched {
     pub under_vrfs: BTreeSet<u32>,
     /// Has any tenant a VRF?
     pub has_vrf: bool,
+    /// Do packets take a short way past connection tracking?
+    pub is_short: bool,
 }
+
+/// What has connection tracking let packets of TCP pass whose like it has not seen lately (nf_conntrack-sysctl.rst).
+pub const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
 /// The switches that must be set, with their values. rp_filter of the host is not touched; where it is in force, it
 /// has to look with the packet's mark, and elsewhere the devices that tenants name need no such look: their programs
@@ -410,7 +415,7 @@ pub struct Switched {
 /// With VRFs, one listener shall be everybody's across them too; and the kernel itself asks whether a source is an address
 /// of a VRF.
 pub fn sysctls(tree: &Tree, switched: &Switched, observed: &Observed) -> Vec<Setting> {
-    let Switched { devices, forwards, under_vrfs, has_vrf } = switched;
+    let Switched { devices, forwards, under_vrfs, has_vrf, is_short } = switched;
     let setting = |name: String, device| Setting { name, value: "1".into(), device };
     let mut names = vec!["net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect", "net.ipv4.tcp_fwmark_accept"];
     if tree.move_local || observed.filters_reverse_path {
@@ -422,6 +427,9 @@ pub fn sysctls(tree: &Tree, switched: &Switched, observed: &Observed) -> Vec<Set
     // Where fief writes no marks it asks nobody to heed them.
     names.retain(|_| tree.field.is_some());
     names.retain(|name| observed.has_ipv6 || !name.starts_with("net.ipv6."));
+    if *is_short {
+        names.push(LIBERAL);
+    }
     names.retain(|name| !is_off(name));
     let mut settings: Vec<Setting> = names.into_iter().map(|name| setting(name.into(), None)).collect();
     let of_device = |above: &str, leaf: &str, device: u32| {

@@ -59,7 +59,8 @@ impl Plan {
 pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let slots: BTreeSet<Slot> = tenants.keys().copied().collect();
-    gather(tree, tenants, observed, &mut plan);
+    let is_short = tree.short_way && links.iter().any(|link| link.is_there && link.vrf.is_none());
+    gather(tree, tenants, is_short, observed, &mut plan);
     let has_vrfs = links.iter().any(|link| link.vrf.is_some());
     let uplinks: BTreeMap<Slot, u8> =
         tenants.iter().filter_map(|(slot, desired)| Some((*slot, desired.uplink?))).collect();
@@ -111,7 +112,13 @@ pub fn plan(tree: &Tree, tenants: &HashMap<Slot, Desired>, links: &[Link], obser
 }
 
 /// Joins what the tenants want of the datapath and adds the host's own addresses.
-fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, plan: &mut Plan) {
+fn gather(
+    tree: &Tree,
+    tenants: &HashMap<Slot, Desired>,
+    is_short: bool,
+    observed: &Observed,
+    plan: &mut Plan,
+) {
     plan.is_vacant = tenants.is_empty();
     plan.is_markless = tree.field.is_none();
     if plan.is_vacant {
@@ -119,7 +126,7 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     }
     let forwards: BTreeSet<u32> = tenants.values().filter_map(|desired| desired.forwards).collect();
     if plan.is_markless {
-        let switched = desire::Switched { forwards, ..desire::Switched::default() };
+        let switched = desire::Switched { forwards, is_short, ..desire::Switched::default() };
         plan.sysctls = desire::sysctls(tree, &switched, observed);
         return;
     }
@@ -176,7 +183,8 @@ fn gather(tree: &Tree, tenants: &HashMap<Slot, Desired>, observed: &Observed, pl
     }
     let under_vrfs = with_vrf.flat_map(|(_, desired)| desired.devices.iter().copied()).collect();
     let has_vrf = tenants.values().any(|desired| desired.vrf.is_some());
-    let switched = desire::Switched { devices: plan.devices.clone(), forwards, under_vrfs, has_vrf };
+    let switched =
+        desire::Switched { devices: plan.devices.clone(), forwards, under_vrfs, has_vrf, is_short };
     plan.sysctls = desire::sysctls(tree, &switched, observed);
 }
 

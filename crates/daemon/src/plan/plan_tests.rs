@@ -25,6 +25,7 @@ fn tree(move_local: bool) -> Tree {
         vrf_rule_is_ours: true,
         aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
         detour: Detour(1),
+        short_way: true,
     }
 }
 

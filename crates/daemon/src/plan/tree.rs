@@ -78,6 +78,8 @@ pub struct Tree {
     pub aliases: Ranges,
     /// The programs that answers to aliases go through.
     pub detour: Detour,
+    /// Do tenants' packets take a short way past the host's connection tracking?
+    pub short_way: bool,
 }
 
 impl Tree {

@@ -13,6 +13,7 @@ fn tree(mask: u32) -> Tree {
         vrf_rule_is_ours: false,
         aliases: Ranges { v4: "240.0.0.0/5".parse().unwrap(), v6: "fd00::/64".parse().unwrap() },
         detour: Detour(1),
+        short_way: true,
     }
 }
 

@@ -17,6 +17,7 @@ const volatile __u32 fief_teeth = 0;
 #define TOOTH_VERDICT 2
 #define TOOTH_STAMP 4
 #define TOOTH_WAYS 8
+#define TOOTH_FRONTS 16
 
 /* What is too much for the stack. A processor judges one packet at a time. */
 struct desk {

@@ -6,6 +6,7 @@
 
 mod denied;
 pub(crate) mod entries;
+mod host;
 mod numbers;
 mod sweep;
 
@@ -22,6 +23,7 @@ use crate::table::Table;
 use crate::{DatapathError, chain};
 pub use denied::{Denied, Reason};
 use entries::{AUDITED, Address, GUARDED, Holder};
+pub use host::HostWay;
 pub use numbers::{EACH, TAPS, VETHS, first, link};
 pub use sweep::Conversing;
 
@@ -83,8 +85,9 @@ struct Known {
 }
 
 impl Ports {
-    /// Loads and verifies the programs for ports where nothing is judged, with new maps.
-    pub fn load() -> Result<Ports, DatapathError> {
+    /// Loads and verifies the programs for ports where nothing is judged, with new maps, and those for the short way on the
+    /// host, which is the same for everybody.
+    pub fn load() -> Result<(Ports, Result<HostWay, DatapathError>), DatapathError> {
         let tables = [
             "policy_subject",
             "policy_set",
@@ -96,7 +99,8 @@ impl Ports {
         ];
         let unused: Vec<_> =
             tables.into_iter().chain(JUDGING.map(|(name, _)| name)).map(|name| (name, 1)).collect();
-        Ok(load(None, &unused, None)?.1)
+        let (programs, ports) = load(None, &unused, None)?;
+        Ok((ports, HostWay::load(programs)))
     }
 
     /// Whose port a device is, now or instead of somebody else. A port without this passes nothing.
@@ -158,6 +162,9 @@ pub(crate) fn load(
     for (name, most) in sizes {
         loader.map_max_entries(name, *most);
     }
+    if judging.is_some() {
+        loader.map_max_entries("fief_fronts", 1);
+    }
     for (name, _) in JUDGING {
         if let Some(pins) = pins {
             loader.map_pin_path(name, pins.join(name));
@@ -171,13 +178,7 @@ pub(crate) fn load(
         loader.map_max_entries(name, most);
     }
     let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
-    let mut take = |name: &str| -> Result<Arc<OwnedFd>, DatapathError> {
-        let failed = |e: &dyn std::error::Error| DatapathError::Load(format!("{name}: {}", chain(e)));
-        let program = program(&mut programs, name)?;
-        program.load().map_err(|e| failed(&e))?;
-        let descriptor = program.fd().map_err(|e| failed(&e))?.as_fd().try_clone_to_owned();
-        descriptor.map(Arc::new).map_err(|e| failed(&e))
-    };
+    let mut take = |name| descriptor(&mut programs, name);
     let port = Pair { ingress: take("port_in")?, egress: take("port_out")? };
     let gate = Pair { ingress: take("gate_in")?, egress: take("gate_out")? };
     let link = Pair { ingress: take("link_in")?, egress: take("link_out")? };
@@ -199,10 +200,19 @@ pub(crate) fn program<'a>(
     program.try_into().map_err(|e| DatapathError::Load(format!("{name}: {}", chain(&e))))
 }
 
+/// Loads a program.
+fn descriptor(programs: &mut Ebpf, name: &str) -> Result<Arc<OwnedFd>, DatapathError> {
+    let failed = |e: &dyn std::error::Error| DatapathError::Load(format!("{name}: {}", chain(e)));
+    let program = program(programs, name)?;
+    program.load().map_err(|e| failed(&e))?;
+    let descriptor = program.fd().map_err(|e| failed(&e))?.as_fd().try_clone_to_owned();
+    descriptor.map(Arc::new).map_err(|e| failed(&e))
+}
+
 /// As bpf/lib/judge.h numbers them.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    let names = ["port-lies", "port-verdict", "port-stamp", "port-ways"];
+    let names = ["port-lies", "port-verdict", "port-stamp", "port-ways", "host-fronts"];
     let named = std::env::var("FIEF_TEETH").unwrap_or_default();
     names.iter().enumerate().map(|(bit, name)| if **name == named { 1 << bit } else { 0 }).sum()
 }
