@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   s1 [tap0]── vde_plug vxvde:// ── [eth0]────────[eth0] ── vde_plug vxvde:// ──[tap0] s2
-//!   p1 [eth0]── vde_plug vxvdex:// ── h1 [eth0]────────[eth0] h2 ── vde_plug vxvdex:// ──[eth0] p2
+//!   p1 [eth0]── vde_plug vxvdex:// ── h1 [eth0]────────[eth0] h2 ── vde_plug vxvdex:// ──[eth0] p2     with and without `lro`
 //!   x1 [tap0]── vde_plug ──[tap0] x2
 //!   a [eth0]── fast path ── h1 [eth0]────────[eth0] h2 ── fast path ──[eth0] b
 //! ```
@@ -24,10 +24,11 @@ use crate::networks::town::{Road, program};
 use crate::report::Row;
 
 const PLUGIN: &str = "overlay.plugin.tcp";
+const PLAIN: &str = "overlay.plugin.plain";
 const BOUND: &str = "overlay.plugin.bound";
 const VDE: &str = "overlay.vde.tcp";
 /// What is measured here.
-pub const IDS: &[&str] = &[PLUGIN, BOUND, VDE];
+pub const IDS: &[&str] = &[PLUGIN, PLAIN, BOUND, VDE];
 const MTU: u32 = 1450;
 /// More than any of it takes to be there.
 const SOON: Duration = Duration::from_secs(20);
@@ -46,12 +47,22 @@ pub fn measure(only: &str) -> Vec<Row> {
     let daemons = daemons(&lab, &hosts);
     let stock = Road { from: &stock[0], to: &stock[1], at: ENDS[1], seen: ENDS[0] };
     let mut rows = Vec::new();
-    if PLUGIN.starts_with(only) {
-        let users = ["p1", "p2"].map(|name| lab.ns(name));
-        let _plugs =
-            [0, 1].map(|end| plug(&programs, &users[end], Some(&daemons[end]), "vxvdex://", "eth0", end));
-        let what = "TCP by vde_plug with our plug-in, to its own vxvde";
-        rows.push(row(PLUGIN, what, &users, &stock).least(2.0));
+    for (id, names, url, what) in [
+        (
+            PLUGIN,
+            ["p1", "p2"],
+            "vxvdex:///lro=9216",
+            "TCP by vde_plug with our plug-in and lro, to its own vxvde",
+        ),
+        (PLAIN, ["q1", "q2"], "vxvdex://", "TCP by vde_plug with our plug-in, to its own vxvde"),
+    ] {
+        if id.starts_with(only) {
+            let users = names.map(|name| lab.ns(name));
+            let _plugs =
+                [0, 1].map(|end| plug(&programs, &users[end], Some(&daemons[end]), url, "eth0", end));
+            let row = row(id, what, &users, &stock);
+            rows.push(if id == PLUGIN { row.least(2.0) } else { row });
+        }
     }
     if BOUND.starts_with(only) {
         let ends = ["x1", "x2"].map(|name| lab.ns(name));

@@ -9,12 +9,14 @@
 
 pub mod fuzz;
 mod header;
+mod lro;
 mod macs;
 mod segment;
 mod url;
 mod who;
 
 pub use header::{HEADER_SIZE, Header, PORT, Payload, SHORTEST_FRAME, read};
+pub use lro::join;
 pub use macs::{LIFETIME, Mac, Macs, SLOTS, is_group, source};
 pub use segment::{GROUP4, GROUP6, MOST_NETWORKS, Segment};
 pub use url::{BadUrl, GroupName, Url};

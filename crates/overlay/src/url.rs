@@ -31,6 +31,8 @@ pub struct Url {
     pub ttl: Option<u8>,
     /// `rcvbuf`, in bytes; K, M and G are understood.
     pub receive_buffer: Option<u32>,
+    /// `lro`: the longest frame that segments of TCP are joined to, in bytes.
+    pub longest: Option<usize>,
     /// `v6`; `v4` is the default.
     pub six: bool,
     /// `hashsize`: places for Ethernet addresses.
@@ -48,7 +50,7 @@ pub struct Url {
 pub enum BadUrl {
     /// An option that there is not.
     #[error(
-        "there is no option `{0}`; grp, net, vni, port, ttl, rcvbuf, v4, v6, hashsize, expiretime, if and bind there are"
+        "there is no option `{0}`; grp, net, vni, port, ttl, rcvbuf, lro, v4, v6, hashsize, expiretime, if and bind there are"
     )]
     Unknown(String),
     /// A value that is none.
@@ -122,6 +124,10 @@ impl Url {
                 let bytes = bytes(value).ok_or_else(|| bad("bytes, as 262144, 256K or 1M"))?;
                 self.receive_buffer = Some(bytes);
             }
+            "lro" => {
+                let longest = number(65_535, "the longest frame that the program takes, in bytes, as 9216")?;
+                self.longest = (longest > 0).then_some(longest as usize);
+            }
             "v4" => self.six = !flag(value).ok_or_else(|| bad("nothing, or 1 or 0"))?,
             "v6" => self.six = flag(value).ok_or_else(|| bad("nothing, or 1 or 0"))?,
             "hashsize" => {
@@ -185,12 +191,13 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let all = "/grp=users/net=2/vni=1000/port=14789/ttl=1/rcvbuf=256K/v6/hashsize=4096/expiretime=60/if=eth0/bind=fe80::1";
+        let all = "/grp=users/net=2/vni=1000/port=14789/ttl=1/rcvbuf=256K/lro=9216/v6/hashsize=4096/expiretime=60/if=eth0/bind=fe80::1";
         let url = Url::read(all).unwrap();
         assert_eq!(url.group, Some(GroupName::Name("users".into())));
         assert_eq!((url.vni, url.port, url.ttl, url.six), (Some(1000), Some(14789), Some(1), true));
         assert_eq!(url.network, 2);
         assert_eq!((url.receive_buffer, url.places), (Some(262_144), Some(4096)));
+        assert_eq!(url.longest, Some(9216));
         assert_eq!(url.lifetime, Some(Duration::from_secs(60)));
         assert_eq!((url.device.as_deref(), url.bind), (Some("eth0"), Some("fe80::1".parse().unwrap())));
     }
@@ -224,6 +231,8 @@ mod tests {
             ("/ttl=256", "255"),
             ("/rcvbuf=5T", "256K"),
             ("/rcvbuf=8G", "256K"),
+            ("/lro", "as 9216"),
+            ("/lro=65536", "as 9216"),
             ("/colour=red", "no option `colour`"),
             ("/if=", "network card"),
             ("/bind=eth0", "an IP address"),

@@ -14,6 +14,13 @@ const PLACE: usize = 1 << 16;
 /// Room for one control message with a number.
 type Control = [u64; 4];
 
+impl Delivery {
+    /// How long the next one is.
+    fn length(&self) -> usize {
+        self.each.min(self.end - self.at)
+    }
+}
+
 /// What has come and is not given away yet.
 pub struct Inbox {
     space: Vec<u8>,
@@ -59,14 +66,22 @@ impl Inbox {
     /// The next datagram, and who sent it. One that is longer than any frame is empty.
     pub fn take(&mut self) -> Option<(&[u8], SocketAddr)> {
         let delivery = self.come.get_mut(self.next)?;
-        let Delivery { from, at, end, each } = *delivery;
-        let length = each.min(end - at);
-        delivery.at += length;
-        if delivery.at == end {
+        let taken = *delivery;
+        delivery.at += taken.length();
+        if delivery.at == delivery.end {
             self.next += 1;
         }
-        let length = if length > LONGEST { 0 } else { length };
-        Some((self.space.get(at..at + length)?, from))
+        self.read(taken)
+    }
+
+    /// The one that would be taken next.
+    pub fn look(&self) -> Option<(&[u8], SocketAddr)> {
+        self.read(*self.come.get(self.next)?)
+    }
+
+    fn read(&self, delivery: Delivery) -> Option<(&[u8], SocketAddr)> {
+        let length = if delivery.length() > LONGEST { 0 } else { delivery.length() };
+        Some((self.space.get(delivery.at..delivery.at + length)?, delivery.from))
     }
 
     /// Is there another one?
@@ -173,6 +188,7 @@ mod tests {
             let own = from.local_addr().unwrap();
             for text in [&b"one"[..], b"", b"two"] {
                 assert!(inbox.has_more());
+                assert_eq!(inbox.look(), Some((text, own)));
                 assert_eq!(inbox.take(), Some((text, own)));
             }
             assert!(!inbox.has_more() && inbox.take().is_none());

@@ -350,11 +350,11 @@ mod tests {
             // Long ones, short ones, some that are cut into fragments, some for all.
             let lengths = [1400, 1400, 1400, 60, 60, 1400, 9000, 9000, 200, 9234, 14];
             for number in 0..600 {
-                let frame = frame(number, lengths[number % lengths.len()]);
+                let sent = frame(number, lengths[number % lengths.len()]);
                 if number % 100 == 99 {
-                    outbox.send_all(&frame).unwrap();
+                    outbox.send_all(&sent).unwrap();
                 } else {
-                    outbox.send(&frame, to, Instant::now()).unwrap();
+                    outbox.send(&sent, to, Instant::now()).unwrap();
                 }
                 if number % 7 == 0 {
                     outbox.come_round();
@@ -363,9 +363,7 @@ mod tests {
                 if number % 20 == 19 {
                     while outbox.come_round() != Round::Empty {}
                     let for_peer = (number - 19..=number).filter(|number| number % 100 != 99);
-                    for_peer.for_each(|number| {
-                        hears(&peer, &super::tests::frame(number, lengths[number % lengths.len()]))
-                    });
+                    for_peer.for_each(|number| hears(&peer, &frame(number, lengths[number % lengths.len()])));
                 }
             }
             (99..600)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fief_overlay::{
-    BadUrl, GroupName, LIFETIME, Macs, Payload, SHORTEST_FRAME, SLOTS, Url, is_group, read, source,
+    BadUrl, GroupName, LIFETIME, Macs, Payload, SHORTEST_FRAME, SLOTS, Url, is_group, join, read, source,
 };
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
@@ -33,6 +33,8 @@ pub struct Plug {
     own: SocketAddr,
     header: [u8; 8],
     macs: Mutex<Macs<SocketAddr>>,
+    /// The longest frame that segments are joined to; 0 if they are not.
+    longest: usize,
     incoming: Mutex<Incoming>,
     /// Readable when there is something to receive: in a socket, or in the inbox.
     events: OwnedFd,
@@ -144,6 +146,7 @@ impl Plug {
             own,
             header,
             macs: Mutex::new(macs),
+            longest: url.longest.unwrap_or(0),
             incoming: Mutex::new(incoming),
             events,
         })
@@ -181,7 +184,7 @@ impl Plug {
                     if let (Some(to), Some(frame)) = (to.get_mut(..length), frame.get(..length)) {
                         to.copy_from_slice(frame);
                     }
-                    return Ok(Some(length));
+                    return Ok(Some(self.join(incoming, to, length, from)));
                 }
             }
             // Most of it is for one's own address. The group's socket has its turn when that one is silent, and else now and
@@ -198,6 +201,19 @@ impl Plug {
                 return Ok(None);
             }
         }
+    }
+
+    /// Joins to a frame what follows it and comes from the same peer; how long it is then.
+    fn join(&self, incoming: &mut Incoming, to: &mut [u8], mut length: usize, from: SocketAddr) -> usize {
+        let most = to.len().min(self.longest);
+        let Some(room) = to.get_mut(..most) else { return length };
+        while let Some((datagram, next_from)) = incoming.inbox.look() {
+            let next = datagram.strip_prefix(&self.header).filter(|_| next_from == from);
+            let Some(together) = next.and_then(|next| join(room, length, next)) else { break };
+            length = together;
+            incoming.inbox.take();
+        }
+        length
     }
 
     /// What a datagram brings, if it is a frame; notes what it says of its sender.
