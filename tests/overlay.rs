@@ -19,6 +19,8 @@ mod join;
 mod lan;
 #[path = "overlay/limits.rs"]
 mod limits;
+#[path = "overlay/many.rs"]
+mod many;
 #[path = "overlay/neighbours.rs"]
 mod neighbours;
 #[path = "overlay/networks.rs"]
