@@ -49,11 +49,13 @@ pub fn run(only: &str, tell: &mut dyn FnMut(Row)) {
     let descriptors = nix::sys::resource::Resource::RLIMIT_NOFILE;
     let (_, hard) = nix::sys::resource::getrlimit(descriptors).expect("a limit");
     nix::sys::resource::setrlimit(descriptors, hard, hard).expect("up to the hard one");
+    // First of all: namespaces that are still going would be in its way.
+    let yard = yard::namespace();
     let Some(one) = Town::open(1) else {
         eprintln!("fief-bench: no busybox or dnsmasq below target/peers; scripts/peers.sh puts them there");
         return;
     };
-    let mut suite = Suite { only, tell };
+    let mut suite = Suite { only, tell, yard };
     for n in sizes {
         let many = (n > 1).then(|| Town::open(n)).flatten();
         suite.measure(many.as_ref().unwrap_or(&one), &one);
@@ -63,13 +65,16 @@ pub fn run(only: &str, tell: &mut dyn FnMut(Row)) {
 struct Suite<'a> {
     only: &'a str,
     tell: &'a mut dyn FnMut(Row),
+    /// What the kernel needs for a namespace with a pair of devices.
+    yard: Duration,
 }
 
 impl Suite<'_> {
     /// Everything that is measured of this many networks.
     fn measure(&mut self, town: &Town, one: &Town) {
         let n = town.pairs.len();
-        self.wanted(CREATE, n, |id| created(id, town));
+        let yard = self.yard;
+        self.wanted(CREATE, n, |id| created(id, town, yard));
         if [MEMORY, FIEFD].iter().any(|what| self.wants(what, n)) {
             fief_testkit::attempt(QUIET, || Err::<(), String>(String::new())).ok();
             let each = Held::now(town.daemon.pid()).each(town.made.before, n);
@@ -133,11 +138,11 @@ fn measured(n: usize) -> &'static [&'static str] {
 }
 
 /// Milliseconds a network, to the least that the kernel needs for one.
-fn created(id: &str, town: &Town) -> Row {
+fn created(id: &str, town: &Town, yard: Duration) -> Row {
     let n = town.pairs.len();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (each, apply) = (ms(town.made.whole) / n as f64, ms(town.made.apply) / n as f64);
-    let (yard, alone) = (ms(town.made.yard), ms(town.made.clients));
+    let (yard, alone) = (ms(yard), ms(town.made.clients));
     let what = format!(
         "until both endpoints of {n} networks have leases and meet ({apply:.2} of it fief apply; two udhcpc with a \
          dnsmasq {alone:.2}); to a namespace with a veth pair"

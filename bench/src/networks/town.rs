@@ -20,7 +20,6 @@ use nix::net::if_::InterfaceFlags;
 
 use super::clients::Clients;
 use super::held::Held;
-use super::yard;
 
 /// The device of every workload.
 pub const DEVICE: &str = "eth0";
@@ -66,8 +65,6 @@ pub struct Made {
     pub apply: Duration,
     /// What the clients of one network cost without any of it.
     pub clients: Duration,
-    /// What the kernel needs for a namespace with a pair of devices.
-    pub yard: Duration,
     /// What the kernel holds of a namespace with the devices of a network that somebody made by hand, in kB.
     pub by_hand: f64,
     /// Memory, before.
@@ -104,12 +101,10 @@ impl Town {
         let pairs = (0..n).map(|i| ["a", "b"].map(|name| lab.ns(&format!("{name}{i}")))).collect();
         let clients = Clients::find(&lab)?;
         let alone = clients.two_alone(&lab);
-        let yard = yard::namespace(&lab, &host);
         let by_hand = by_hand(&lab, &host);
         let daemon = Daemon::start(&lab, &host, DaemonOptions::default());
         let before = Held::now(daemon.pid());
-        let made =
-            Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, yard, by_hand, before };
+        let made = Made { whole: Duration::ZERO, apply: Duration::ZERO, clients: alone, by_hand, before };
         let mut town = Town { daemon, outside, pairs, plain, inner, made, _lab: lab };
         (town.made.whole, town.made.apply) = clients.create(&town);
         Some(town)
