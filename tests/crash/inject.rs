@@ -78,7 +78,7 @@ fn killed_in_any_call_of_an_apply_or_a_delete() {
 
     let stream = Stream::start(&scene, 0);
     let mut deaths = 0;
-    for point in points(&of_apply, 10) {
+    for point in points(&of_apply, 14) {
         let at = format!("killed in {point:?} of apply");
         deaths += usize::from(killed(&mut scene, point, |scene| apply(scene, 1..4)));
         either(&scene, &old, &new, &at);
@@ -88,7 +88,7 @@ fn killed_in_any_call_of_an_apply_or_a_delete() {
         delete(&scene, 1..4).ok();
         same(&scene, &old, CONVERGED, &at);
     }
-    for point in points(&of_delete, 7) {
+    for point in points(&of_delete, 10) {
         let at = format!("killed in {point:?} of delete");
         apply(&scene, 1..4).ok();
         deaths += usize::from(killed(&mut scene, point, |scene| delete(scene, 1..4)));
@@ -98,7 +98,7 @@ fn killed_in_any_call_of_an_apply_or_a_delete() {
     }
     let tally = stream.lost_nothing();
     println!("{deaths} deaths; untouched tenant: {tally:?}");
-    assert!(deaths >= 8, "only {deaths} of the points were reached");
+    assert!(deaths >= 12, "only {deaths} of the points were reached");
     scene.answered(0).unwrap();
 }
 
@@ -113,7 +113,7 @@ fn killed_in_any_call_of_the_first_apply_or_the_last_delete() {
     println!("calls of the first apply: {of_apply:?}\ncalls of the last delete: {of_delete:?}");
     before.assert_same(&Snapshot::of(&scene.street.host));
     let mut deaths = 0;
-    for point in points(&of_apply, 10) {
+    for point in points(&of_apply, 14) {
         let at = format!("killed in {point:?} of the first apply");
         deaths += usize::from(killed(&mut scene, point, |scene| apply(scene, 0..1)));
         either(&scene, &nothing, &new, &at);
@@ -124,7 +124,7 @@ fn killed_in_any_call_of_the_first_apply_or_the_last_delete() {
             panic!("{at}: {text}\n{}", scene.daemon.log());
         }
     }
-    for point in points(&of_delete, 8) {
+    for point in points(&of_delete, 12) {
         let at = format!("killed in {point:?} of the last delete");
         apply(&scene, 0..1).ok();
         deaths += usize::from(killed(&mut scene, point, |scene| delete(scene, 0..1)));
@@ -135,7 +135,7 @@ fn killed_in_any_call_of_the_first_apply_or_the_last_delete() {
         }
     }
     println!("{deaths} deaths");
-    assert!(deaths >= 10, "only {deaths} of the points were reached");
+    assert!(deaths >= 15, "only {deaths} of the points were reached");
     apply(&scene, 0..1).ok();
     scene.answered(0).unwrap();
 }

@@ -135,7 +135,7 @@ fn other_peoples_things_are_untouched_and_nothing_of_ours_stays() {
     };
     assert_eq!(touched.iter().find(harmless), None, "only what a dry run lists is changed:\n{with}");
 
-    let rounds = if soak() { 1000 } else { 120 };
+    let rounds = if soak() { 1000 } else { 200 };
     let mut dice = Dice(0x5eed_f1ef);
     // A second program changes its own things all the while.
     churn(&daemon, &street, rounds, &mut dice, |round| {
