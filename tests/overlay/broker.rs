@@ -120,6 +120,61 @@ fn guarded_sockets_stay_guarded_without_the_daemon_and_leave_nothing() {
     assert_eq!(GROUP, 1000);
 }
 
+/// The names of programs where packets leave by a card, in their order (BPF_PROG_QUERY of bpf(2), for tcx).
+const AT_CARD: &str = r"
+import ctypes, os, socket, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(command, *words):
+    attr = ctypes.create_string_buffer(b''.join(words).ljust(64, b'\0'))
+    done = libc.syscall(321, command, attr, 64)
+    assert done >= 0, os.strerror(ctypes.get_errno())
+    return done, attr.raw
+ids = (ctypes.c_uint32 * 64)()
+index = socket.if_nametoindex('eth0')
+count = struct.unpack_from('I', bpf(16, struct.pack('=IIIIQI', index, 47, 0, 0, ctypes.addressof(ids), 64))[1], 24)[0]
+for number in ids[:count]:
+    program, info = bpf(13, struct.pack('=I', number))[0], ctypes.create_string_buffer(80)
+    bpf(15, struct.pack('=IIQ', program, 80, ctypes.addressof(info)))
+    print(info.raw[64:80].rstrip(b'\0').decode())
+";
+
+#[track_caller]
+fn at_card(lan: &Lan) -> Vec<String> {
+    let said = lan.hosts[0].run(&["/usr/bin/python3", "-c", AT_CARD]).ok().stdout;
+    said.lines().map(str::to_owned).collect()
+}
+
+/// The gate is there as long as somebody may need it, once, and before whatever else is there.
+#[test]
+fn guarded_sockets_have_one_gate_at_the_card() {
+    let Some(mut lan) = Lan::open("broker-gate", 1, "") else { return };
+    const WAITS: &str = "print('ready', flush=True)\ntime.sleep(60)\n";
+    const GATE: [&str; 1] = ["segment_gate"];
+    assert!(at_card(&lan).is_empty());
+    let (mut user, _) = lan.victim(Family::V4, WAITS);
+    assert_eq!(at_card(&lan), GATE);
+    // With the last socket it goes when the daemon does.
+    user.kill();
+    drop(user);
+    lan.daemons[0].stop();
+    assert!(at_card(&lan).is_empty());
+    lan.daemons[0].restart();
+    let (user, _) = lan.victim(Family::V4, WAITS);
+    lan.daemons[0].stop();
+    assert_eq!(at_card(&lan), GATE, "somebody has a socket");
+    lan.daemons[0].restart();
+    let (other, _) = lan.victim(Family::V6, WAITS);
+    assert_eq!(at_card(&lan), GATE, "another daemon's takes its place");
+    lan.daemons[0].kill9();
+    assert_eq!(at_card(&lan), GATE);
+    // An interface's programs come behind it.
+    lan.daemons[0].restart();
+    let _member = crate::guest::Guest::joined(&lan, 0, (41_002, GROUP), "10.9.0.1/24");
+    let all = at_card(&lan);
+    assert!(all.len() > 1 && all[0] == GATE[0], "{all:?}");
+    drop((user, other));
+}
+
 /// Whoever makes a socket where the daemon makes them has one that does nothing.
 #[test]
 fn guarded_sockets_of_which_nobody_said_whose_they_are_do_nothing() {
