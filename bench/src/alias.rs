@@ -69,5 +69,5 @@ fn ingress_program(world: &World) -> OwnedFd {
     let line = format!("for l in {links}/wire_ingress-*; do bpftool -j link show pinned $l; done");
     let json: serde_json::Value = world.host.sh(&line).ok().json();
     let id = json["prog_id"].as_u64().expect("a link has a program") as u32;
-    test_run::by_id(id).expect("root may")
+    fief_testkit::bpf::by_id(id).expect("root may")
 }

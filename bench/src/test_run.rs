@@ -1,68 +1,17 @@
-//! BPF_PROG_TEST_RUN (bpf(2)): the kernel runs a program on a frame, as often as is wished, and says how long that took.
+//! A program of tc run by the kernel on a frame, and how long that took.
 
 use std::io;
-use std::mem::{size_of, zeroed};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
-const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+use fief_testkit::bpf::{self, Ran};
+
 /// Where `struct __sk_buff` (linux/bpf.h) has the device's index, and its size.
 const IFINDEX: usize = 40;
 const CONTEXT: usize = 192;
-
-/// The part of `union bpf_attr` for test runs.
-#[repr(C)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-}
-
-/// What a run found.
-#[derive(Debug, Clone, Copy)]
-pub struct Ran {
-    /// What the program said, the last time.
-    pub answer: i32,
-    /// Nanoseconds, once.
-    pub took: f64,
-}
 
 /// Runs a program on a frame that seems to be at this device of the thread's network namespace.
 pub fn run(program: &impl AsFd, frame: &[u8], device: u32, repeat: u32) -> io::Result<Ran> {
     let mut context = [0_u8; CONTEXT];
     context[IFINDEX..][..4].copy_from_slice(&device.to_ne_bytes());
-    // SAFETY: plain C data, for which all zeroes is a value.
-    let mut attr: TestRun = unsafe { zeroed() };
-    attr.prog_fd = program.as_fd().as_raw_fd() as u32;
-    (attr.data_in, attr.data_size_in) = (frame.as_ptr() as u64, frame.len() as u32);
-    (attr.ctx_in, attr.ctx_size_in) = (context.as_ptr() as u64, CONTEXT as u32);
-    attr.repeat = repeat;
-    call(BPF_PROG_TEST_RUN, (&raw mut attr).cast(), size_of::<TestRun>())?;
-    Ok(Ran { answer: attr.retval.cast_signed(), took: f64::from(attr.duration) })
-}
-
-/// A program by its number.
-pub fn by_id(id: u32) -> io::Result<OwnedFd> {
-    let mut attr = [id, 0, 0, 0];
-    let fd = call(BPF_PROG_GET_FD_BY_ID, attr.as_mut_ptr().cast(), size_of_val(&attr))?;
-    // SAFETY: the descriptor was just made and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-fn call(command: libc::c_long, attr: *mut libc::c_void, size: usize) -> io::Result<libc::c_long> {
-    // SAFETY: the pointer is to a live `union bpf_attr` of this size, and what it points to lives as long.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+    bpf::test_run(program, frame, &context, repeat, 0)
 }

@@ -2,19 +2,19 @@
 //! BPF_F_TEST_XDP_LIVE_FRAMES, Documentation/bpf/bpf_prog_run.rst), and each time it is sent.
 
 use std::io;
-use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::bpf::{descriptor, test_run};
 use crate::frame::checksum;
 use crate::ns::Ns;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_SKB_MODE: u32 = 2;
@@ -163,48 +163,10 @@ fn keep(program: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// Sends so many, as if the frame had come in by the device of the thread's namespace that has this number.
 fn run(program: &OwnedFd, frame: &[u8], device: u32) -> io::Result<()> {
-    /// The part of `union bpf_attr` for test runs.
-    #[repr(C)]
-    struct TestRun {
-        prog_fd: u32,
-        retval: u32,
-        data_size_in: u32,
-        data_size_out: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-        ctx_size_in: u32,
-        ctx_size_out: u32,
-        ctx_in: u64,
-        ctx_out: u64,
-        flags: u32,
-        cpu: u32,
-        batch_size: u32,
-        pad: u32,
-    }
     // `struct xdp_md` (linux/bpf.h): data, its end, what lies before it, the device, its queue, the device to leave by.
-    let context = [0, frame.len() as u32, 0, device, 0, 0];
-    // SAFETY: plain C data, for which all zeroes is a value.
-    let mut attr: TestRun = unsafe { zeroed() };
-    attr.prog_fd = program.as_raw_fd() as u32;
-    (attr.data_in, attr.data_size_in) = (frame.as_ptr() as u64, frame.len() as u32);
-    (attr.ctx_in, attr.ctx_size_in) = (context.as_ptr() as u64, size_of_val(&context) as u32);
-    (attr.repeat, attr.flags) = (AT_ONCE, BPF_F_TEST_XDP_LIVE_FRAMES);
-    bpf(BPF_PROG_TEST_RUN, (&raw mut attr).cast(), size_of::<TestRun>()).map(drop)
-}
-
-/// A command that answers with a new descriptor.
-fn descriptor<A>(command: libc::c_long, attr: &mut A) -> io::Result<OwnedFd> {
-    let fd = bpf(command, std::ptr::from_mut(attr).cast(), size_of::<A>())?;
-    // SAFETY: the descriptor was just made and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-fn bpf(command: libc::c_long, attr: *mut libc::c_void, size: usize) -> io::Result<libc::c_long> {
-    // SAFETY: the pointer is to a live `union bpf_attr` of this size, and what it points to lives as long.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+    let words = [0, frame.len() as u32, 0, device, 0, 0];
+    let context: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+    test_run(program, frame, &context, AT_ONCE, BPF_F_TEST_XDP_LIVE_FRAMES).map(drop)
 }
 
 /// With GRO a veth takes frames from a ring, as a card does, and only then whole frames of XDP (veth_xdp_xmit in

@@ -19,6 +19,7 @@
     reason = "a test kit starts programs and waits; the daemon may do neither"
 )]
 
+pub mod bpf;
 mod capture;
 mod cgroup;
 mod child;
