@@ -19,7 +19,9 @@ const BLOCKS: usize = 40;
 
 /// Nanoseconds a datagram: for a server that asks nothing, and for one that asks.
 pub fn run(world: &World, family: Family) -> [f64; 2] {
-    let program = ingress_program(world);
+    let device = world.host.ifindex("eth0");
+    let program = world.host.enter(|| fief_testkit::bpf::first_at(device)).expect("root may ask");
+    let program = program.expect("fief's is where packets come in");
     let servers = PORTS.map(|port| world.inside(|| UdpSocket::bind(("::", port))).expect("the port is free"));
     ask(&servers[1]);
     let frames = PORTS.map(|port| {
@@ -27,7 +29,6 @@ pub fn run(world: &World, family: Family) -> [f64; 2] {
         let ip = Frame::new(source, destination).ip(FAR[family as usize], world.local(family));
         ip.udp(4000, port, &[0; 32])
     });
-    let device = world.host.ifindex("eth0");
     world.host.enter(|| {
         let mut found = [Vec::new(), Vec::new()];
         for _ in 0..BLOCKS {
@@ -62,12 +63,4 @@ fn once(program: &OwnedFd, frame: &[u8], device: u32) -> io::Result<f64> {
     let ran = test_run::run(program, frame, device, 1)?;
     assert_eq!(ran.answer, -1, "TCX_NEXT: the datagram is let in");
     Ok(ran.took)
-}
-
-fn ingress_program(world: &World) -> OwnedFd {
-    let links = world.links();
-    let line = format!("for l in {links}/wire_ingress-*; do bpftool -j link show pinned $l; done");
-    let json: serde_json::Value = world.host.sh(&line).ok().json();
-    let id = json["prog_id"].as_u64().expect("a link has a program") as u32;
-    fief_testkit::bpf::by_id(id).expect("root may")
 }

@@ -156,11 +156,6 @@ impl World {
         self.daemon().pid()
     }
 
-    /// Where the daemon has pinned its links.
-    pub fn links(&self) -> String {
-        format!("{}/sys/fs/bpf/fief/links", self.daemon().root().display())
-    }
-
     /// Everything the daemon said.
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()

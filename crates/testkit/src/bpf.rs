@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_PROG_QUERY: libc::c_long = 16;
 
 /// The part of `union bpf_attr` for test runs.
 #[repr(C)]
@@ -56,9 +57,36 @@ pub fn test_run(
     Ok(Ran { answer: attr.retval.cast_signed(), took: f64::from(attr.duration) })
 }
 
-/// A program by its number.
-pub fn by_id(id: u32) -> io::Result<OwnedFd> {
-    descriptor(BPF_PROG_GET_FD_BY_ID, &mut [id, 0, 0, 0])
+/// The first program where packets come in by a device of the thread's network namespace (tcx); `None` if there is none.
+pub fn first_at(device: u32) -> io::Result<Option<OwnedFd>> {
+    const BPF_TCX_INGRESS: u32 = 46;
+    const MOST: u32 = 64;
+    /// The part of `union bpf_attr` for queries.
+    #[repr(C)]
+    struct Query {
+        target_ifindex: u32,
+        attach_type: u32,
+        flags: [u32; 2],
+        prog_ids: u64,
+        count: u32,
+        pad: u32,
+        more: [u64; 4],
+    }
+    let mut ids = [0_u32; MOST as usize];
+    let mut attr = Query {
+        target_ifindex: device,
+        attach_type: BPF_TCX_INGRESS,
+        flags: [0; 2],
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: MOST,
+        pad: 0,
+        more: [0; 4],
+    };
+    call(BPF_PROG_QUERY, (&raw mut attr).cast(), size_of::<Query>())?;
+    match ids[0] {
+        0 => Ok(None),
+        id => descriptor(BPF_PROG_GET_FD_BY_ID, &mut [id, 0, 0, 0]).map(Some),
+    }
 }
 
 /// A command that answers with a new descriptor.
