@@ -2,9 +2,9 @@
 /* Connection tracking for policies, at each port by itself: who began a conversation, so that answers pass that no rule
  * speaks of. The kernel's own cannot be asked here. The Rust side is src/ports/entries.rs; both change together.
  *
- * A conversation that nobody has answered yet lies in one of a few places that its port has, where another one of the
- * same port may take its place; answered ones have a table in which each port may fill its share. So whoever begins
- * many conversations displaces his own. */
+ * A conversation that nobody has answered yet lies in one of the places that its port has. It has the choice among a few
+ * of them: one that is free, or else that of whoever was silent for longest. Answered ones have a table in which each
+ * port may fill its share. So whoever begins many conversations displaces his own, and the oldest. */
 #ifndef FIEF_TRACK_H
 #define FIEF_TRACK_H
 
@@ -12,6 +12,8 @@
 
 /* Places of a port for what nobody has answered. */
 #define YOUNG_PLACES 1024
+/* Of these a conversation may have one. With a single one, 33 of 300 that waited at once were displaced. */
+#define YOUNG_CHOICES 8
 /* Answered conversations of a port. */
 #define MOST_OF_A_PORT 32768
 
@@ -134,17 +136,43 @@ static __always_inline void conversation_of(__u32 device, const struct flow *flo
 	}
 }
 
-/* The place is not to be foretold by others than the endpoint itself, whose places they are; so any mixing will do. */
-static __always_inline void young_of(const struct conversation *key, struct young *young)
+/* The place of a conversation that nobody has answered: its own (then the answer is 1), one that it may have, or that of
+ * whoever was silent for longest. Not to be foretold by others than the endpoint itself, whose places they are; so any
+ * mixing will do. */
+ONCE int place_of(const struct conversation *key, struct young *young)
 {
-	const __u32 *words = (const void *)key;
-	__u32 mixed = fief_load;
+	__u32 mixed = fief_load, step, best = 0;
+	__u64 oldest = ~0ULL;
+	const __u32 *words;
 
+	if (!key || !young)
+		return 0;
+	words = (const void *)key;
 #pragma unroll
 	for (int i = 1; i < sizeof(*key) / 4; i++)
 		mixed = (mixed ^ words[i]) * 0x9e3779b1;
+	mixed ^= mixed >> 16;
+	/* Odd, so that all choices differ. */
+	step = mixed >> 10 | 1;
 	young->device = key->device;
-	young->place = (mixed >> 16 ^ mixed) % YOUNG_PLACES;
+	for (int i = 0; i < YOUNG_CHOICES; i++) {
+		struct record *found;
+		__u64 seen = 0;
+
+		young->place = (mixed + i * step) % YOUNG_PLACES;
+		found = bpf_map_lookup_elem(&fief_young, young);
+		if (found) {
+			if (is_still(key, &found->whose, sizeof(*key)))
+				return 1;
+			seen = found->seen;
+		}
+		if (seen < oldest) {
+			oldest = seen;
+			best = young->place;
+		}
+	}
+	young->place = best;
+	return 0;
 }
 
 /* How long after its last packet a conversation is over: RFC 5382 and RFC 4787 ask for at least as much, but for those of
@@ -186,7 +214,8 @@ ONCE int recall(const struct conversation *key, __u64 now, struct record *record
 		return 0;
 	found = bpf_map_lookup_elem(&fief_conversation, key);
 	if (!take(found, key, now, record)) {
-		young_of(key, &young);
+		if (!place_of(key, &young))
+			return 0;
 		found = bpf_map_lookup_elem(&fief_young, &young);
 		if (!take(found, key, now, record))
 			return 0;
@@ -211,7 +240,6 @@ ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 
 	record->stamp = stamp;
 	record->seen = now;
 	record->whose = *key;
-	young_of(key, &young);
 	usage = bpf_map_lookup_elem(&fief_usage, &device);
 	if (!(state & ANSWERED)) {
 		if (!bpf_map_delete_elem(&fief_conversation, key) && usage)
@@ -222,10 +250,12 @@ ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 
 		if (usage && usage->answered < MOST_OF_A_PORT &&
 		    !bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
 			__sync_fetch_and_add(&usage->answered, 1);
-			bpf_map_delete_elem(&fief_young, &young);
+			if (place_of(key, &young))
+				bpf_map_delete_elem(&fief_young, &young);
 			return 0;
 		}
 	}
+	place_of(key, &young);
 	bpf_map_update_elem(&fief_young, &young, record, BPF_ANY);
 	return 0;
 }

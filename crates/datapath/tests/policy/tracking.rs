@@ -8,6 +8,9 @@ use fief_datapath::ports::{Conversing, Reason};
 use fief_policy::Direction::{self, Egress, Ingress};
 use fief_policykit::scene::{Scene, ScenePod, document, slot};
 use fief_testkit::frame::Packet;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::index::sample;
 
 use crate::machine::{DEVICE, Machine, from_to};
 
@@ -297,6 +300,29 @@ fn what_is_over_is_over() {
     port.connect(40_003);
     port.machine.policy.ports().remove(DEVICE).unwrap();
     assert_eq!(port.machine.policy.ports().sweep(later(0)).unwrap(), 1);
+}
+
+/// A thousand ports as a kernel chooses them: one says nothing about the next.
+fn scattered_ports() -> Vec<u16> {
+    let chosen = sample(&mut StdRng::seed_from_u64(7), 60_000, 1000);
+    chosen.into_iter().map(|port| 1024 + u16::try_from(port).unwrap()).collect()
+}
+
+#[test]
+fn many_who_wait_for_answers_get_theirs() {
+    let Some(mut port) = Port::new(CALLED) else { return };
+    for family in [0, 1] {
+        port.of(family);
+        let ports = scattered_ports();
+        let (waiting, others) = ports.split_at(300);
+        for from in waiting {
+            assert!(port.asks(Ingress, &port.to().udp(*from, 53, b"question")));
+        }
+        let lost = waiting.iter().filter(|to| !port.asks(Egress, &port.back().udp(53, **to, b"answer")));
+        assert_eq!(lost.count(), 0, "of 300 answers");
+        let unasked = others.iter().filter(|to| port.asks(Egress, &port.back().udp(53, **to, b"answer")));
+        assert_eq!(unasked.count(), 0, "of {}", others.len());
+    }
 }
 
 #[test]
