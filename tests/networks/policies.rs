@@ -1,6 +1,6 @@
 //! Policies in force: at ports of endpoints, for packets of programs that know nothing of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use fief_testkit::{Capture, Dial, Frame, eventually, inject_all, slowness};
@@ -122,6 +122,42 @@ fn who_is_not_allowed_is_not_heard() {
     }
 }
 
+/// A datagram that waits for its answer.
+struct Question {
+    asker: UdpSocket,
+    /// Beside the asker, and has asked nothing.
+    silent: UdpSocket,
+    asked: UdpSocket,
+}
+
+impl Question {
+    #[track_caller]
+    fn ask(from: &App, to: &App) -> Question {
+        let socket = |app: &App| {
+            let socket = app.ns.enter(|| UdpSocket::bind((app.address("eth0").expect("an address"), 0)));
+            let socket = socket.expect("a free port");
+            socket.set_read_timeout(Some(Duration::from_millis(700) * slowness())).expect("a timeout");
+            socket
+        };
+        let [asker, silent, asked] = [from, from, to].map(socket);
+        asker.send_to(b"question", asked.local_addr().expect("an address")).expect("it is sent");
+        asked.recv(&mut [0; 16]).expect("the question arrives");
+        Question { asker, silent, asked }
+    }
+
+    #[track_caller]
+    fn is_answered_late(self) {
+        for (socket, hears) in [(&self.asker, true), (&self.silent, false)] {
+            self.asked.send_to(b"answer", socket.local_addr().expect("an address")).expect("it is sent");
+            assert_eq!(
+                socket.recv(&mut [0; 16]).is_ok(),
+                hears,
+                "the one that asked hears, the other does not"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_goes_on_goes_on_through_first_policies_and_restarts() {
     let Some(mut shop) = Shop::open("pol-goes") else { return };
@@ -146,12 +182,14 @@ fn what_goes_on_goes_on_through_first_policies_and_restarts() {
     talks.iter_mut().for_each(Talk::goes_on);
     assert!(!forbidden.tries(Duration::from_millis(700)), "a connection that may not be there is silent");
     for _ in 0..3 {
+        let question = Question::ask(&shop.client, &shop.other);
         shop.node.daemon.kill9();
         talks.iter_mut().for_each(Talk::goes_on);
         assert!(!connects(&shop.other, SERVER, ECHO) && connects(&shop.client, SERVER, ECHO));
         shop.node.daemon.restart();
         talks.iter_mut().for_each(Talk::goes_on);
         assert!(!connects(&shop.other, SERVER, ECHO) && connects(&shop.client, SERVER, ECHO));
+        question.is_answered_late();
     }
     flows.into_iter().for_each(|flow| println!("{:?}", flow.lost_nothing()));
 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -84,13 +85,13 @@ impl Workloads {
     }
 }
 
-/// Is the called workload's answer heard?
-fn passes(from: &Ns, to: IpAddr, protocol: u8, port: u16, patience: Duration) -> bool {
+/// Hears the called workload's answer.
+fn call(from: &Ns, to: IpAddr, protocol: u8, port: u16, patience: Duration) -> io::Result<()> {
     let dial = Dial::to(SocketAddr::new(to, port)).timeout(patience);
     from.enter(|| match protocol {
-        6 => dial.tcp(b"matrix").is_ok(),
-        132 => dial.sctp(b"matrix").is_ok(),
-        _ => dial.udp(b"matrix").is_ok(),
+        6 => dial.tcp(b"matrix").map(drop),
+        132 => dial.sctp(b"matrix").map(drop),
+        _ => dial.udp(b"matrix").map(drop),
     })
 }
 
@@ -109,7 +110,7 @@ fn ask(
             _ => None,
         })
         .collect();
-    let answers: Vec<bool> = std::thread::scope(|scope| {
+    let answers: Vec<io::Result<()>> = std::thread::scope(|scope| {
         let threads: Vec<_> = questions
             .iter()
             .map(|(one, from, to)| {
@@ -117,16 +118,16 @@ fn ask(
                 let (to, allowed) = (scene.pods[*to].address, one.combined);
                 let (protocol, port) = (one.trip.protocol, one.trip.port);
                 let patience = if allowed { asking.answered } else { asking.never };
-                scope.spawn(move || passes(from, to, protocol, port, patience))
+                scope.spawn(move || call(from, to, protocol, port, patience))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("a question ends")).collect()
     });
     let mut wrong = String::new();
-    for ((one, from, to), answered) in questions.iter().zip(&answers) {
-        if *answered != one.combined {
+    for ((one, from, to), answer) in questions.iter().zip(&answers) {
+        if answer.is_ok() != one.combined {
             let [from, to] = [from, to].map(|pod| scene.pods[*pod].endpoint());
-            let word = if one.combined { "is lost" } else { "passes" };
+            let word = answer.as_ref().map_or_else(|error| format!("is lost: {error}"), |()| "passes".into());
             writeln!(wrong, "{from} -> {to} {}/{} {word}", one.trip.port, one.trip.protocol)
                 .expect("a string grows");
         }
@@ -171,7 +172,9 @@ fn matrix_live(lab: &str, asking: Asking) {
             asked += questions;
             allowed += of_them;
             if !said.is_empty() {
-                writeln!(wrong, "case {number}:\n{said}").expect("a string grows");
+                let dropped = shop.daemon.cli(&["flows", "--verdict", "dropped"]).stdout;
+                writeln!(wrong, "case {number}:\n{said}dropped, of all steps:\n{dropped}")
+                    .expect("a string grows");
             }
         }
     }

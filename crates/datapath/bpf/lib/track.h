@@ -137,11 +137,11 @@ static __always_inline void conversation_of(__u32 device, const struct flow *flo
 }
 
 /* The place of a conversation that nobody has answered: its own (then the answer is 1), one that it may have, or that of
- * whoever was silent for longest. Not to be foretold by others than the endpoint itself, whose places they are; so any
- * mixing will do. */
+ * whoever was silent for longest. Who foretells places displaces what waits at this port, as many packets would; so any
+ * mixing will do, if the next programs mix alike: they find the table as it is. */
 ONCE int place_of(const struct conversation *key, struct young *young)
 {
-	__u32 mixed = fief_load, step, best = 0;
+	__u32 mixed = 0, step, best = 0;
 	__u64 oldest = ~0ULL;
 	const __u32 *words;
 
