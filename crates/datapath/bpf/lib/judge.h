@@ -25,7 +25,7 @@ struct desk {
 	struct flow flow;
 	struct flow quoted;
 	struct conversation key;
-	struct record record;
+	struct known known;
 	struct piece piece;
 	struct head head;
 	struct policy_result result;
@@ -185,7 +185,7 @@ static __always_inline bool is_about_ours(struct __sk_buff *skb, struct desk *de
 	/* What the endpoint hears of, it has sent; what it complains of, it has got. */
 	conversation_of(desk->port.device, &desk->quoted, direction == POLICY_INGRESS ? POLICY_EGRESS : POLICY_INGRESS,
 			&desk->key);
-	return recall(&desk->key, now, &desk->record);
+	return recall(&desk->key, now, &desk->known);
 }
 
 static __always_inline void turn_round(const struct flow *flow, struct flow *back)
@@ -246,19 +246,19 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 	if (is_about_ours(skb, desk, direction, now))
 		return true;
 	conversation_of(desk->port.device, flow, direction, &desk->key);
-	is_known = recall(&desk->key, now, &desk->record);
-	is_answer = is_known && (direction == POLICY_EGRESS) != !!(desk->record.state & BEGUN_HERE);
+	is_known = recall(&desk->key, now, &desk->known);
+	is_answer = is_known && (direction == POLICY_EGRESS) != !!(desk->known.record.state & BEGUN_HERE);
 	if (is_answer && begins(flow))
 		is_known = is_answer = false;
 	/* A SYN begins anew, also where its like was over. */
 	if (is_known && (flow->protocol != IPPROTO_TCP || !begins(flow)))
-		state = desk->record.state;
+		state = desk->known.record.state;
 	else
 		state = direction == POLICY_EGRESS ? BEGUN_HERE : 0;
 	state = turned(flow, is_answer, state);
-	if (is_known && (desk->record.stamp == stamp || fief_teeth & TOOTH_STAMP)) {
-		if (state != desk->record.state)
-			remember(&desk->key, now, stamp, state, &desk->record);
+	if (is_known && (desk->known.record.stamp == stamp || fief_teeth & TOOTH_STAMP)) {
+		if (state != desk->known.record.state)
+			remember(&desk->key, now, stamp, state, &desk->known);
 		return true;
 	}
 	if (is_answer) {
@@ -269,7 +269,7 @@ static __always_inline bool goes_on(struct __sk_buff *skb, struct desk *desk, in
 	} else if (!may(desk, flow, direction, now)) {
 		return false;
 	}
-	remember(&desk->key, now, stamp, state, &desk->record);
+	remember(&desk->key, now, stamp, state, &desk->known);
 	return true;
 }
 

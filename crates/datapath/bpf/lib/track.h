@@ -54,6 +54,16 @@ struct young {
 	__u32 place;
 };
 
+/* Where among the young a conversation lies. */
+enum lies { NOT_SOUGHT, NOWHERE, THERE };
+
+/* What is known of a conversation. */
+struct known {
+	struct record record;
+	struct young young; /* where it lies, or may; others may take that meanwhile, and then it takes it from them */
+	__u32 lies;
+};
+
 /* What a port uses. */
 struct usage {
 	__u32 answered; /* conversations */
@@ -205,35 +215,37 @@ static __always_inline bool take(const struct record *found, const struct conver
 }
 
 /* What is known of a conversation; one that is known goes on. */
-ONCE int recall(const struct conversation *key, __u64 now, struct record *record)
+ONCE int recall(const struct conversation *key, __u64 now, struct known *known)
 {
 	struct record *found;
-	struct young young;
 
-	if (!key || !record)
+	if (!key || !known)
 		return 0;
+	known->lies = NOT_SOUGHT;
 	found = bpf_map_lookup_elem(&fief_conversation, key);
-	if (!take(found, key, now, record)) {
-		if (!place_of(key, &young))
+	if (!take(found, key, now, &known->record)) {
+		known->lies = place_of(key, &known->young) ? THERE : NOWHERE;
+		if (known->lies == NOWHERE)
 			return 0;
-		found = bpf_map_lookup_elem(&fief_young, &young);
-		if (!take(found, key, now, record))
+		found = bpf_map_lookup_elem(&fief_young, &known->young);
+		if (!take(found, key, now, &known->record))
 			return 0;
 	}
 	found->seen = now;
 	return 1;
 }
 
-/* Writes what is to be known of it from now on. */
-ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 state, struct record *record)
+/* Writes what is to be known from now on of a conversation that was recalled. */
+ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 state, struct known *known)
 {
+	struct record *record;
 	struct usage *usage;
-	struct young young;
 	__u32 device;
 
-	if (!key || !record)
+	if (!key || !known)
 		return 0;
 	device = key->device;
+	record = &known->record;
 	record->state = state;
 	record->reserved = 0;
 	record->behind = 0;
@@ -250,13 +262,14 @@ ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 
 		if (usage && usage->answered < MOST_OF_A_PORT &&
 		    !bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
 			__sync_fetch_and_add(&usage->answered, 1);
-			if (place_of(key, &young))
-				bpf_map_delete_elem(&fief_young, &young);
+			if (known->lies == THERE)
+				bpf_map_delete_elem(&fief_young, &known->young);
 			return 0;
 		}
 	}
-	place_of(key, &young);
-	bpf_map_update_elem(&fief_young, &young, record, BPF_ANY);
+	if (known->lies == NOT_SOUGHT)
+		place_of(key, &known->young);
+	bpf_map_update_elem(&fief_young, &known->young, record, BPF_ANY);
 	return 0;
 }
 
