@@ -146,7 +146,7 @@ impl Question {
     }
 
     #[track_caller]
-    fn is_answered_late(self) {
+    fn hears_late(self) {
         for (socket, hears) in [(&self.asker, true), (&self.silent, false)] {
             self.asked.send_to(b"answer", socket.local_addr().expect("an address")).expect("it is sent");
             assert_eq!(
@@ -189,7 +189,7 @@ fn what_goes_on_goes_on_through_first_policies_and_restarts() {
         shop.node.daemon.restart();
         talks.iter_mut().for_each(Talk::goes_on);
         assert!(!connects(&shop.other, SERVER, ECHO) && connects(&shop.client, SERVER, ECHO));
-        question.is_answered_late();
+        question.hears_late();
     }
     flows.into_iter().for_each(|flow| println!("{:?}", flow.lost_nothing()));
 }

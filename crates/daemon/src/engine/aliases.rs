@@ -34,17 +34,17 @@ impl Engine {
     pub(super) fn mind_aliases(&mut self) {
         let idle = Duration::from_secs(self.config.alias_idle);
         let Some(datapath) = self.datapath.as_mut() else {
-            self.sweep_at = None;
+            self.clocks.sweep = None;
             return;
         };
         let now = Instant::now();
         let pause = (idle / 4).max(Duration::from_secs(1));
-        match self.sweep_at {
-            None if datapath.aliases_mut().take_news() => self.sweep_at = Some(now + pause),
+        match self.clocks.sweep {
+            None if datapath.aliases_mut().take_news() => self.clocks.sweep = Some(now + pause),
             Some(at) if at <= now => {
                 datapath.aliases_mut().take_news();
                 let left = datapath.aliases_mut().sweep(idle, |_| false);
-                self.sweep_at = (left > 0).then_some(now + pause);
+                self.clocks.sweep = (left > 0).then_some(now + pause);
             }
             _ => {}
         }

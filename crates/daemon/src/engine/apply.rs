@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use fief_api::{Action, ApplyRequest, ApplyResponse, DeleteRequest, SourceText};
 use fief_datapath::maps::CAPACITY;
@@ -203,7 +202,7 @@ impl Engine {
         self.clear_aliases(&gone);
         self.commit_policies(planned);
         self.reconcile();
-        self.rest_at = Some(Instant::now() + super::QUIET);
+        self.clocks.rest();
         forget_connections(&removed, self.tenants.values());
         self.touch();
         let mut outcomes = intent.outcomes;

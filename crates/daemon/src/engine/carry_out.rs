@@ -32,7 +32,7 @@ impl Engine {
         self.forget_refusals(&plan);
         if let Err(error) = self.mind_vrf_rule(&plan) {
             self.trouble = vec![condition("StoreRefused", error)];
-            self.wake_by(Instant::now() + FIRST_PAUSE);
+            self.clocks.wake_by(Instant::now() + FIRST_PAUSE);
             return false;
         }
         if plan.is_vacant {
@@ -46,7 +46,7 @@ impl Engine {
             }
             self.trouble = vec![condition];
             let pause = FIRST_PAUSE * (1 << self.setbacks.min(5));
-            self.wake_at = Some(Instant::now() + pause);
+            self.clocks.wake = Some(Instant::now() + pause);
             self.setbacks += 1;
             return false;
         }
@@ -159,7 +159,7 @@ impl Engine {
             let due = self.repairs.may_repair(&key, now).and_then(|()| self.refusals.may_repair(&key, now));
             match due {
                 Ok(()) => allowed.push(change),
-                Err(at) => self.wake_by(at),
+                Err(at) => self.clocks.wake_by(at),
             }
         }
         for chunk in allowed.chunks(CHUNK) {
@@ -182,7 +182,7 @@ impl Engine {
         });
         let later = self.observed.better_at(addresses, now);
         let Some(first) = later.values().min() else { return changes };
-        self.wake_by(*first);
+        self.clocks.wake_by(*first);
         tracing::info!(
             "many IPv6 addresses left at once: waiting until the kernel has reported their groups"
         );
@@ -210,7 +210,7 @@ impl Engine {
                 if pause.is_none() {
                     tracing::warn!(%error, "refused by the kernel");
                 }
-                self.wake_by(now + pause.unwrap_or(Duration::from_millis(200)));
+                self.clocks.wake_by(now + pause.unwrap_or(Duration::from_millis(200)));
                 if let Some(slot) = self.slot_of(change) {
                     self.refused.insert(key, (slot, condition("Refused", error)));
                 }
@@ -264,10 +264,6 @@ impl Engine {
             tracing::warn!(%address.net, device, "the kernel has this address and no route to it; added again");
         }
         self.make(deaf.into_iter().map(Change::DeleteAddress).collect(), false)
-    }
-
-    pub(super) fn wake_by(&mut self, at: Instant) {
-        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
     }
 
     /// What is no longer asked for is no longer a complaint.

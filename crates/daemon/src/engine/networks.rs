@@ -27,7 +27,7 @@ impl Engine {
         let ports = self.networks.values().flat_map(|stored| stored.network.ports());
         let asked = self.uplinks.keys().chain(ports).cloned().collect();
         if self.observed.ask(asked) && self.list().is_err() {
-            self.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
+            self.clocks.wake_by(std::time::Instant::now() + std::time::Duration::from_secs(1));
         }
         let (stale, mut wanted) = (std::mem::take(&mut self.stale), self.segments.lend_wanted());
         let documents = self.documents();

@@ -208,7 +208,7 @@ impl Engine {
                 self.judges.programs = Some(programs);
                 (self.judges.trouble, self.judges.pause) = (None, Duration::ZERO);
                 self.judges.sweep_at = Some(Instant::now() + SWEEP);
-                self.wake_by(Instant::now());
+                self.clocks.wake_by(Instant::now());
             }
             Err(error) => {
                 tracing::warn!(%error, "policies are not in force");

@@ -33,7 +33,7 @@ impl Engine {
                 // A device that is gone has no switches; its event is on the way. One that was renamed has none
                 // for an instant.
                 Err(error) if is_gone(&error, setting) => {
-                    self.wake_by(Instant::now() + RENAMED);
+                    self.clocks.wake_by(Instant::now() + RENAMED);
                     continue;
                 }
                 read => read?,
@@ -96,7 +96,7 @@ impl Engine {
             tracing::warn!(%error, "switches not forgotten");
         }
         if let Some(due) = due {
-            self.wake_by(due);
+            self.clocks.wake_by(due);
         }
     }
 }
