@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fief_testkit::{Child, Dial, Echo, EchoOptions, Ns, attempt, eventually};
+use fief_testkit::{Capture, Captured, Child, Dial, Echo, EchoOptions, Ns, attempt, eventually};
 
 use crate::room::SOON;
 use crate::tools::Tools;
@@ -94,13 +94,26 @@ impl App {
             ["udhcpc", "-f", "-t", "20", "-T", "1", "-O", "mtu", "-O", "ntpsrv", "-i", interface, "-s"];
         let command = words.iter().fold(self.ns.command(&[&self.tools.busybox]), |it, word| it.arg(word));
         let client = command.arg(&script).env("BOOK", self.file("")).spawn();
-        let text = eventually(SOON, || {
-            let text = fs::read_to_string(&written);
-            text.map_err(|_| format!("{}: no lease on {interface}: {}", self.ns.short(), client.output()))
-        });
+        let read = || fs::read_to_string(&written).map_err(|error| error.to_string());
+        let Ok(text) = attempt(SOON, read) else {
+            let seen = self.watch(interface, Duration::from_secs(3));
+            panic!("{}: no lease on {interface}: {}{seen}", self.ns.short(), client.output());
+        };
         self.resolve_as_leased(interface);
         let address = value(&text, "ip").and_then(|ip| ip.parse().ok()).expect("a lease has an address");
         Lease { _client: client, address, text }
+    }
+
+    /// What crosses an interface within a while, for whoever reads why a test has failed.
+    fn watch(&self, interface: &str, time: Duration) -> String {
+        let capture = Capture::on(&self.ns, interface);
+        drop(attempt(time, || Err::<(), _>(String::new())));
+        let line = |frame: &Captured| {
+            let way = if frame.outgoing { "out" } else { "in" };
+            let bytes: String = frame.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("\n{interface} {way} {bytes}")
+        };
+        capture.stop().iter().map(line).collect()
     }
 
     /// Runs ISC's client on an interface, for its lease only: it changes nothing and ends.

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use common::{Gate, SOON, Store, host, mac, peer, wait};
-use fief_services::Services;
-use fief_testkit::{Child, Lab, Ns, eventually};
+use fief_services::{NetworkConfig, Services};
+use fief_testkit::frame::checksum;
+use fief_testkit::{Capture, Captured, Child, Lab, Ns, eventually, inject};
 use nix::sys::signal::Signal;
 
 /// What a client runs when something happens: it says what, and takes the address.
@@ -71,7 +73,7 @@ fn udhcpc_gets_a_lease_and_renews_it() {
     let services = Services::start(store.boxed()).unwrap();
     gate.serve(&services, gate.config(Some((50, 60))));
     let client = gate.client(1);
-    let capture = fief_testkit::Capture::on(&client, "eth0");
+    let capture = Capture::on(&client, "eth0");
     let Some(mut udhcpc) = udhcpc(&lab, &client, &["-x", "hostname:mine"]) else { return };
     udhcpc.wait_for_output("EVENT bound ip=192.0.2.50", SOON);
     udhcpc.wait_for_output("NAMES web.blue.example app1 dns=192.0.2.1", SOON);
@@ -148,18 +150,88 @@ fn a_client_that_wants_everybodys_address_gets_its_answer_there() {
     let services = Services::start(Store::default().boxed()).unwrap();
     gate.serve(&services, gate.config(Some((50, 60))));
     let client = gate.client(1);
-    let capture = fief_testkit::Capture::on(&client, "eth0");
+    let capture = Capture::on(&client, "eth0");
     let Some(mut udhcpc) = udhcpc(&lab, &client, &["-B"]) else { return };
     udhcpc.wait_for_output("EVENT bound ip=192.0.2.50", SOON);
     // Ethernet header, and the destination in the IP header behind it.
-    let to_all = |frame: &fief_testkit::Captured| {
-        !frame.outgoing && frame.bytes[..6] == mac(1) && frame.bytes[30..34] == [255; 4]
-    };
+    let to_all =
+        |frame: &Captured| !frame.outgoing && frame.bytes[..6] == mac(1) && frame.bytes[30..34] == [255; 4];
     // An offer and an acknowledgement; who captures may be a moment behind.
     eventually(SOON, || match capture.count(to_all) {
         2 => Ok(()),
         other => Err(format!("{other} answers to everybody")),
     });
+}
+
+/// To or from a DHCP server, as its UDP header says, behind Ethernet and an IPv4 header without options.
+fn has_ports(frame: &Captured, ports: [u8; 4]) -> bool {
+    frame.bytes.get(12..14) == Some(&[8, 0]) && frame.bytes[23] == 17 && frame.bytes[34..38] == ports
+}
+
+/// The UDP checksum that an answer carries, and the one that its bytes have (RFC 768).
+fn checksums(bytes: &[u8]) -> [u16; 2] {
+    let (length, mut datagram) = (u16::from_be_bytes([bytes[38], bytes[39]]), bytes[34..].to_vec());
+    datagram[6..8].fill(0);
+    let pseudo = [&bytes[26..34], &[0, 17], &length.to_be_bytes(), &datagram].concat();
+    [u16::from_be_bytes([bytes[40], bytes[41]]), checksum(&pseudo)]
+}
+
+/// One of 65,536 answers has a sum that comes to zero, which RFC 768 wants to be sent as its other name, all ones. BusyBox
+/// takes that for a wrong one; and since a client asks with the same number until it is answered, it would get no lease.
+#[test]
+fn an_answer_whose_sum_comes_to_zero_is_taken() {
+    let Some(lab) = Lab::new("zero") else { return };
+    let (gate, twin) = (Gate::new(&lab, "web"), Gate::new(&lab, "twin"));
+    let services = Services::start(Store::default().boxed()).unwrap();
+    let mut config = gate.config(Some((50, 60)));
+    let endpoints = std::mem::take(&mut config.endpoints);
+    // Nobody is known yet, so that the client goes on asking.
+    gate.serve(&services, config.clone());
+    let client = gate.client(1);
+    let capture = Capture::on(&client, "eth0");
+    let Some(mut udhcpc) = udhcpc(&lab, &client, &["-t", "60"]) else { return };
+    let asked = eventually(SOON, || {
+        let frames = capture.frames();
+        let asked = frames.into_iter().find(|frame| frame.outgoing && has_ports(frame, [0, 68, 0, 67]));
+        asked.ok_or_else(|| udhcpc.output())
+    });
+
+    // The same question, asked on a network of the same kind, has the same answer, but for what is to be found out: the last
+    // bytes of a server's address that bring the sum to zero.
+    let (asker, answers) = (twin.client(1), [0, 67, 0, 68]);
+    let heard = Capture::on(&asker, "eth0");
+    let ask = |ntp| {
+        heard.clear();
+        services.set(NetworkConfig { ntp: vec![ntp], ..twin.config(Some((50, 60))) }, None);
+        inject(&asker, "eth0", &asked.bytes);
+        eventually(SOON, || {
+            let frames = heard.frames();
+            let answer = frames.into_iter().find(|frame| !frame.outgoing && has_ports(frame, answers));
+            answer.map(|answer| answer.bytes).ok_or_else(|| format!("{:?}", services.counters("blue/twin")))
+        })
+    };
+    twin.serve(&services, twin.config(Some((50, 60))));
+    let plain = ask(host(123));
+    let [carried, of_bytes] = checksums(&plain);
+    assert_eq!(carried, of_bytes, "{plain:?}");
+    let at = plain.windows(4).position(|four| four == host(123).octets()).expect("it names the server");
+    let zero = (0..=u16::MAX).map(u16::to_be_bytes).find(|last| {
+        let mut bytes = plain.clone();
+        bytes[at + 2..at + 4].copy_from_slice(last);
+        checksums(&bytes)[1] == 0
+    });
+    let [c, d] = zero.expect("some word brings any sum to zero");
+    let ntp = Ipv4Addr::new(192, 0, c, d);
+    assert_eq!(checksums(&ask(ntp)), [0, 0], "without a checksum (RFC 768)");
+
+    let config = NetworkConfig { ntp: vec![ntp], endpoints, ..config };
+    services.set(config, None);
+    udhcpc.wait_for_output("EVENT bound ip=192.0.2.50", SOON);
+    let offered =
+        |frame: &Captured| !frame.outgoing && has_ports(frame, answers) && frame.contains(&[53, 1, 2]);
+    let offers: Vec<_> = capture.frames().into_iter().filter(offered).collect();
+    assert!(!offers.is_empty());
+    assert!(offers.iter().all(|offer| checksums(&offer.bytes) == [0, 0]), "{offers:?}");
 }
 
 #[test]
@@ -255,7 +327,7 @@ fn the_range_changes_while_a_client_renews() {
     let services = Services::start(Store::default().boxed()).unwrap();
     gate.serve(&services, gate.config(Some((50, 60))));
     let client = gate.client(1);
-    let capture = fief_testkit::Capture::on(&client, "eth0");
+    let capture = Capture::on(&client, "eth0");
     let Some(mut udhcpc) = udhcpc(&lab, &client, &[]) else { return };
     udhcpc.wait_for_output("EVENT bound ip=192.0.2.50", SOON);
     for round in 1..=10 {
@@ -271,7 +343,7 @@ fn the_range_changes_while_a_client_renews() {
         wait(Duration::from_millis(500));
     }
     // Everything that left the client arrived and was answered: IPv4, UDP, to port 67.
-    let asks = |frame: &fief_testkit::Captured| {
+    let asks = |frame: &Captured| {
         frame.outgoing
             && frame.bytes[12..14] == [8, 0]
             && frame.bytes[23] == 17

@@ -20,6 +20,8 @@ use crate::poll::attempt;
 const START: Duration = Duration::from_secs(30);
 /// How long a daemon may take to put the host back and end; thousands of tenants need their time.
 const STOP: Duration = Duration::from_secs(60);
+/// How many lines of its log a test that fails shows.
+const SHOWN: usize = 50;
 
 /// What differs from a plain start.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +38,7 @@ pub struct DaemonOptions {
     pub root: String,
 }
 
-/// A running `fiefd`, killed on drop.
+/// A running `fiefd`, killed on drop; when the test fails, its log is shown.
 pub struct Daemon {
     host: Ns,
     root: PathBuf,
@@ -181,6 +183,19 @@ impl Daemon {
         let command = self.host.command(&argv).arg(&self.cgroup);
         let command = self.options.args.iter().fold(command, |command, word| command.arg(word));
         self.options.env.iter().fold(command, |command, (name, value)| command.env(name, value))
+    }
+}
+
+/// A test that fails shows what its daemon said last, whatever it was that failed.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(SHOWN)..];
+        println!("--- fiefd said last, in {}:\n{}", self.root.display(), last.join("\n"));
     }
 }
 
