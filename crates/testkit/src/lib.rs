@@ -54,7 +54,7 @@ pub use lab::Lab;
 pub use link::Wire;
 pub use markless::{is_markless, without_marks};
 pub use ns::Ns;
-pub use poll::{attempt, eventually, slowness};
+pub use poll::{attempt, computed, eventually, slowness};
 pub use privilege::{missing, skip};
 pub use snapshot::Snapshot;
 pub use socket::{bind_device, mark, sctp, set_mark};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,4 +36,13 @@ pub fn attempt<T>(timeout: Duration, mut probe: impl FnMut() -> Result<T, String
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// What work gives, and how long this thread has computed for it (CLOCK_THREAD_CPUTIME_ID): what other programs of a busy
+/// machine do meanwhile does not count.
+pub fn computed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let begin = now();
+    let made = work();
+    (made, now().saturating_sub(begin))
 }
