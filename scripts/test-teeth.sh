@@ -58,6 +58,8 @@ net-asker                           a_networks_names_are_for_those_who_are_on_it
 net-caller                          who_has_no_address_of_this_network_is_told_nothing
 port-lies                           nobody_on_a_network_is_somebody_else
 port-verdict                        who_is_not_allowed_is_not_heard
+port-share                          whoever_fills_the_room_leaves_others_their_share
+port-share                          whoever_fills_the_room_of_the_answered_leaves_others_their_share
 port-stamp                          what_goes_on_goes_on_through_first_policies_and_restarts
 port-ways                           a_change_counts_at_once_on_the_short_way_too
 port-ways                           a_change_counts_at_once_on_the_short_way_to_the_outside_too
@@ -130,6 +132,9 @@ CARGO_TARGET_DIR="$teeth" cargo build --locked --bins -p fief-daemon -p fief -p 
 CARGO_TARGET_DIR="$teeth" cargo build --locked -p fief-vdeplug
 cargo build --locked -p fief-testkit --bins
 cargo test --locked -p fief-tests --no-run --message-format=json-render-diagnostics >"$messages"
+# Its programs are loaded by the test itself.
+CARGO_TARGET_DIR="$teeth" cargo test --locked -p fief-datapath --features teeth --test policy --no-run \
+	--message-format=json-render-diagnostics >>"$messages"
 [ -x "$target/peers/bin/nginx" ] || scripts/peers.sh
 
 runner="$target/debug/fief-test-runner"

@@ -57,7 +57,8 @@ impl Judge {
     fn of(shape: Shape, policies: impl Iterator<Item = usize>, open: u16) -> Judge {
         let mut compiler = Compiler::new(Policy::ROOM);
         let delta = compiler.update(shape.changes(policies)).expect("there is room for everything");
-        let mut policy = Policy::load(&Policy::ROOM, None).expect("the kernel takes the programs");
+        let mut policy =
+            Policy::load(&Policy::ROOM, Policy::CONVERSATIONS, None).expect("the kernel takes the programs");
         policy.apply(&delta).expect("there is room for everything");
         let space = slot().number();
         let first = identity(0).0;

@@ -13,5 +13,7 @@ mod machine;
 mod matrix;
 #[path = "policy/properties.rs"]
 mod properties;
+#[path = "policy/shares.rs"]
+mod shares;
 #[path = "policy/tracking.rs"]
 mod tracking;

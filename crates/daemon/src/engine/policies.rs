@@ -349,7 +349,7 @@ fn room() -> Sizes {
 fn load(known: &Path, whole: &Delta) -> Result<Policy, DatapathError> {
     let mounted = known.parent().map(fief_host::kernel::mount_bpffs).transpose();
     mounted.map_err(|error| DatapathError::Load(error.to_string()))?;
-    let mut programs = Policy::load(&Policy::ROOM, Some(known))?;
+    let mut programs = Policy::load(&Policy::ROOM, Policy::CONVERSATIONS, Some(known))?;
     programs.apply(whole)?;
     Ok(programs)
 }

@@ -11,13 +11,6 @@
 
 /* Do policies count? Otherwise only lies are found out. */
 const volatile __u32 fief_judges = 0;
-const volatile __u32 fief_teeth = 0;
-
-#define TOOTH_LIES 1
-#define TOOTH_VERDICT 2
-#define TOOTH_STAMP 4
-#define TOOTH_WAYS 8
-#define TOOTH_FRONTS 16
 
 /* What is too much for the stack. A processor judges one packet at a time. */
 struct desk {

@@ -4,10 +4,14 @@
  *
  * A conversation that nobody has answered yet lies in one of the places that its port has. It has the choice among a few
  * of them: one that is free, or else that of whoever was silent for longest. Answered ones have a table in which each
- * port may fill its share. So whoever begins many conversations displaces his own, and the oldest. */
+ * port may fill its part. So whoever begins many conversations displaces his own, and the oldest.
+ *
+ * All places together would be more than a host has room for. So a space has a share of both tables that is there whatever
+ * others do, and more as long as a quarter of a table is free. */
 #ifndef FIEF_TRACK_H
 #define FIEF_TRACK_H
 
+#include "teeth.h"
 #include "verdict.h"
 
 /* Places of a port for what nobody has answered. */
@@ -17,7 +21,14 @@
 /* Answered conversations of a port. */
 #define MOST_OF_A_PORT 32768
 
+/* What a space has for sure is this part of a table; a quarter of them could have theirs behind those who had more. */
+#define SHARES 128
+
 #define SECOND 1000000000ULL
+
+/* How many conversations the tables hold; src/ports/mod.rs sets both, and the tables' sizes. */
+const volatile __u32 fief_room_waiting = 1;
+const volatile __u32 fief_room_answered = 1;
 
 /* One for each time that programs are loaded: what others judged is judged again. */
 const volatile __u32 fief_load = 0;
@@ -62,10 +73,13 @@ struct known {
 	struct record record;
 	struct young young; /* where it lies, or may; others may take that meanwhile, and then it takes it from them */
 	__u32 lies;
+	__u32 is_free;      /* nobody lies there, */
+	__u32 other;        /* and of those it may have, whose is whose that was silent for longest; or YOUNG_PLACES */
 };
 
 /* What a port uses. */
 struct usage {
+	__u32 space;
 	__u32 answered; /* conversations */
 	__u32 second;   /* in which it was last denied something new, */
 	__u32 new;      /* and how often in that one */
@@ -75,6 +89,16 @@ struct usage {
 TABLE(fief_young, BPF_MAP_TYPE_HASH, struct young, struct record);
 TABLE(fief_conversation, BPF_MAP_TYPE_HASH, struct conversation, struct record);
 TABLE(fief_usage, BPF_MAP_TYPE_HASH, __u32, struct usage);
+
+/* Conversations of a space; of all together with the key EVERYBODY. The daemon counts anew when it takes out what is over. */
+struct share {
+	__u32 waiting;
+	__u32 answered;
+};
+
+#define EVERYBODY 0
+
+TABLE(fief_share, BPF_MAP_TYPE_HASH, __u32, struct share);
 
 /* What a fragment that is not the first lacks. Allocated beforehand and given to others all the same; see endpoints.h. */
 struct piece {
@@ -146,17 +170,18 @@ static __always_inline void conversation_of(__u32 device, const struct flow *flo
 	}
 }
 
-/* The place of a conversation that nobody has answered: its own (then the answer is 1), one that it may have, or that of
+/* The place of a conversation that nobody has answered: its own (then the answer is THERE), one that it may have, or that of
  * whoever was silent for longest. Who foretells places displaces what waits at this port, as many packets would; so any
  * mixing will do, if the next programs mix alike: they find the table as it is. */
-ONCE int place_of(const struct conversation *key, struct young *young)
+ONCE int place_of(const struct conversation *key, struct known *known)
 {
-	__u32 mixed = 0, step, best = 0;
+	__u32 mixed = 0, step, free = YOUNG_PLACES;
 	__u64 oldest = ~0ULL;
+	struct young young = {};
 	const __u32 *words;
 
-	if (!key || !young)
-		return 0;
+	if (!key || !known)
+		return NOWHERE;
 	words = (const void *)key;
 #pragma unroll
 	for (int i = 1; i < sizeof(*key) / 4; i++)
@@ -164,25 +189,31 @@ ONCE int place_of(const struct conversation *key, struct young *young)
 	mixed ^= mixed >> 16;
 	/* Odd, so that all choices differ. */
 	step = mixed >> 10 | 1;
-	young->device = key->device;
+	young.device = key->device;
+	known->young.device = key->device;
+	known->is_free = false;
+	known->other = YOUNG_PLACES;
 	for (int i = 0; i < YOUNG_CHOICES; i++) {
 		struct record *found;
-		__u64 seen = 0;
 
-		young->place = (mixed + i * step) % YOUNG_PLACES;
-		found = bpf_map_lookup_elem(&fief_young, young);
-		if (found) {
-			if (is_still(key, &found->whose, sizeof(*key)))
-				return 1;
-			seen = found->seen;
+		young.place = (mixed + i * step) % YOUNG_PLACES;
+		found = bpf_map_lookup_elem(&fief_young, &young);
+		if (!found) {
+			free = young.place;
+			continue;
 		}
-		if (seen < oldest) {
-			oldest = seen;
-			best = young->place;
+		if (is_still(key, &found->whose, sizeof(*key))) {
+			known->young.place = young.place;
+			return THERE;
+		}
+		if (found->seen < oldest) {
+			oldest = found->seen;
+			known->other = young.place;
 		}
 	}
-	young->place = best;
-	return 0;
+	known->is_free = free < YOUNG_PLACES;
+	known->young.place = known->is_free ? free : known->other;
+	return NOWHERE;
 }
 
 /* How long after its last packet a conversation is over: RFC 5382 and RFC 4787 ask for at least as much, but for those of
@@ -224,7 +255,7 @@ ONCE int recall(const struct conversation *key, __u64 now, struct known *known)
 	known->lies = NOT_SOUGHT;
 	found = bpf_map_lookup_elem(&fief_conversation, key);
 	if (!take(found, key, now, &known->record)) {
-		known->lies = place_of(key, &known->young) ? THERE : NOWHERE;
+		known->lies = place_of(key, known);
 		if (known->lies == NOWHERE)
 			return 0;
 		found = bpf_map_lookup_elem(&fief_young, &known->young);
@@ -233,6 +264,76 @@ ONCE int recall(const struct conversation *key, __u64 now, struct known *known)
 	}
 	found->seen = now;
 	return 1;
+}
+
+static __always_inline bool is_within(__u32 own, __u32 all, __u32 room)
+{
+	/* A counter that somebody else has just set may be a few below nothing. */
+	return (__s32)all < (__s32)(room / 4 * 3) || (__s32)own < (__s32)(room / SHARES) || fief_teeth & TOOTH_SHARE;
+}
+
+/* Is there room for one more of a space? Then it is counted. */
+ONCE int count_in(__u32 space, __u32 is_answered)
+{
+	__u32 everybody = EVERYBODY;
+	struct share *own = bpf_map_lookup_elem(&fief_share, &space);
+	struct share *all = bpf_map_lookup_elem(&fief_share, &everybody);
+
+	if (!own || !all)
+		return 0;
+	if (is_answered) {
+		if (!is_within(own->answered, all->answered, fief_room_answered))
+			return 0;
+		__sync_fetch_and_add(&own->answered, 1);
+		__sync_fetch_and_add(&all->answered, 1);
+	} else {
+		if (!is_within(own->waiting, all->waiting, fief_room_waiting))
+			return 0;
+		__sync_fetch_and_add(&own->waiting, 1);
+		__sync_fetch_and_add(&all->waiting, 1);
+	}
+	return 1;
+}
+
+/* There is one less. */
+ONCE int count_out(__u32 space, __u32 is_answered)
+{
+	__u32 everybody = EVERYBODY;
+	struct share *own = bpf_map_lookup_elem(&fief_share, &space);
+	struct share *all = bpf_map_lookup_elem(&fief_share, &everybody);
+
+	if (!own || !all)
+		return 0;
+	if (is_answered) {
+		__sync_fetch_and_add(&own->answered, -1);
+		__sync_fetch_and_add(&all->answered, -1);
+	} else {
+		__sync_fetch_and_add(&own->waiting, -1);
+		__sync_fetch_and_add(&all->waiting, -1);
+	}
+	return 0;
+}
+
+/* Nobody has answered it, or there is no room among those who were. */
+static __always_inline void wait(const struct conversation *key, __u32 space, struct known *known)
+{
+	bool is_new;
+
+	if (known->lies == NOT_SOUGHT)
+		known->lies = place_of(key, known);
+	is_new = known->lies == NOWHERE && known->is_free;
+	if (!is_new && !bpf_map_update_elem(&fief_young, &known->young, &known->record, BPF_EXIST))
+		return;
+	if (count_in(space, false)) {
+		if (!bpf_map_update_elem(&fief_young, &known->young, &known->record, BPF_NOEXIST))
+			return;
+		/* Somebody else has come there meanwhile. */
+		count_out(space, false);
+	} else if (is_new) {
+		known->young.place = known->other;
+	}
+	if (known->young.place < YOUNG_PLACES)
+		bpf_map_update_elem(&fief_young, &known->young, &known->record, BPF_EXIST);
 }
 
 /* Writes what is to be known from now on of a conversation that was recalled. */
@@ -245,6 +346,9 @@ ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 
 	if (!key || !known)
 		return 0;
 	device = key->device;
+	usage = bpf_map_lookup_elem(&fief_usage, &device);
+	if (!usage)
+		return 0;
 	record = &known->record;
 	record->state = state;
 	record->reserved = 0;
@@ -252,24 +356,25 @@ ONCE int remember(const struct conversation *key, __u64 now, __u64 stamp, __u32 
 	record->stamp = stamp;
 	record->seen = now;
 	record->whose = *key;
-	usage = bpf_map_lookup_elem(&fief_usage, &device);
 	if (!(state & ANSWERED)) {
-		if (!bpf_map_delete_elem(&fief_conversation, key) && usage)
+		if (!bpf_map_delete_elem(&fief_conversation, key)) {
 			__sync_fetch_and_add(&usage->answered, -1);
+			count_out(usage->space, true);
+		}
 	} else {
 		if (!bpf_map_update_elem(&fief_conversation, key, record, BPF_EXIST))
 			return 0;
-		if (usage && usage->answered < MOST_OF_A_PORT &&
-		    !bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
-			__sync_fetch_and_add(&usage->answered, 1);
-			if (known->lies == THERE)
-				bpf_map_delete_elem(&fief_young, &known->young);
-			return 0;
+		if ((__s32)usage->answered < MOST_OF_A_PORT && count_in(usage->space, true)) {
+			if (!bpf_map_update_elem(&fief_conversation, key, record, BPF_NOEXIST)) {
+				__sync_fetch_and_add(&usage->answered, 1);
+				if (known->lies == THERE && !bpf_map_delete_elem(&fief_young, &known->young))
+					count_out(usage->space, false);
+				return 0;
+			}
+			count_out(usage->space, true);
 		}
 	}
-	if (known->lies == NOT_SOUGHT)
-		place_of(key, &known->young);
-	bpf_map_update_elem(&fief_young, &known->young, record, BPF_ANY);
+	wait(key, usage->space, known);
 	return 0;
 }
 

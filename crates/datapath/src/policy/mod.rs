@@ -19,7 +19,7 @@ use fief_policy::tables::RuleNumber;
 use fief_policy::{Delta, Identity, Sizes};
 
 use crate::maps::{map_error, take};
-use crate::ports::{self, Hash, JUDGING, Ports};
+use crate::ports::{self, Hash, Judging, Ports, Room};
 use crate::table::Table;
 use crate::{DatapathError, digest, directory, remove_others};
 use entries::{Block, Last, PeerKey, PortKey, RankKey, Set, Subject, SubjectKey, VerdictKey};
@@ -70,9 +70,12 @@ impl Policy {
         ranks: 131_072,
     };
 
+    /// How many conversations they remember on a host.
+    pub const CONVERSATIONS: Room = Room { answered: 262_144, waiting: 131_072 };
+
     /// Loads and verifies the programs, with new tables for so many entries. What is known of conversations is pinned below
     /// `pins`, if there is such a directory, and found there again.
-    pub fn load(room: &Sizes, pins: Option<&Path>) -> Result<Policy, DatapathError> {
+    pub fn load(room: &Sizes, conversations: Room, pins: Option<&Path>) -> Result<Policy, DatapathError> {
         let tables = [
             ("policy_subject", room.subjects),
             ("policy_set", room.sets),
@@ -87,7 +90,6 @@ impl Policy {
             let most = u32::try_from(most);
             sizes.push((name, most.map_err(|_| DatapathError::Load(format!("{name} is too large")))?));
         }
-        sizes.extend(JUDGING);
         let name = format!("known-{}", digest(&[ABI.as_bytes()]));
         let known = pins.map(|pins| pins.join(&name));
         if let (Some(pins), Some(known)) = (pins, &known) {
@@ -95,8 +97,9 @@ impl Policy {
             remove_others(pins, "known-", &name);
         }
         // Another number each time: the numbers of generations begin anew.
-        let this = RandomState::new().hash_one(room.subjects) as u32;
-        let (mut programs, ports) = ports::load(Some(this), &sizes, known.as_deref())?;
+        let load = RandomState::new().hash_one(room.subjects) as u32;
+        let judging = Judging { load, room: conversations, pins: known.as_deref() };
+        let (mut programs, ports) = ports::load(Some(judging), &sizes)?;
         let last = take(&mut programs, "policy_last")?;
         Ok(Policy {
             ports,

@@ -78,10 +78,19 @@ pub(crate) struct Young {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
+    pub(crate) space: u32,
     pub(crate) answered: u32,
     pub(crate) second: u32,
     pub(crate) new: u32,
     pub(crate) unlisted: u32,
+}
+
+/// `struct share`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) waiting: u32,
+    pub(crate) answered: u32,
 }
 
 /// `struct denied`.
@@ -127,6 +136,8 @@ unsafe impl Pod for Record {}
 unsafe impl Pod for Young {}
 // SAFETY: numbers, nothing between or behind them.
 unsafe impl Pod for Usage {}
+// SAFETY: numbers, nothing between or behind them.
+unsafe impl Pod for Share {}
 // SAFETY: numbers and bytes, nothing between or behind them.
 unsafe impl Pod for Denied {}
 // SAFETY: numbers, nothing between or behind them.

@@ -30,13 +30,12 @@ pub use sweep::Conversing;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ports.bpf.o"));
 
 /// Addresses that can be known.
-const ADDRESSES: usize = crate::maps::CAPACITY;
+const ADDRESSES: u32 = crate::maps::CAPACITY as u32;
 /// Ports that can be known.
-const DEVICES: usize = 65_536;
+const DEVICES: u32 = 65_536;
 
-/// Maps that only judging needs, with how many entries they have then. Their sizes are constants: see docs/policy.md.
-pub(crate) const JUDGING: [(&str, u32); 3] =
-    [("fief_conversation", 262_144), ("fief_young", 131_072), ("fief_piece", 4096)];
+/// Fragments that may be under way.
+const PIECES: u32 = 4096;
 
 pub(crate) type Hash<K, V> = Table<HashMap<MapData, K, V>>;
 
@@ -47,6 +46,25 @@ pub struct Pair {
     pub ingress: Arc<OwnedFd>,
     /// For what goes out.
     pub egress: Arc<OwnedFd>,
+}
+
+/// How many conversations are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Those that were answered.
+    pub answered: u32,
+    /// Those that were not yet.
+    pub waiting: u32,
+}
+
+/// How programs judge.
+pub(crate) struct Judging<'a> {
+    /// Another number each time that they are loaded.
+    pub(crate) load: u32,
+    /// What they may remember.
+    pub(crate) room: Room,
+    /// Where that is pinned, if it is to outlive them.
+    pub(crate) pins: Option<&'a Path>,
 }
 
 /// Whose port it is.
@@ -97,9 +115,8 @@ impl Ports {
             "policy_verdict",
             "policy_rank",
         ];
-        let unused: Vec<_> =
-            tables.into_iter().chain(JUDGING.map(|(name, _)| name)).map(|name| (name, 1)).collect();
-        let (programs, ports) = load(None, &unused, None)?;
+        let unused: Vec<_> = tables.into_iter().map(|name| (name, 1)).collect();
+        let (programs, ports) = load(None, &unused)?;
         Ok((ports, HostWay::load(programs)))
     }
 
@@ -114,7 +131,7 @@ impl Ports {
             flags: flag(occupant.is_guarded, GUARDED) | flag(occupant.is_audited, AUDITED),
             device,
         };
-        lock(&self.records).open_port(device)?;
+        lock(&self.records).open_port(device, occupant.space.into())?;
         let mut known = lock(&self.known);
         known.devices.has_room([device].into_iter())?;
         known.devices.put(device, port)
@@ -145,36 +162,49 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Loads the object; if it judges, with a number of its own. Some maps have these sizes, and what is known of conversations is
-/// pinned in `pins`.
+/// Loads the object, which judges or does not. Some maps have these sizes.
 pub(crate) fn load(
-    judging: Option<u32>,
+    judging: Option<Judging<'_>>,
     sizes: &[(&'static str, u32)],
-    pins: Option<&Path>,
 ) -> Result<(Ebpf, Ports), DatapathError> {
     #[cfg(feature = "teeth")]
     let teeth = teeth();
     #[cfg(not(feature = "teeth"))]
     let teeth = 0_u32;
-    let judges = u32::from(judging.is_some()).to_ne_bytes();
-    let (load, teeth) = (judging.unwrap_or(0).to_ne_bytes(), teeth.to_ne_bytes());
+    let pins = judging.as_ref().and_then(|judging| judging.pins);
+    let is_judging = judging.is_some();
+    let judges = u32::from(is_judging).to_ne_bytes();
+    let (number, room, pieces, shares) = match &judging {
+        Some(judging) => (judging.load, judging.room, PIECES, DEVICES),
+        None => (0, Room { answered: 1, waiting: 1 }, 1, 1),
+    };
+    let [number, teeth, answered, waiting] =
+        [number, teeth, room.answered, room.waiting].map(u32::to_ne_bytes);
     let mut loader = EbpfLoader::new();
     for (name, most) in sizes {
         loader.map_max_entries(name, *most);
     }
-    if judging.is_some() {
+    if is_judging {
         loader.map_max_entries("fief_fronts", 1);
     }
-    for (name, _) in JUDGING {
+    let of_conversations = [
+        ("fief_conversation", room.answered),
+        ("fief_young", room.waiting),
+        ("fief_share", shares),
+        ("fief_piece", pieces),
+    ];
+    for (name, most) in of_conversations {
+        loader.map_max_entries(name, most);
         if let Some(pins) = pins {
             loader.map_pin_path(name, pins.join(name));
         }
     }
     loader.override_global("fief_judges", &judges[..], true);
-    loader.override_global("fief_load", &load[..], true);
+    loader.override_global("fief_load", &number[..], true);
     loader.override_global("fief_teeth", &teeth[..], true);
+    loader.override_global("fief_room_answered", &answered[..], true);
+    loader.override_global("fief_room_waiting", &waiting[..], true);
     for (name, most) in [("fief_port", DEVICES), ("fief_usage", DEVICES), ("fief_address", ADDRESSES)] {
-        let most = u32::try_from(most).map_err(|_| DatapathError::Load(format!("{name}: {most} entries")))?;
         loader.map_max_entries(name, most);
     }
     let mut programs = loader.load(OBJECT).map_err(|e| DatapathError::Load(chain(&e)))?;
@@ -183,10 +213,10 @@ pub(crate) fn load(
     let gate = Pair { ingress: take("gate_in")?, egress: take("gate_out")? };
     let link = Pair { ingress: take("link_in")?, egress: take("link_out")? };
     let known = Known {
-        devices: Table::open(&mut programs, "fief_port", DEVICES)?,
-        addresses: Table::open(&mut programs, "fief_address", ADDRESSES)?,
+        devices: Table::open(&mut programs, "fief_port", DEVICES as usize)?,
+        addresses: Table::open(&mut programs, "fief_address", ADDRESSES as usize)?,
     };
-    let records = sweep::Records::open(&mut programs)?;
+    let records = sweep::Records::open(&mut programs, is_judging)?;
     let denied = denied::Records::open(&mut programs)?;
     let (known, records, denied) = (Mutex::new(known), Mutex::new(records), Mutex::new(denied));
     Ok((programs, Ports { port, gate, link, known, records, denied }))
@@ -209,10 +239,10 @@ fn descriptor(programs: &mut Ebpf, name: &str) -> Result<Arc<OwnedFd>, DatapathE
     descriptor.map(Arc::new).map_err(|e| failed(&e))
 }
 
-/// As bpf/lib/judge.h numbers them.
+/// As bpf/lib/teeth.h numbers them.
 #[cfg(feature = "teeth")]
 fn teeth() -> u32 {
-    let names = ["port-lies", "port-verdict", "port-stamp", "port-ways", "host-fronts"];
+    let names = ["port-lies", "port-verdict", "port-stamp", "port-ways", "host-fronts", "port-share"];
     let named = std::env::var("FIEF_TEETH").unwrap_or_default();
     names.iter().enumerate().map(|(bit, name)| if **name == named { 1 << bit } else { 0 }).sum()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 
-use super::entries::{Conversation, Record, Usage, Young, family};
+use super::entries::{Conversation, Record, Share, Usage, Young, family};
 use super::{Ports, lock};
 use crate::DatapathError;
 use crate::maps::{map_error, patiently, take};
@@ -18,11 +18,16 @@ const BEGUN_HERE: u32 = 1;
 const ANSWERED: u32 = 2;
 const ENDED: u32 = 4 | 8;
 const RESET: u32 = 16;
+/// The share of all spaces together.
+const EVERYBODY: u32 = 0;
 
 pub(crate) struct Records {
     answered: HashMap<MapData, Conversation, Record>,
     young: HashMap<MapData, Young, Record>,
     usage: HashMap<MapData, u32, Usage>,
+    shares: HashMap<MapData, u32, Share>,
+    /// Is anything of that needed?
+    is_judging: bool,
 }
 
 /// A conversation that goes on.
@@ -39,7 +44,7 @@ pub struct Conversing {
 }
 
 impl Records {
-    pub(super) fn open(programs: &mut Ebpf) -> Result<Records, DatapathError> {
+    pub(super) fn open(programs: &mut Ebpf, is_judging: bool) -> Result<Records, DatapathError> {
         fn open<K: aya::Pod, V: aya::Pod>(
             programs: &mut Ebpf,
             name: &'static str,
@@ -50,18 +55,25 @@ impl Records {
             answered: open(programs, "fief_conversation")?,
             young: open(programs, "fief_young")?,
             usage: open(programs, "fief_usage")?,
+            shares: open(programs, "fief_share")?,
+            is_judging,
         })
     }
 
-    /// Begins to count what a port uses, unless that is counted.
-    pub(super) fn open_port(&mut self, device: u32) -> Result<(), DatapathError> {
-        const NO_EXIST: u64 = 1;
-        match patiently(|| self.usage.insert(device, Usage::default(), NO_EXIST)) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
-                Ok(())
+    /// Begins to count what a port uses, and all of its space, unless that is counted.
+    pub(super) fn open_port(&mut self, device: u32, space: u32) -> Result<(), DatapathError> {
+        if self.is_judging {
+            for space in [EVERYBODY, space] {
+                added(patiently(|| self.shares.insert(space, Share::default(), NO_EXIST)), "fief_share")?;
             }
-            done => done.map_err(|e| map_error("fief_usage", &e)),
         }
+        let usage = match self.usage.get(&device, 0) {
+            Ok(usage) if usage.space == space => return Ok(()),
+            // Its conversations count for the other one until they are counted anew.
+            Ok(usage) => Usage { space, ..usage },
+            Err(_) => Usage { space, ..Usage::default() },
+        };
+        patiently(|| self.usage.insert(device, usage, 0)).map_err(|e| map_error("fief_usage", &e))
     }
 
     pub(super) fn close_port(&mut self, device: u32) -> Result<(), DatapathError> {
@@ -95,33 +107,21 @@ impl Records {
     /// Takes out what is over, and what was known at ports that are not there any more.
     fn sweep(&mut self, now: Duration) -> Result<usize, DatapathError> {
         let ports: HashSet<u32> = self.usage.keys().filter_map(Result::ok).collect();
-        let is_over = |whose: &Conversation, record: &Record| {
-            !ports.contains(&whose.device) || is_over(whose, record, now)
-        };
-        let (swept, mut counts) = self.sweep_out(is_over)?;
-        // Programs count as they add; what they add meanwhile is a few.
-        for device in ports {
-            let Ok(usage) = self.usage.get(&device, 0) else { continue };
-            let answered = counts.remove(&device).unwrap_or(0);
-            if usage.answered != answered {
-                const EXIST: u64 = 2;
-                gone(self.usage.insert(device, Usage { answered, ..usage }, EXIST), "fief_usage")?;
-            }
-        }
-        Ok(swept)
+        self.sweep_out(|whose, record| !ports.contains(&whose.device) || is_over(whose, record, now))
     }
 
-    /// Returns how many went, and how many that were answered stay at each port.
+    /// Returns how many went.
     fn sweep_out(
         &mut self,
         is_over: impl Fn(&Conversation, &Record) -> bool,
-    ) -> Result<(usize, Table<u32, u32>), DatapathError> {
-        let mut counts = Table::<u32, u32>::new();
+    ) -> Result<usize, DatapathError> {
+        // What stays at each port.
+        let mut stays = Table::<u32, Share>::new();
         let mut over = Vec::new();
         for entry in self.answered.iter() {
             match entry {
                 Ok((key, record)) if is_over(&key, &record) => over.push(key),
-                Ok((key, _)) => *counts.entry(key.device).or_default() += 1,
+                Ok((key, _)) => stays.entry(key.device).or_default().answered += 1,
                 Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(map_error("fief_conversation", &error)),
             }
@@ -132,12 +132,53 @@ impl Records {
         for entry in self.young.iter() {
             match entry {
                 Ok((key, record)) if is_over(&record.whose, &record) => over.push(key),
-                Ok(_) | Err(MapError::KeyNotFound) => {}
+                Ok((key, _)) => stays.entry(key.device).or_default().waiting += 1,
+                Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(map_error("fief_young", &error)),
             }
         }
         over.iter().try_for_each(|key| gone(self.young.remove(key), "fief_young"))?;
-        Ok((swept + over.len(), counts))
+        self.count(&stays)?;
+        Ok(swept + over.len())
+    }
+
+    /// Sets what ports and spaces have to what was found. Programs count as they add; what they add meanwhile is a few.
+    fn count(&mut self, stays: &Table<u32, Share>) -> Result<(), DatapathError> {
+        let mut shares = Table::<u32, Share>::from([(EVERYBODY, Share::default())]);
+        let ports: Vec<(u32, Usage)> = self.usage.iter().filter_map(Result::ok).collect();
+        for (device, usage) in ports {
+            let Share { waiting, answered } = stays.get(&device).copied().unwrap_or_default();
+            for space in [usage.space, EVERYBODY] {
+                let share = shares.entry(space).or_default();
+                share.waiting += waiting;
+                share.answered += answered;
+            }
+            if usage.answered != answered {
+                gone(self.usage.insert(device, Usage { answered, ..usage }, EXIST), "fief_usage")?;
+            }
+        }
+        let counted: Vec<(u32, Share)> = self.shares.iter().filter_map(Result::ok).collect();
+        for (space, share) in counted {
+            match shares.get(&space) {
+                Some(found) if *found == share => {}
+                Some(found) => gone(self.shares.insert(space, *found, EXIST), "fief_share")?,
+                // The last of its ports is gone.
+                None => gone(self.shares.remove(&space), "fief_share")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Flags of bpf(2) for an element that must not be there yet, and for one that must.
+const NO_EXIST: u64 = 1;
+const EXIST: u64 = 2;
+
+/// What is there already is no failure.
+fn added(done: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
+    match done {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        done => done.map_err(|e| map_error(name, &e)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use fief_datapath::policy::{Judged, Policy};
-use fief_datapath::ports::Occupant;
+use fief_datapath::ports::{Occupant, Room};
 use fief_policy::{Direction, Identity, Sizes};
 use fief_policykit::host::Host;
 use fief_policykit::scene::{End, Scene, Trip};
@@ -34,7 +34,12 @@ impl Machine {
 
     /// One in which the rules do not count yet.
     pub fn dormant() -> Option<Machine> {
-        let policy = load(&Policy::ROOM)?;
+        Machine::with_room(Policy::CONVERSATIONS)
+    }
+
+    /// One in which the rules do not count yet, and that remembers so many conversations.
+    pub fn with_room(conversations: Room) -> Option<Machine> {
+        let policy = load_with(&Policy::ROOM, conversations)?;
         Some(Machine { policy, host: Host::new(), addresses: BTreeMap::new(), ports: FIRST, asked: 0 })
     }
 
@@ -103,11 +108,15 @@ pub fn occupant(slot: u16, identity: Identity) -> Occupant {
 
 /// The programs, loaded, for the tenant of most tests.
 pub fn load(room: &Sizes) -> Option<Policy> {
+    load_with(room, Policy::CONVERSATIONS)
+}
+
+fn load_with(room: &Sizes, conversations: Room) -> Option<Policy> {
     if !rustix::process::geteuid().is_root() {
         fief_testkit::missing("loading bpf programs needs root");
         return None;
     }
-    Some(Policy::load(room, None).unwrap())
+    Some(Policy::load(room, conversations, None).unwrap())
 }
 
 pub fn address(scene: &Scene, end: End) -> IpAddr {

@@ -14,8 +14,8 @@ use rand::seq::index::sample;
 
 use crate::machine::{DEVICE, Machine, from_to};
 
-const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
-const SERVER: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+pub const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+pub const SERVER: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 const ROUTER: [&str; 2] = ["198.51.100.1", "2001:db8:f::1"];
 
 /// Who calls the server at these ports, and nobody else; the server calls nobody.
@@ -24,15 +24,15 @@ const CALLED: &str = "{ podSelector: { matchLabels: { app: server } }, policyTyp
                       { port: 53, protocol: UDP }] }] }";
 const CLOSED: &str = "{ podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress, Egress] }";
 /// The server calls everybody, and nobody the server.
-const CALLS: &str =
+pub const CALLS: &str =
     "{ podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress, Egress], egress: [{}] }";
 
-const ACK: u8 = 0x10;
-const SYN_ACK: u8 = 0x12;
+pub const ACK: u8 = 0x10;
+pub const SYN_ACK: u8 = 0x12;
 const FIN: u8 = 0x11;
 const RST: u8 = 0x04;
 
-fn scene(spec: &str) -> Scene {
+pub fn scene(spec: &str) -> Scene {
     let labels = Default::default();
     let pods = [0, 1].into_iter().flat_map(|family| {
         [("client", CLIENT[family]), ("server", SERVER[family])].map(|(app, address)| {
@@ -391,6 +391,6 @@ fn audited_policies_forbid_nothing_and_say_what_they_would() {
 }
 
 /// CLOCK_MONOTONIC, which programs read.
-fn since_start() -> Duration {
+pub fn since_start() -> Duration {
     rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).try_into().unwrap()
 }
