@@ -272,14 +272,21 @@ static __always_inline bool is_within(__u32 own, __u32 all, __u32 room)
 	return (__s32)all < (__s32)(room / 4 * 3) || (__s32)own < (__s32)(room / SHARES) || fief_teeth & TOOTH_SHARE;
 }
 
+static __always_inline bool find_shares(__u32 space, struct share **own, struct share **all)
+{
+	__u32 everybody = EVERYBODY;
+
+	*own = bpf_map_lookup_elem(&fief_share, &space);
+	*all = bpf_map_lookup_elem(&fief_share, &everybody);
+	return *own && *all;
+}
+
 /* Is there room for one more of a space? Then it is counted. */
 ONCE int count_in(__u32 space, __u32 is_answered)
 {
-	__u32 everybody = EVERYBODY;
-	struct share *own = bpf_map_lookup_elem(&fief_share, &space);
-	struct share *all = bpf_map_lookup_elem(&fief_share, &everybody);
+	struct share *own, *all;
 
-	if (!own || !all)
+	if (!find_shares(space, &own, &all))
 		return 0;
 	if (is_answered) {
 		if (!is_within(own->answered, all->answered, fief_room_answered))
@@ -298,11 +305,9 @@ ONCE int count_in(__u32 space, __u32 is_answered)
 /* There is one less. */
 ONCE int count_out(__u32 space, __u32 is_answered)
 {
-	__u32 everybody = EVERYBODY;
-	struct share *own = bpf_map_lookup_elem(&fief_share, &space);
-	struct share *all = bpf_map_lookup_elem(&fief_share, &everybody);
+	struct share *own, *all;
 
-	if (!own || !all)
+	if (!find_shares(space, &own, &all))
 		return 0;
 	if (is_answered) {
 		__sync_fetch_and_add(&own->answered, -1);
