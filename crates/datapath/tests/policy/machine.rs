@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
+use std::path::Path;
 
 use fief_datapath::policy::{Judged, Policy};
 use fief_datapath::ports::{Occupant, Room};
@@ -34,12 +35,12 @@ impl Machine {
 
     /// One in which the rules do not count yet.
     pub fn dormant() -> Option<Machine> {
-        Machine::with_room(Policy::CONVERSATIONS)
+        Machine::with_room(Policy::CONVERSATIONS, None)
     }
 
-    /// One in which the rules do not count yet, and that remembers so many conversations.
-    pub fn with_room(conversations: Room) -> Option<Machine> {
-        let policy = load_with(&Policy::ROOM, conversations)?;
+    /// One in which the rules do not count yet, and that remembers so many conversations, there if they are to outlive it.
+    pub fn with_room(conversations: Room, pins: Option<&Path>) -> Option<Machine> {
+        let policy = load_with(&Policy::ROOM, conversations, pins)?;
         Some(Machine { policy, host: Host::new(), addresses: BTreeMap::new(), ports: FIRST, asked: 0 })
     }
 
@@ -108,15 +109,15 @@ pub fn occupant(slot: u16, identity: Identity) -> Occupant {
 
 /// The programs, loaded, for the tenant of most tests.
 pub fn load(room: &Sizes) -> Option<Policy> {
-    load_with(room, Policy::CONVERSATIONS)
+    load_with(room, Policy::CONVERSATIONS, None)
 }
 
-fn load_with(room: &Sizes, conversations: Room) -> Option<Policy> {
+fn load_with(room: &Sizes, conversations: Room, pins: Option<&Path>) -> Option<Policy> {
     if !rustix::process::geteuid().is_root() {
         fief_testkit::missing("loading bpf programs needs root");
         return None;
     }
-    Some(Policy::load(room, conversations, None).unwrap())
+    Some(Policy::load(room, conversations, pins).unwrap())
 }
 
 pub fn address(scene: &Scene, end: End) -> IpAddr {

@@ -1,12 +1,15 @@
 //! What spaces have of the room for conversations, which is the host's.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use fief_datapath::ports::{Occupant, Room};
 use fief_policy::Direction::{Egress, Ingress};
 use fief_policykit::scene::slot;
+use fief_testkit::Lab;
 use fief_testkit::frame::Packet;
+use rustix::mount::{MountFlags, mount};
 
 use crate::machine::{DEVICE, Machine, from_to, occupant};
 use crate::tracking::{ACK, CALLS, CLIENT, SERVER, SYN_ACK, scene, since_start};
@@ -22,8 +25,8 @@ const OTHER: u16 = 4242;
 struct Caller(Machine);
 
 impl Caller {
-    fn new() -> Option<Caller> {
-        let mut machine = Machine::with_room(ROOM)?;
+    fn new(pins: Option<&Path>) -> Option<Caller> {
+        let mut machine = Machine::with_room(ROOM, pins)?;
         machine.reach(&scene(CALLS));
         [slot().into(), OTHER].into_iter().for_each(|space| machine.policy.enforce(space));
         Some(Caller(machine))
@@ -78,7 +81,7 @@ fn back() -> Packet {
 
 #[test]
 fn whoever_fills_the_room_leaves_others_their_share() {
-    let Some(mut caller) = Caller::new() else { return };
+    let Some(mut caller) = Caller::new(None) else { return };
     caller.is_in(slot().into());
     caller.asks(1000..2000);
     caller.is_in(OTHER);
@@ -95,7 +98,7 @@ fn whoever_fills_the_room_leaves_others_their_share() {
 
 #[test]
 fn whoever_fills_the_room_of_the_answered_leaves_others_their_share() {
-    let Some(mut caller) = Caller::new() else { return };
+    let Some(mut caller) = Caller::new(None) else { return };
     caller.is_in(slot().into());
     (1000..2000).for_each(|from| caller.connect(from));
     caller.is_in(OTHER);
@@ -109,4 +112,21 @@ fn whoever_fills_the_room_of_the_answered_leaves_others_their_share() {
     caller.connect(1900);
     caller.asks(10_000..20_000);
     assert!(caller.goes_on(1900), "the control");
+}
+
+#[test]
+fn programs_that_are_loaded_again_know_who_has_how_much() {
+    let Some(lab) = Lab::new("shares") else { return };
+    let pins = lab.dir().join("bpf");
+    std::fs::create_dir(&pins).unwrap();
+    mount("bpf", &pins, "bpf", MountFlags::empty(), None).unwrap();
+    let Some(mut caller) = Caller::new(Some(&pins)) else { return };
+    caller.is_in(slot().into());
+    caller.asks(1000..2000);
+    drop(caller);
+    let mut caller = Caller::new(Some(&pins)).unwrap();
+    caller.is_in(slot().into());
+    caller.asks(2000..3000);
+    // Whoever knew of none of the former would take the rest of the room as well.
+    assert!((FIRST..=FIRST + usize::from(SHARE)).contains(&caller.sweep()));
 }
